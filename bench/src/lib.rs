@@ -1,0 +1,1 @@
+//! Exchange simulator, load generator and benchmarks.

@@ -1,0 +1,1 @@
+//! AF_XDP capture process: frames in, events out to shared memory.

@@ -1,0 +1,14 @@
+//! Wiretape's core: everything between a received frame and a published event, without `std`,
+//! without an allocator, and without a panic on any input.
+//!
+//! The crate works on memory that its caller hands it: heap, static or shared. Modules stand in
+//! the order in which a packet meets them.
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod sync;
+
+pub mod event;

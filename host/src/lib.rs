@@ -1,0 +1,1 @@
+//! Reader library, in-memory store, queries and the wiretape command.

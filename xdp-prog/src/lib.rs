@@ -1,0 +1,1 @@
+//! XDP steering program and the tool that loads, replaces, inspects and removes it.
