@@ -12,3 +12,5 @@ extern crate std;
 pub mod sync;
 
 pub mod event;
+
+pub mod ring;

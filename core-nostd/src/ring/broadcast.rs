@@ -1,0 +1,366 @@
+//! Broadcast ring: one writer, any number of readers that the writer never hears of.
+//!
+//! ```text
+//!            word 0      words 1..=7
+//!  slot  ┌──────────┬───────────────────────┐   64 bytes, one cache line
+//!        │  stamp   │  event (56 bytes)     │   slot of sequence n: n mod capacity
+//!        └──────────┴───────────────────────┘
+//!  stamp = n            sequence n is here and whole
+//!  stamp = n | WRITING  sequence n is being written, whatever was here is gone
+//! ```
+//!
+//! Each slot is a sequence lock of its own. The writer stores the `WRITING` stamp, a release
+//! fence, the words, then the plain stamp with release. A reader loads the stamp with acquire,
+//! copies the words, and after an acquire fence loads the stamp again: if it has not changed, the
+//! copy is whole. All accesses are atomic (relaxed for the words), so a reader that loses the race
+//! sees wrong numbers that it then throws away, never undefined behaviour; a reader of a hostile
+//! or dead writer's memory the same. See Boehm, "Can seqlocks get along with programming language
+//! memory models?", MSPC 2012.
+//!
+//! Sequences start at 1. A reader that was lapped learns exactly which range it missed.
+
+use crate::event::{EVENT_WORDS, Event};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Words of a slot: the stamp, then the event.
+pub const SLOT_WORDS: usize = EVENT_WORDS + 1;
+
+/// One slot of the ring.
+pub type Slot = [AtomicU64; SLOT_WORDS];
+
+/// Stamp bit of a slot that is being written.
+const WRITING: u64 = 1 << 63;
+
+/// The ring's memory, as a writer or a reader needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring<'m> {
+    slots: &'m [Slot],
+    /// Slot 0, for the branch of `slot` that cannot be taken.
+    first: &'m Slot,
+    /// The last sequence that the writer has committed; 0 before the first.
+    head: &'m AtomicU64,
+}
+
+/// Why memory cannot be a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingError {
+    /// The number of slots is not a power of two of at least 2.
+    Capacity {
+        /// Slots that were handed over.
+        found: usize,
+    },
+}
+
+impl core::fmt::Display for RingError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let RingError::Capacity { found } = self;
+        write!(f, "a ring needs a power of two of at least 2 slots, not {found}")
+    }
+}
+
+impl core::error::Error for RingError {}
+
+impl<'m> Ring<'m> {
+    /// A ring over `slots`, whose committed position lives in `head`. Fresh memory is zero.
+    pub fn new(slots: &'m [Slot], head: &'m AtomicU64) -> Result<Self, RingError> {
+        match slots {
+            [first, _, ..] if slots.len().is_power_of_two() => Ok(Ring { slots, first, head }),
+            _ => Err(RingError::Capacity { found: slots.len() }),
+        }
+    }
+
+    /// Slots in the ring.
+    pub fn capacity(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    /// The last committed sequence; 0 if none. (Acquire: pairs with [`Writer::commit`].)
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// The only writer. The caller sees to it that there is no other on this memory.
+    pub fn writer(self) -> Writer<'m> {
+        Writer { ring: self, next: self.head().wrapping_add(1) & !WRITING }
+    }
+
+    /// A reader that starts behind the last committed event.
+    pub fn reader_from_now(self) -> Reader<'m> {
+        self.reader_from(self.head().wrapping_add(1))
+    }
+
+    /// A reader that starts at the oldest event that is safely in the ring.
+    pub fn reader_from_oldest(self) -> Reader<'m> {
+        let head = self.head();
+        let kept = self.capacity() - self.margin();
+        self.reader_from(head.saturating_sub(kept).wrapping_add(1))
+    }
+
+    /// A reader whose first sequence is `seq` (at least 1). If that is gone already, the first
+    /// read says so.
+    pub fn reader_from(self, seq: u64) -> Reader<'m> {
+        Reader { ring: self, next: seq.max(1) & !WRITING }
+    }
+
+    #[inline(always)]
+    fn slot(&self, seq: u64) -> &'m Slot {
+        // In bounds: the length is a power of two, checked in `new`. The compiler cannot see it
+        // and keeps one branch.
+        self.slots.get((seq as usize) & (self.slots.len().wrapping_sub(1))).unwrap_or(self.first)
+    }
+
+    /// Slots that a reader leaves between itself and the writer when it starts or starts over.
+    fn margin(&self) -> u64 {
+        self.capacity() / 8
+    }
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub struct Writer<'m> {
+    ring: Ring<'m>,
+    next: u64,
+}
+
+impl Writer<'_> {
+    /// Publishes `event` and returns its sequence. Readers that poll see it at once; those that
+    /// park, and [`Ring::head`], with the next [`commit`](Self::commit).
+    #[inline]
+    pub fn publish(&mut self, event: &Event) -> u64 {
+        let seq = self.next;
+        let [stamp, words @ ..] = self.ring.slot(seq);
+        stamp.store(seq | WRITING, Ordering::Relaxed);
+        // Pairs with the acquire fence of the readers: who sees a word of this event also sees
+        // the stamp above, and throws the copy away.
+        fence(Ordering::Release);
+        for (word, value) in words.iter().zip(event.words) {
+            word.store(value, Ordering::Relaxed);
+        }
+        stamp.store(seq, Ordering::Release);
+        self.next = seq.wrapping_add(1) & !WRITING;
+        seq
+    }
+
+    /// Moves [`Ring::head`] to the last published event: once a packet or a batch.
+    #[inline]
+    pub fn commit(&mut self) {
+        self.ring.head.store(self.next.wrapping_sub(1), Ordering::Release);
+    }
+
+    /// The sequence that the next event will get.
+    #[inline]
+    pub fn next_sequence(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Events `first..end` were overwritten before this reader came to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lapped {
+    /// First sequence missed.
+    pub first: u64,
+    /// First sequence that the reader goes on with.
+    pub end: u64,
+}
+
+impl core::fmt::Display for Lapped {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "the writer overtook this reader: sequences {}..{} are lost",
+            self.first, self.end
+        )
+    }
+}
+
+impl core::error::Error for Lapped {}
+
+/// A reading end. It never blocks and never writes.
+#[derive(Clone, Debug)]
+pub struct Reader<'m> {
+    ring: Ring<'m>,
+    next: u64,
+}
+
+impl<'m> Reader<'m> {
+    /// The next event with its sequence, `None` if it is not there yet. After [`Lapped`] the
+    /// reader goes on behind the lost range.
+    #[inline]
+    pub fn next_event(&mut self) -> Result<Option<(u64, Event)>, Lapped> {
+        let seq = self.next;
+        let [stamp, words @ ..] = self.ring.slot(seq);
+        // Acquire: pairs with the release of the final stamp in `publish`.
+        let before = stamp.load(Ordering::Acquire);
+        if before != seq {
+            return self.not_there(before).map(|()| None);
+        }
+        let mut event = Event::default();
+        for (value, word) in event.words.iter_mut().zip(words) {
+            *value = word.load(Ordering::Relaxed);
+        }
+        fence(Ordering::Acquire);
+        let after = stamp.load(Ordering::Relaxed);
+        if after != seq {
+            return self.not_there(after).map(|()| None);
+        }
+        self.next = seq.wrapping_add(1);
+        Ok(Some((seq, event)))
+    }
+
+    /// Copies the events that are there, in order, into `events`, and returns how many: the first
+    /// has the sequence that [`position`](Self::position) gave before the call.
+    #[inline]
+    pub fn read_batch(&mut self, events: &mut [Event]) -> Result<usize, Lapped> {
+        let first = self.next;
+        let mut count = 0usize;
+        for event in events.iter_mut() {
+            let [stamp, words @ ..] = self.ring.slot(first.wrapping_add(count as u64));
+            let seen = stamp.load(Ordering::Acquire);
+            if seen != first.wrapping_add(count as u64) {
+                if count == 0 {
+                    return self.not_there(seen).map(|()| 0);
+                }
+                break;
+            }
+            for (value, word) in event.words.iter_mut().zip(words) {
+                *value = word.load(Ordering::Relaxed);
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        // The writer overwrites slots in order, so if the first of them still holds its stamp,
+        // none of the later ones was touched while they were copied.
+        fence(Ordering::Acquire);
+        let [stamp, ..] = self.ring.slot(first);
+        let after = stamp.load(Ordering::Relaxed);
+        if after != first {
+            return self.not_there(after).map(|()| 0);
+        }
+        self.next = first.wrapping_add(count as u64);
+        Ok(count)
+    }
+
+    /// The sequence that the next read returns.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Committed events that this reader has not read yet.
+    pub fn lag(&self) -> u64 {
+        (self.ring.head().wrapping_add(1)).saturating_sub(self.next)
+    }
+
+    /// The ring that it reads.
+    pub fn ring(&self) -> Ring<'m> {
+        self.ring
+    }
+
+    /// Tells "not written yet" from "overwritten", and steps behind the loss.
+    #[cold]
+    fn not_there(&mut self, stamp: u64) -> Result<(), Lapped> {
+        let newest = stamp & !WRITING;
+        if newest <= self.next {
+            return Ok(());
+        }
+        let newest = newest.max(self.ring.head() & !WRITING);
+        let kept = self.ring.capacity() - self.ring.margin();
+        let first = self.next;
+        let end = newest.saturating_sub(kept).wrapping_add(1).max(first.wrapping_add(1));
+        self.next = end;
+        Err(Lapped { first, end })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn memory(capacity: usize) -> (Vec<Slot>, AtomicU64) {
+        ((0..capacity).map(|_| Slot::default()).collect(), AtomicU64::new(0))
+    }
+
+    fn event(n: u64) -> Event {
+        Event { words: [n; EVENT_WORDS] }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_in_order_for_every_reader() {
+        let (slots, head) = memory(16);
+        let ring = Ring::new(&slots, &head).unwrap();
+        let mut writer = ring.writer();
+        let mut single = ring.reader_from_oldest();
+        let mut batch = ring.reader_from_oldest();
+        assert_eq!(single.next_event(), Ok(None));
+        for n in 1..=10 {
+            assert_eq!(writer.publish(&event(n)), n);
+        }
+        for n in 1..=10 {
+            assert_eq!(single.next_event(), Ok(Some((n, event(n)))));
+        }
+        let mut out = [Event::default(); 16];
+        assert_eq!(batch.read_batch(&mut out), Ok(10));
+        assert!(out[..10].iter().zip(1..).all(|(e, n)| *e == event(n)));
+        assert_eq!(batch.read_batch(&mut out), Ok(0));
+    }
+
+    #[test]
+    fn a_lapped_reader_is_told_the_exact_range_and_goes_on_behind_it() {
+        let (slots, head) = memory(16);
+        let ring = Ring::new(&slots, &head).unwrap();
+        let mut writer = ring.writer();
+        let mut reader = ring.reader_from(1);
+        for n in 1..=40 {
+            writer.publish(&event(n));
+        }
+        writer.commit();
+        let lost = reader.next_event().unwrap_err();
+        assert_eq!(lost.first, 1);
+        assert!(lost.end > 40 - 16 && lost.end <= 40 - 16 + 1 + 2 + 1, "{lost:?}");
+        let mut seen = lost.end;
+        while let Some((seq, e)) = reader.next_event().unwrap() {
+            assert_eq!((seq, e), (seen, event(seen)));
+            seen += 1;
+        }
+        assert_eq!(seen, 41);
+    }
+
+    #[test]
+    fn a_slot_left_half_written_by_a_dead_writer_is_never_read() {
+        let (slots, head) = memory(4);
+        let ring = Ring::new(&slots, &head).unwrap();
+        let mut writer = ring.writer();
+        writer.publish(&event(1));
+        slots[2][0].store(2 | WRITING, Ordering::Relaxed);
+        let mut reader = ring.reader_from(1);
+        assert_eq!(reader.next_event(), Ok(Some((1, event(1)))));
+        assert_eq!(reader.next_event(), Ok(None));
+        assert_eq!(reader.next_event(), Ok(None));
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        for n in [0, 1, 3, 12] {
+            let (slots, head) = memory(n);
+            assert_eq!(Ring::new(&slots, &head).unwrap_err(), RingError::Capacity { found: n });
+        }
+    }
+
+    #[test]
+    fn memory_full_of_noise_only_gives_wrong_numbers() {
+        let (slots, head) = memory(8);
+        for (i, word) in slots.iter().flatten().enumerate() {
+            word.store((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), Ordering::Relaxed);
+        }
+        head.store(u64::MAX, Ordering::Relaxed);
+        let mut reader = Ring::new(&slots, &head).unwrap().reader_from_oldest();
+        let mut out = [Event::default(); 8];
+        for _ in 0..100 {
+            let _ = reader.next_event();
+            let _ = reader.read_batch(&mut out);
+        }
+    }
+}
