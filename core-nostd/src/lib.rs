@@ -14,3 +14,4 @@ pub mod sync;
 pub mod event;
 
 pub mod ring;
+pub mod histogram;
