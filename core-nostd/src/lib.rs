@@ -15,3 +15,4 @@ pub mod event;
 
 pub mod ring;
 pub mod histogram;
+pub mod segment;

@@ -1,0 +1,82 @@
+//! A sequence lock over a few words: one writer, readers that never block it.
+
+use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
+
+/// Attempts of a reader before it gives a cell up as being written for ever.
+const READ_ATTEMPTS: u32 = 10_000;
+
+/// The words of one cell: a version (odd while it is being written), then `N` values.
+///
+/// Orderings as in [`crate::ring::broadcast`]: odd version, release fence, relaxed words, even
+/// version with release; the reader's acquire load and acquire fence pair with them.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell<'m, const N: usize> {
+    version: &'m AtomicU64,
+    words: &'m [AtomicU64; N],
+}
+
+/// The cell stayed odd: its writer died while writing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellBusy;
+
+impl core::fmt::Display for CellBusy {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the writer stopped in the middle of this entry")
+    }
+}
+
+impl core::error::Error for CellBusy {}
+
+impl<'m, const N: usize> Cell<'m, N> {
+    /// The cell at the start of `words`; `None` if they are too few.
+    #[inline]
+    pub fn new(words: &'m [AtomicU64]) -> Option<Self> {
+        let (version, words) = words.split_first()?;
+        Some(Cell { version, words: words.first_chunk::<N>()? })
+    }
+
+    /// Replaces the values. Single writer: the caller sees to it.
+    #[inline]
+    pub fn write(&self, values: &[u64; N]) {
+        // A predecessor may have died with the version odd.
+        let version = self.version.load(Ordering::Relaxed) & !1;
+        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, value) in self.words.iter().zip(values) {
+            word.store(*value, Ordering::Relaxed);
+        }
+        self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+
+    /// A consistent copy of the values, `None` if they were never written.
+    #[inline]
+    pub fn read(&self) -> Result<Option<[u64; N]>, CellBusy> {
+        for _ in 0..READ_ATTEMPTS {
+            let before = self.version.load(Ordering::Acquire);
+            if before == 0 {
+                return Ok(None);
+            }
+            if before & 1 == 0 {
+                let values = core::array::from_fn(|i| match self.words.get(i) {
+                    Some(word) => word.load(Ordering::Relaxed),
+                    None => 0,
+                });
+                fence(Ordering::Acquire);
+                if self.version.load(Ordering::Relaxed) == before {
+                    return Ok(Some(values));
+                }
+            }
+            spin_loop();
+        }
+        Err(CellBusy)
+    }
+
+    /// The writer's own copy of the values: no other thread writes, so no check is needed.
+    #[inline]
+    pub fn own(&self) -> [u64; N] {
+        core::array::from_fn(|i| match self.words.get(i) {
+            Some(word) => word.load(Ordering::Relaxed),
+            None => 0,
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! The shared-memory segment of one capture worker: what the worker writes and anyone may read.
+//!
+//! ```text
+//!  ┌────────┬───────────────┬──────────┬──────────┬──────────┬───────┬─────────┐
+//!  │ header │ events (ring) │ market   │ symbols  │ counters │ feeds │ latency │
+//!  │ 4 KiB  │ 64 B a slot   │ 128 B a  │ 64 B a   │ 8 B each │ 4 KiB │ histo-  │
+//!  │        │               │ instrum. │ instrum. │          │ each  │ grams   │
+//!  └────────┴───────────────┴──────────┴──────────┴──────────┴───────┴─────────┘
+//! ```
+//!
+//! The segment is seen as 64-bit atomic words throughout, so that a reader of a segment whose
+//! writer is hostile, dying or of another version reads wrong numbers at worst. [`SegmentView`]
+//! checks magic, version, layout hash and every offset against the length of the mapping before
+//! it hands out anything. All numbers are little-endian.
+//!
+//! One epoch is one life of the capture process. A restart makes a new segment; readers of the
+//! old one keep their mapping, and find its state ended or superseded.
+
+mod cell;
+mod counters;
+mod feeds;
+mod header;
+mod layout;
+mod ledger;
+mod market;
+mod symbols;
+mod view;
+mod writer;
+
+pub use cell::{Cell, CellBusy};
+pub use counters::{Counter, Counters};
+pub use feeds::{
+    ErrorGroup, FEED_WORDS, FeedCounter, FeedIdentity, FeedView, FeedWriter, SessionState,
+};
+pub use header::{EPOCH_NONE, Header, State};
+pub use layout::{
+    HEADER_WORDS, LayoutError, MAGIC, MAX_FEEDS, Region, SegmentLayout, SegmentSpec, VERSION,
+};
+pub use ledger::{Ledger, LedgerRow};
+pub use market::{MARKET_WORDS, MarketEntry, MarketTable, health};
+pub use symbols::{SYMBOL_WORDS, SymbolDirectory, SymbolEntry};
+pub use view::{AttachError, SegmentView};
+pub use writer::SegmentWriter;

@@ -1,0 +1,100 @@
+//! Lays a segment out and hands its parts to the worker.
+
+use super::counters::Counters;
+use super::feeds::{FEED_WORDS, FeedWriter};
+use super::header::{Header, State};
+use super::layout::{LayoutError, Region, SegmentLayout, SegmentSpec};
+use super::market::{MarketEntry, MarketTable};
+use super::symbols::{SymbolDirectory, SymbolEntry};
+use crate::histogram::Histogram;
+use crate::ring::broadcast::{Ring, Writer};
+use crate::sync::AtomicU64;
+
+/// The writing side of a segment. The caller sees to it that there is one per segment.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentWriter<'m> {
+    words: &'m [AtomicU64],
+    layout: SegmentLayout,
+    header: Header<'m>,
+    ring: Ring<'m>,
+}
+
+impl<'m> SegmentWriter<'m> {
+    /// Lays a segment out in fresh (zeroed) memory. The state stays [`State::Creating`] until
+    /// [`start`](Self::start).
+    pub fn create(words: &'m [AtomicU64], spec: &SegmentSpec<'_>) -> Result<Self, LayoutError> {
+        let layout = SegmentLayout::new(spec)?;
+        let too_small = LayoutError::Memory { needed: layout.total_words, found: words.len() };
+        if words.len() < layout.total_words {
+            return Err(too_small);
+        }
+        let header = Header::new(words).ok_or(too_small)?;
+        let (slots, _) = part(words, layout.events).as_chunks();
+        let head = header.head().ok_or(too_small)?;
+        let ring = Ring::new(slots, head)
+            .map_err(|_| LayoutError::EventSlots { found: spec.event_slots })?;
+        header.initialise(spec, &layout);
+        Ok(SegmentWriter { words, layout, header, ring })
+    }
+
+    /// Declares the segment ready: readers may attach.
+    pub fn start(&self) {
+        self.header.set_state(State::Running);
+    }
+
+    /// The header: state, heartbeat, wake word.
+    pub fn header(&self) -> Header<'m> {
+        self.header
+    }
+
+    /// The event ring's writer. Call once.
+    pub fn events(&self) -> Writer<'m> {
+        self.ring.writer()
+    }
+
+    /// The event ring, to look at its head.
+    pub fn ring(&self) -> Ring<'m> {
+        self.ring
+    }
+
+    /// Replaces the market table's entry of `instrument`.
+    #[inline]
+    pub fn set_market(&self, instrument: u32, entry: &MarketEntry) {
+        self.market().write(instrument, entry);
+    }
+
+    /// Announces an instrument in the symbol directory.
+    pub fn announce(&self, instrument: u32, entry: &SymbolEntry) {
+        self.symbols().write(instrument, entry);
+    }
+
+    /// The market table.
+    pub fn market(&self) -> MarketTable<'m> {
+        MarketTable::new(part(self.words, self.layout.market))
+    }
+
+    /// The symbol directory.
+    pub fn symbols(&self) -> SymbolDirectory<'m> {
+        SymbolDirectory::new(part(self.words, self.layout.symbols))
+    }
+
+    /// The worker counters.
+    pub fn counters(&self) -> Counters<'m> {
+        Counters::new(part(self.words, self.layout.counters))
+    }
+
+    /// The block of feed `index`, if the spec had that many feeds.
+    pub fn feed(&self, index: usize) -> Option<FeedWriter<'m>> {
+        FeedWriter::new(part(self.words, self.layout.feeds).chunks_exact(FEED_WORDS).nth(index)?)
+    }
+
+    /// Latency from the receive stamp to the published event, in nanoseconds.
+    pub fn latency(&self) -> Option<Histogram<'m>> {
+        Histogram::attach(part(self.words, self.layout.latency))
+    }
+}
+
+/// A region's words; empty if it lies outside (never, for a layout that was checked).
+pub(super) fn part(words: &[AtomicU64], region: Region) -> &[AtomicU64] {
+    words.get(region.offset..).and_then(|words| words.get(..region.words)).unwrap_or(&[])
+}
