@@ -16,3 +16,4 @@ pub mod event;
 pub mod ring;
 pub mod histogram;
 pub mod segment;
+pub mod arena;
