@@ -253,8 +253,8 @@ pub mod gap_reason {
     pub const SEQUENCE_JUMP: u8 = 1;
     /// A heartbeat (or end of session) named a later number than was received.
     pub const HEARTBEAT: u8 = 2;
-    /// The packet carrying them was malformed.
-    pub const MALFORMED: u8 = 3;
+    /// Capture joined the session after they were sent.
+    pub const LATE_JOIN: u8 = 3;
 }
 
 /// A feed's session began, restarted or ended (56 bytes).

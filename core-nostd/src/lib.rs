@@ -17,3 +17,4 @@ pub mod ring;
 pub mod histogram;
 pub mod segment;
 pub mod arena;
+pub mod feed;

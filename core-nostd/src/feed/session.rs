@@ -1,0 +1,404 @@
+//! Sequence tracking of one feed: what is new, what is known, what is missing, and whether the
+//! session started over.
+//!
+//! Rules, in the order in which they are tried:
+//!
+//! 1. The first packet starts the session. If its number is not 1, what went before was missed.
+//! 2. Another session id takes over with its first data packet, or with the second packet of any
+//!    kind. One stray heartbeat does not empty the books. Packets of the session that was left
+//!    which add nothing to it are stale.
+//! 3. A number below the expected one is a restart if the venue says when it sent the packet and
+//!    this is later than all before (IEX-TP does; its test sessions restart under one id), or, for
+//!    protocols without a send time, if it is number 1 and its message differs from the number 1
+//!    that we know. Otherwise the packet is a duplicate, whole or in part.
+//! 4. A number above the expected one is a gap, known to the exact range. A jump beyond
+//!    [`JUMP_LIMIT`] must be confirmed by a second packet that continues it: one damaged packet
+//!    must not declare the rest of the day lost.
+
+use crate::event::{gap_reason, session_change};
+
+/// Messages that one packet may jump ahead without a second packet that confirms it.
+pub const JUMP_LIMIT: u64 = 1 << 24;
+
+/// What kind of packet it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketKind {
+    /// Carries messages.
+    Data,
+    /// Carries none, and says what comes next.
+    Heartbeat,
+    /// Carries none, and says that nothing comes any more.
+    EndOfSession,
+}
+
+/// What the tracker needs to know of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Session id as the venue sends it, NUL-padded.
+    pub session: [u8; 10],
+    /// Sequence number of the first message (or the next one, if there is none).
+    pub seq: u64,
+    /// Number of messages.
+    pub count: u64,
+    /// What kind it is.
+    pub kind: PacketKind,
+    /// When the venue sent it, if the protocol says so.
+    pub sent_ns: Option<u64>,
+    /// Any value that tells one first message from another: the first message's own time.
+    pub fingerprint: u64,
+}
+
+/// Messages `first..end` are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// First missing message.
+    pub first: u64,
+    /// First message after them.
+    pub end: u64,
+    /// One of [`gap_reason`].
+    pub reason: u8,
+}
+
+/// The session began, restarted, changed or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// One of [`session_change`].
+    pub change: u8,
+    /// What the previous session expected next; 0 if there was none.
+    pub previous_next_seq: u64,
+}
+
+/// What to do with a packet: first the change, then the gap, then its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happened to the session before this packet's messages.
+    pub change: Option<Change>,
+    /// What is missing before this packet's messages.
+    pub gap: Option<Gap>,
+    /// Messages at the front of the packet that are known already.
+    pub skip: u64,
+    /// Messages behind those that are new.
+    pub take: u64,
+    /// The packet was left aside: of a session that is over, or a jump not yet confirmed.
+    pub stale: bool,
+}
+
+/// A feed's session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Session {
+    id: [u8; 10],
+    started: bool,
+    ended: bool,
+    next_seq: u64,
+    last_sent_ns: u64,
+    /// Fingerprint of message 1, once seen.
+    first_message: Option<u64>,
+    /// The session before this one, and where it stood.
+    previous: Option<([u8; 10], u64)>,
+    /// A session that announced itself with one packet without messages.
+    announced: Option<[u8; 10]>,
+    /// Where a far jump would go on.
+    jump: Option<u64>,
+}
+
+impl Session {
+    /// A feed that has not received anything yet.
+    pub const fn new() -> Self {
+        Session {
+            id: [0; 10],
+            started: false,
+            ended: false,
+            next_seq: 0,
+            last_sent_ns: 0,
+            first_message: None,
+            previous: None,
+            announced: None,
+            jump: None,
+        }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> [u8; 10] {
+        self.id
+    }
+
+    /// The next message expected; 0 before the first packet.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Whether the venue said that the session is over.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes note of a packet and says what to do with it.
+    pub fn on_packet(&mut self, packet: &Packet) -> Verdict {
+        if !self.started {
+            return self.begin(packet, session_change::START);
+        }
+        if packet.session != self.id {
+            return self.on_other_session(packet);
+        }
+        if packet.seq < self.next_seq {
+            if self.is_restart(packet) {
+                return self.begin(packet, session_change::RESTART);
+            }
+            return self.on_known(packet);
+        }
+        if self.is_unconfirmed_jump(packet) {
+            return Verdict { stale: true, ..Verdict::default() };
+        }
+        self.on_next(packet)
+    }
+
+    /// Starts over with `packet` as the first of its session.
+    fn begin(&mut self, packet: &Packet, change: u8) -> Verdict {
+        let previous_next_seq = self.next_seq;
+        if self.started && packet.session != self.id {
+            self.previous = Some((self.id, self.next_seq));
+        }
+        self.id = packet.session;
+        self.started = true;
+        self.ended = packet.kind == PacketKind::EndOfSession;
+        self.first_message = None;
+        self.announced = None;
+        self.jump = None;
+        self.last_sent_ns = packet.sent_ns.unwrap_or(0);
+        // Numbers start at 1; a venue that sends 0 has nothing before it either.
+        let first = packet.seq.max(1);
+        let missed = Gap { first: 1, end: first, reason: gap_reason::LATE_JOIN };
+        self.advance(packet);
+        Verdict {
+            change: Some(Change { change, previous_next_seq }),
+            gap: (first > 1).then_some(missed),
+            skip: 0,
+            take: packet.count,
+            stale: false,
+        }
+    }
+
+    fn on_other_session(&mut self, packet: &Packet) -> Verdict {
+        let stale = Verdict { stale: true, ..Verdict::default() };
+        if let Some((id, next_seq)) = self.previous
+            && id == packet.session
+            && packet.seq.saturating_add(packet.count) <= next_seq
+        {
+            return stale;
+        }
+        if packet.kind != PacketKind::Data && self.announced != Some(packet.session) {
+            self.announced = Some(packet.session);
+            return stale;
+        }
+        self.begin(packet, session_change::NEW_SESSION)
+    }
+
+    fn is_restart(&self, packet: &Packet) -> bool {
+        match packet.sent_ns {
+            Some(sent) => sent > self.last_sent_ns,
+            None => {
+                packet.seq == 1
+                    && packet.kind == PacketKind::Data
+                    && self.first_message.is_some_and(|known| known != packet.fingerprint)
+            }
+        }
+    }
+
+    fn is_unconfirmed_jump(&mut self, packet: &Packet) -> bool {
+        if packet.seq.wrapping_sub(self.next_seq) <= JUMP_LIMIT {
+            self.jump = None;
+            return false;
+        }
+        let confirmed = self.jump == Some(packet.seq);
+        self.jump = Some(packet.seq.saturating_add(packet.count));
+        !confirmed
+    }
+
+    /// A packet that starts with messages known already.
+    fn on_known(&mut self, packet: &Packet) -> Verdict {
+        let end = packet.seq.saturating_add(packet.count);
+        let skip = self.next_seq.wrapping_sub(packet.seq).min(packet.count);
+        let take = packet.count.wrapping_sub(skip);
+        if take > 0 {
+            self.next_seq = end;
+            self.note_sent(packet);
+        }
+        Verdict { skip, take, ..Verdict::default() }
+    }
+
+    /// A packet at, or ahead of, the expected number.
+    fn on_next(&mut self, packet: &Packet) -> Verdict {
+        let reason = match packet.kind {
+            PacketKind::Data => gap_reason::SEQUENCE_JUMP,
+            PacketKind::Heartbeat | PacketKind::EndOfSession => gap_reason::HEARTBEAT,
+        };
+        let gap = Gap { first: self.next_seq, end: packet.seq, reason };
+        let ends_now = packet.kind == PacketKind::EndOfSession && !self.ended;
+        self.ended |= ends_now;
+        self.advance(packet);
+        Verdict {
+            change: ends_now.then_some(Change {
+                change: session_change::END,
+                previous_next_seq: self.next_seq,
+            }),
+            gap: (gap.first < gap.end).then_some(gap),
+            skip: 0,
+            take: packet.count,
+            stale: false,
+        }
+    }
+
+    fn advance(&mut self, packet: &Packet) {
+        if packet.seq <= 1 && packet.count > 0 {
+            self.first_message = Some(packet.fingerprint);
+        }
+        self.next_seq = packet.seq.max(1).saturating_add(packet.count);
+        self.note_sent(packet);
+    }
+
+    fn note_sent(&mut self, packet: &Packet) {
+        if let Some(sent) = packet.sent_ns {
+            self.last_sent_ns = self.last_sent_ns.max(sent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [u8; 10] = *b"AAAAAAAAAA";
+    const B: [u8; 10] = *b"BBBBBBBBBB";
+
+    fn data(session: [u8; 10], seq: u64, count: u64) -> Packet {
+        let kind = if count == 0 { PacketKind::Heartbeat } else { PacketKind::Data };
+        Packet { session, seq, count, kind, sent_ns: None, fingerprint: seq }
+    }
+
+    fn started() -> Session {
+        let mut session = Session::new();
+        let verdict = session.on_packet(&data(A, 1, 10));
+        assert_eq!(verdict.change.unwrap().change, session_change::START);
+        assert_eq!((verdict.gap, verdict.take), (None, 10));
+        session
+    }
+
+    #[test]
+    fn messages_in_sequence_are_taken() {
+        let mut session = started();
+        assert_eq!(session.on_packet(&data(A, 11, 5)), Verdict { take: 5, ..Verdict::default() });
+        assert_eq!(session.on_packet(&data(A, 16, 0)), Verdict::default());
+        assert_eq!(session.next_seq(), 16);
+    }
+
+    #[test]
+    fn a_late_start_says_what_it_missed() {
+        let verdict = Session::new().on_packet(&data(A, 100, 1));
+        let gap = Gap { first: 1, end: 100, reason: gap_reason::LATE_JOIN };
+        assert_eq!(verdict.gap, Some(gap));
+    }
+
+    #[test]
+    fn gaps_are_exact_and_found_by_heartbeats_too() {
+        let mut session = started();
+        let verdict = session.on_packet(&data(A, 20, 2));
+        let jump = Gap { first: 11, end: 20, reason: gap_reason::SEQUENCE_JUMP };
+        assert_eq!((verdict.gap, verdict.take), (Some(jump), 2));
+        let verdict = session.on_packet(&data(A, 30, 0));
+        assert_eq!(verdict.gap, Some(Gap { first: 22, end: 30, reason: gap_reason::HEARTBEAT }));
+    }
+
+    #[test]
+    fn duplicates_are_skipped_whole_or_in_part() {
+        let mut session = started();
+        let known = session.on_packet(&data(A, 3, 4));
+        assert_eq!((known.skip, known.take), (4, 0));
+        let overlap = session.on_packet(&data(A, 8, 6));
+        assert_eq!((overlap.skip, overlap.take, session.next_seq()), (3, 3, 14));
+        // The very first packet again, unchanged: still a duplicate.
+        assert_eq!(session.on_packet(&data(A, 1, 10)).take, 0);
+    }
+
+    #[test]
+    fn another_number_one_is_a_restart() {
+        let mut session = started();
+        let again = Packet { fingerprint: 99, ..data(A, 1, 2) };
+        let verdict = session.on_packet(&again);
+        let change = Change { change: session_change::RESTART, previous_next_seq: 11 };
+        assert_eq!((verdict.change, verdict.take), (Some(change), 2));
+        assert_eq!(session.next_seq(), 3);
+    }
+
+    #[test]
+    fn a_later_send_time_below_the_expected_number_is_a_restart() {
+        let mut session = Session::new();
+        let sent = |seq, count, ns| Packet { sent_ns: Some(ns), ..data(A, seq, count) };
+        session.on_packet(&sent(1, 10, 100));
+        session.on_packet(&sent(11, 10, 200));
+        assert_eq!(session.on_packet(&sent(11, 10, 200)).skip, 10);
+        let verdict = session.on_packet(&sent(1, 0, 300));
+        assert_eq!(verdict.change.unwrap().change, session_change::RESTART);
+        assert_eq!(session.next_seq(), 1);
+        assert_eq!(session.on_packet(&sent(1, 4, 400)).take, 4);
+    }
+
+    #[test]
+    fn a_new_session_needs_data_or_two_heartbeats() {
+        let mut session = started();
+        assert!(session.on_packet(&data(B, 1, 0)).stale);
+        let verdict = session.on_packet(&data(B, 1, 0));
+        assert_eq!(verdict.change.unwrap().change, session_change::NEW_SESSION);
+        // A packet of the old session that comes late adds nothing.
+        assert!(session.on_packet(&data(A, 5, 6)).stale);
+        assert_eq!((session.id(), session.next_seq()), (B, 1));
+        // But one that carries it on does.
+        assert_eq!(session.on_packet(&data(A, 11, 1)).change.unwrap().previous_next_seq, 1);
+    }
+
+    #[test]
+    fn one_damaged_packet_does_not_lose_the_day() {
+        let mut session = started();
+        assert!(session.on_packet(&data(A, 1 << 60, 3)).stale);
+        assert_eq!(session.on_packet(&data(A, 11, 1)).take, 1);
+        assert!(session.on_packet(&data(A, 1 << 60, 3)).stale);
+        let verdict = session.on_packet(&data(A, (1 << 60) + 3, 1));
+        assert_eq!(verdict.gap.unwrap().end, (1 << 60) + 3);
+        assert_eq!(verdict.take, 1);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_told_once() {
+        let mut session = started();
+        let end = Packet { kind: PacketKind::EndOfSession, ..data(A, 12, 0) };
+        let verdict = session.on_packet(&end);
+        assert_eq!(verdict.change.unwrap().change, session_change::END);
+        assert_eq!(verdict.gap.unwrap().end, 12);
+        assert!(session.ended());
+        assert_eq!(session.on_packet(&end), Verdict::default());
+    }
+
+    proptest::proptest! {
+        /// Whatever arrives, in whatever order: what is taken and what is reported missing
+        /// together cover each session's numbers once, in order.
+        #[test]
+        fn taken_and_missing_ranges_tile_the_sequence(
+            packets in proptest::collection::vec((0u64..60, 0u64..6), 1..80),
+        ) {
+            let mut session = Session::new();
+            let mut position = 1;
+            for (seq, count) in packets {
+                let packet = Packet { fingerprint: 0, ..data(A, seq, count) };
+                let verdict = session.on_packet(&packet);
+                if let Some(gap) = verdict.gap {
+                    proptest::prop_assert_eq!(gap.first, position);
+                    position = gap.end;
+                }
+                if verdict.take > 0 {
+                    proptest::prop_assert_eq!(seq.max(1) + verdict.skip, position);
+                    position += verdict.take;
+                }
+                proptest::prop_assert_eq!(session.next_seq(), position);
+            }
+        }
+    }
+}
