@@ -1,0 +1,50 @@
+# Wiretape. `make demo` shows it, `make test` proves it, `make help` lists the rest.
+
+CARGO ?= cargo
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+.PHONY: help demo test lint unit freestanding loom fuzz-smoke bench bench-quick soak build packages
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: packages  ## the whole path on this machine: exchange, XDP, capture, host, queries
+	@$(CARGO) build --release --locked --bins
+	@bench/demo/demo.sh
+
+test: packages lint unit freestanding loom  ## everything that must hold, on this machine
+
+lint:  ## formatting, clippy, documentation: warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+unit:  ## unit, property, oracle and end-to-end tests
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test --workspace --locked
+
+freestanding:  ## proof at link time: no std, no allocator, no panic on the way of a packet
+	$(MAKE) -C core-nostd/freestanding
+
+loom:  ## model-check the concurrent structures
+	RUSTFLAGS="--cfg loom" $(CARGO) test --target-dir target/loom -p wiretape-core --release --locked \
+		--test 'loom_*'
+
+fuzz-smoke:  ## each fuzz target for a few seconds (needs a nightly toolchain and cargo-fuzz)
+	$(MAKE) -C core-nostd/fuzz smoke
+
+bench: packages  ## figures beside peers, in one run
+	$(CARGO) bench -p wiretape-bench --locked
+
+bench-quick: packages  ## the same, short
+	$(CARGO) bench -p wiretape-bench --locked -- --quick
+
+soak: packages  ## the long tests, by name
+	$(CARGO) build --workspace --bins --locked --release
+	$(CARGO) test --workspace --locked --release -- --ignored
+
+build: packages  ## release binaries in target/release
+	$(CARGO) build --release --locked --bins
+
+packages:
+	@bench/packages.sh
