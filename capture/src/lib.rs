@@ -1,1 +1,12 @@
 //! AF_XDP capture process: frames in, events out to shared memory.
+//!
+//! Modules stand in the order in which a packet meets them: a [`source`] hands frames to the
+//! [`worker`], which drives core's pipeline into the segment. [`xsk`] is the AF_XDP socket layer
+//! and knows nothing of Wiretape; [`control`] is everything that may wait, allocate or ask the
+//! kernel, kept off the worker's thread.
+
+pub mod xsk;
+pub mod pins;
+pub mod source;
+pub mod clock;
+// pub mod config;

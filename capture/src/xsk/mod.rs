@@ -1,0 +1,40 @@
+//! AF_XDP sockets for receiving, over nothing but `libc`.
+//!
+//! ```text
+//!            UMEM: memory that the caller hands in, cut into frames of equal size
+//!   ┌─────────┬─────────┬─────────┬─────────┬─────────┬─────────┐
+//!   │ frame 0 │ frame 1 │ frame 2 │   ...   │         │         │
+//!   └─────────┴─────────┴─────────┴─────────┴─────────┴─────────┘
+//!        │ addresses of empty frames              ▲ the driver (or the kernel, copying) writes
+//!        ▼                                        │ packets into them
+//!   fill ring  (we produce) ─────────────────► kernel
+//!   RX ring    (we consume) ◄───────────────── kernel: address, length
+//!        └── after the callback has seen a frame, its address goes back to the fill ring
+//! ```
+//!
+//! A frame is at any time in exactly one place: the fill ring, the kernel, the RX ring, or the
+//! callback's hands. The fill ring is twice the RX ring and holds every frame of the UMEM at
+//! once, so putting a frame back can never fail.
+//!
+//! - Ring indices are free-running `u32` that wrap; the distance of two of them is meaningful,
+//!   their order is not.
+//! - The producer's index is stored with release and loaded with acquire, and so is the
+//!   consumer's: the partners are the kernel's `smp_load_acquire` and `smp_store_release` in
+//!   `net/xdp/xsk_queue.h`.
+//! - A wake-up system call is made only when the kernel asks for it (`XDP_USE_NEED_WAKEUP`).
+//! - Packets of several buffers are not asked for (`XDP_USE_SG`); should the kernel ever hand one
+//!   over, its parts are dropped and counted as one oversized packet.
+//!
+//! Source of the interface: `Documentation/networking/af_xdp.rst` and `if_xdp.h` of the kernel.
+
+mod memory;
+mod ring;
+mod socket;
+mod umem;
+
+pub use memory::{HugePages, Memory, MemoryError};
+pub use socket::{
+    BindMode, BusyPoll, Granted, OpenError, Received, Statistics, StatisticsHandle, XskOptions,
+    XskSocket,
+};
+pub use umem::{Umem, UmemError};

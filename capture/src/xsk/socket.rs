@@ -1,0 +1,475 @@
+//! One AF_XDP socket that receives from one queue of one interface.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::memory::Memory;
+use super::ring::{Consumer, Layout, Producer};
+use super::umem::Umem;
+
+/// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
+/// after a grace period (36 ms were seen).
+const BUSY_RETRY: Duration = Duration::from_millis(100);
+/// Packets handled per call: their descriptors fill 16 cache lines.
+const BATCH: u32 = 64;
+
+/// How frames get into the UMEM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BindMode {
+    /// Zero-copy where the driver has it, else copies: the kernel's choice.
+    #[default]
+    Auto,
+    /// Zero-copy or an error.
+    ZeroCopy,
+    /// Copies, also where the driver could do without.
+    Copy,
+}
+
+/// Preferred busy polling: the application's calls drive the driver, interrupts stay off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusyPoll {
+    /// Microseconds that one call may poll.
+    pub timeout_us: u32,
+    /// Packets that one call may handle.
+    pub budget: u32,
+}
+
+/// What to open.
+#[derive(Clone, Debug)]
+pub struct XskOptions {
+    /// Name of the interface.
+    pub interface: String,
+    /// Receive queue.
+    pub queue: u32,
+    /// Zero-copy or not.
+    pub mode: BindMode,
+    /// Busy polling, if wanted. Drivers without support (veth) ignore it.
+    pub busy_poll: Option<BusyPoll>,
+}
+
+/// What the kernel granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The driver writes frames straight into the UMEM.
+    pub zero_copy: bool,
+    /// The UMEM sits on huge pages.
+    pub huge_pages: bool,
+    /// The socket took the busy-polling settings.
+    pub busy_poll: bool,
+}
+
+/// Why a socket could not be opened: what was attempted, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such interface.
+    #[error("there is no interface '{interface}' here (there are: {})", there_are.join(", "))]
+    NoInterface {
+        /// The name asked for.
+        interface: String,
+        /// The names that exist.
+        there_are: Vec<String>,
+    },
+    /// The socket itself was refused.
+    #[error("cannot create an AF_XDP socket: {source}{}", hint(source, Step::Socket))]
+    Socket {
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A setting before bind was refused.
+    #[error("cannot set up {what} of an AF_XDP socket: {source}{}", hint(source, Step::Setup))]
+    Setup {
+        /// What was being set.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The queue was refused.
+    #[error(
+        "cannot bind an AF_XDP socket to queue {queue} of {interface} ({mode:?}): \
+         {source}{}",
+        hint(source, Step::Bind)
+    )]
+    Bind {
+        /// The interface.
+        interface: String,
+        /// The receive queue.
+        queue: u32,
+        /// The mode asked for.
+        mode: BindMode,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Socket,
+    Setup,
+    Bind,
+}
+
+/// What to do about a refusal.
+fn hint(source: &io::Error, step: Step) -> &'static str {
+    match (step, source.raw_os_error()) {
+        (_, Some(libc::EPERM | libc::EACCES)) => {
+            "; CAP_NET_RAW (and CAP_BPF to reach the pins) is needed, or run as root"
+        }
+        (Step::Socket, Some(libc::EAFNOSUPPORT)) => "; this kernel was built without XDP sockets",
+        (Step::Setup, Some(libc::ENOBUFS | libc::ENOMEM)) => {
+            "; the locked-memory limit is too low for the packet memory: raise it (ulimit -l), \
+             grant CAP_IPC_LOCK, or use fewer frames"
+        }
+        (Step::Bind, Some(libc::EBUSY)) => {
+            "; another AF_XDP socket holds this queue: stop it, or choose another queue"
+        }
+        (Step::Bind, Some(libc::EINVAL)) => {
+            "; the queue may not exist: see the RX count of `ethtool -l`"
+        }
+        (Step::Bind, Some(libc::EOPNOTSUPP)) => {
+            "; this driver does not grant the mode: choose mode = \"auto\""
+        }
+        (Step::Bind, Some(libc::ENETDOWN)) => "; bring the interface up: ip link set DEV up",
+        _ => "",
+    }
+}
+
+/// What one [`XskSocket::receive`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Frames that the callback saw.
+    pub frames: u32,
+    /// Packets of several buffers, dropped whole.
+    pub oversize: u32,
+    /// Descriptors that point outside their frame, dropped.
+    pub invalid: u32,
+}
+
+/// The kernel's drop counters of a socket (`XDP_STATISTICS`), since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets for which no frame was there (the fill ring was empty), or that no frame holds.
+    pub rx_dropped: u64,
+    /// Fill ring entries that were not addresses of frames.
+    pub rx_invalid_descs: u64,
+    /// Packets for which the RX ring had no room.
+    pub rx_ring_full: u64,
+    /// Times the fill ring was found empty: the same losses as in `rx_dropped`, seen again.
+    pub rx_fill_ring_empty_descs: u64,
+}
+
+/// Reads a socket's statistics from another thread than the one that receives.
+#[derive(Debug)]
+pub struct StatisticsHandle {
+    fd: OwnedFd,
+}
+
+impl StatisticsHandle {
+    /// The counters now.
+    pub fn read(&self) -> io::Result<Statistics> {
+        statistics(self.fd.as_raw_fd())
+    }
+}
+
+/// An AF_XDP socket with the UMEM and rings of its own.
+pub struct XskSocket {
+    // Fields are dropped in this order: the descriptor first, so that the kernel stops writing
+    // before the memory goes.
+    fd: OwnedFd,
+    fill: Producer,
+    rx: Consumer,
+    umem: Umem,
+    granted: Granted,
+    /// Inside a packet of several buffers.
+    in_multi_buffer: bool,
+}
+
+impl XskSocket {
+    /// Opens a socket on `umem`. All frames go to the fill ring; the RX ring has half as many
+    /// entries. A queue whose last socket was just closed is tried for 100 ms.
+    pub fn open(options: &XskOptions, umem: Umem) -> Result<XskSocket, OpenError> {
+        let ifindex = interface_index(&options.interface)?;
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(OpenError::Socket { source: io::Error::last_os_error() });
+        }
+        // SAFETY: `fd` is a new descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let (fill_entries, rx_entries) = (umem.frames(), umem.frames() / 2);
+        register(fd.as_raw_fd(), &umem, fill_entries, rx_entries)?;
+        let (mut fill, rx) = map_rings(fd.as_raw_fd(), fill_entries, rx_entries)?;
+        for frame in 0..u64::from(umem.frames()) {
+            let pushed = fill.push(frame * u64::from(umem.frame_size()));
+            debug_assert!(pushed, "the fill ring holds every frame");
+        }
+        fill.submit();
+        bind(fd.as_raw_fd(), options, ifindex)?;
+        let granted = Granted {
+            zero_copy: zero_copy_granted(fd.as_raw_fd())?,
+            huge_pages: umem.memory().is_huge(),
+            busy_poll: options.busy_poll.is_some_and(|b| busy_poll(fd.as_raw_fd(), b).is_ok()),
+        };
+        Ok(XskSocket { fd, fill, rx, umem, granted, in_multi_buffer: false })
+    }
+
+    /// Hands up to 64 received frames to `each` and gives them back to the kernel. Never blocks;
+    /// makes a system call only where the kernel asked for a wake-up or busy polling is on.
+    #[inline]
+    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> Received {
+        let mut received = Received::default();
+        let count = self.rx.available(BATCH);
+        for _ in 0..count {
+            let descriptor = self.rx.take();
+            let continued = descriptor.options & libc::XDP_PKT_CONTD != 0;
+            if continued || self.in_multi_buffer {
+                received.oversize += u32::from(!continued);
+                self.in_multi_buffer = continued;
+            } else {
+                // SAFETY: the frame just came out of the RX ring and goes back to the fill ring
+                // below, after the callback is done with the slice.
+                let bytes = unsafe { self.umem.bytes(descriptor.address, descriptor.len) };
+                match bytes {
+                    Some(bytes) => {
+                        each(bytes);
+                        received.frames += 1;
+                    }
+                    None => received.invalid += 1,
+                }
+            }
+            self.fill.push(self.umem.frame_of(descriptor.address));
+        }
+        if count > 0 {
+            self.rx.release();
+            self.fill.submit();
+        }
+        if self.fill.needs_wakeup() || (count == 0 && self.granted.busy_poll) {
+            self.wake_kernel();
+        }
+        received
+    }
+
+    /// Sleeps until a frame is there or `timeout` (rounded up to milliseconds) is over.
+    pub fn wait(&self, timeout: Duration) {
+        let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd. An error (a signal) means: look again, as a timeout does.
+        unsafe { libc::poll(&mut poll, 1, millis) };
+    }
+
+    #[cold]
+    fn wake_kernel(&self) {
+        // SAFETY: no buffer is passed. The result says nothing that the rings do not say.
+        unsafe {
+            libc::recvfrom(
+                self.fd.as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
+    /// What the kernel granted.
+    pub fn granted(&self) -> Granted {
+        self.granted
+    }
+
+    /// The packet memory.
+    pub fn umem(&self) -> &Umem {
+        &self.umem
+    }
+
+    /// The kernel's drop counters.
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        statistics(self.fd.as_raw_fd())
+    }
+
+    /// A handle to read the counters from another thread. The queue stays taken until it is
+    /// dropped too.
+    pub fn statistics_handle(&self) -> io::Result<StatisticsHandle> {
+        Ok(StatisticsHandle { fd: self.fd.try_clone()? })
+    }
+}
+
+impl AsFd for XskSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn interface_index(interface: &str) -> Result<u32, OpenError> {
+    let no_interface =
+        || OpenError::NoInterface { interface: interface.into(), there_are: interface_names() };
+    let name = CString::new(interface).map_err(|_| no_interface())?;
+    // SAFETY: the name is NUL-terminated.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(no_interface()),
+        index => Ok(index),
+    }
+}
+
+/// Names of the interfaces in this network namespace, by index.
+fn interface_names() -> Vec<String> {
+    // Not from /sys: that shows the namespace it was mounted in.
+    let mut names = Vec::new();
+    // SAFETY: no argument; the result is checked and freed below.
+    let list = unsafe { libc::if_nameindex() };
+    let mut entry = list;
+    while !entry.is_null() {
+        // SAFETY: the list ends with an entry whose name is null; this one is not past it.
+        let item = unsafe { entry.read() };
+        if item.if_name.is_null() {
+            break;
+        }
+        // SAFETY: names in the list are NUL-terminated strings that live until it is freed.
+        let name = unsafe { std::ffi::CStr::from_ptr(item.if_name) };
+        names.push(name.to_string_lossy().into_owned());
+        // SAFETY: the terminating entry follows at the latest.
+        entry = unsafe { entry.add(1) };
+    }
+    if !list.is_null() {
+        // SAFETY: the list came from if_nameindex and is freed once.
+        unsafe { libc::if_freenameindex(list) };
+    }
+    names
+}
+
+/// Tells the kernel about the packet memory and the sizes of the rings.
+fn register(fd: RawFd, umem: &Umem, fill: u32, rx: u32) -> Result<(), OpenError> {
+    let fail = |what| move |source| OpenError::Setup { what, source };
+    let registration = libc::xdp_umem_reg {
+        addr: umem.memory().base().as_ptr() as u64,
+        len: umem.len(),
+        chunk_size: umem.frame_size(),
+        headroom: 0,
+        flags: 0,
+        tx_metadata_len: 0,
+    };
+    let at = libc::SOL_XDP;
+    set(fd, at, libc::XDP_UMEM_REG, &registration).map_err(fail("the packet memory"))?;
+    set(fd, at, libc::XDP_UMEM_FILL_RING, &fill).map_err(fail("the fill ring"))?;
+    // Nothing is ever sent, but the kernel does not bind a UMEM without a completion ring.
+    set(fd, at, libc::XDP_UMEM_COMPLETION_RING, &1u32).map_err(fail("the completion ring"))?;
+    set(fd, at, libc::XDP_RX_RING, &rx).map_err(fail("the RX ring"))
+}
+
+fn map_rings(fd: RawFd, fill: u32, rx: u32) -> Result<(Producer, Consumer), OpenError> {
+    let fail = |what| move |source| OpenError::Setup { what, source };
+    let offsets: libc::xdp_mmap_offsets =
+        get(fd, libc::XDP_MMAP_OFFSETS).map_err(fail("the ring layout"))?;
+    let layout = Layout::new(&offsets.fr);
+    let at = libc::XDP_UMEM_PGOFF_FILL_RING as i64;
+    let mapping = Memory::map(fd, layout.len(fill, 1), at).map_err(fail("the mapped fill ring"))?;
+    let producer = Producer::new(mapping, layout, fill);
+    let layout = Layout::new(&offsets.rx);
+    let mapping = Memory::map(fd, layout.len(rx, 2), libc::XDP_PGOFF_RX_RING)
+        .map_err(fail("the mapped RX ring"))?;
+    Ok((producer, Consumer::new(mapping, layout, rx)))
+}
+
+fn bind(fd: RawFd, options: &XskOptions, ifindex: u32) -> Result<(), OpenError> {
+    let mode = match options.mode {
+        BindMode::Auto => 0,
+        BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
+        BindMode::Copy => libc::XDP_COPY,
+    };
+    let address = libc::sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: mode | libc::XDP_USE_NEED_WAKEUP,
+        sxdp_ifindex: ifindex,
+        sxdp_queue_id: options.queue,
+        sxdp_shared_umem_fd: 0,
+    };
+    let deadline = Instant::now() + BUSY_RETRY;
+    loop {
+        let len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the address is a valid sockaddr_xdp of the length given.
+        if unsafe { libc::bind(fd, (&raw const address).cast(), len) } == 0 {
+            return Ok(());
+        }
+        let source = io::Error::last_os_error();
+        if source.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
+            let (interface, queue) = (options.interface.clone(), options.queue);
+            return Err(OpenError::Bind { interface, queue, mode: options.mode, source });
+        }
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn zero_copy_granted(fd: RawFd) -> Result<bool, OpenError> {
+    let options: libc::xdp_options = get(fd, libc::XDP_OPTIONS)
+        .map_err(|source| OpenError::Setup { what: "the granted mode", source })?;
+    Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
+}
+
+fn busy_poll(fd: RawFd, wanted: BusyPoll) -> io::Result<()> {
+    // From the kernel's asm-generic/socket.h.
+    const SO_BUSY_POLL: i32 = 46;
+    const SO_PREFER_BUSY_POLL: i32 = 69;
+    const SO_BUSY_POLL_BUDGET: i32 = 70;
+    set(fd, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, &1i32)?;
+    set(fd, libc::SOL_SOCKET, SO_BUSY_POLL, &wanted.timeout_us)?;
+    set(fd, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, &wanted.budget)
+}
+
+fn statistics(fd: RawFd) -> io::Result<Statistics> {
+    let raw: libc::xdp_statistics = get(fd, libc::XDP_STATISTICS)?;
+    Ok(Statistics {
+        rx_dropped: raw.rx_dropped,
+        rx_invalid_descs: raw.rx_invalid_descs,
+        rx_ring_full: raw.rx_ring_full,
+        rx_fill_ring_empty_descs: raw.rx_fill_ring_empty_descs,
+    })
+}
+
+fn set<T>(fd: RawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is readable for `len` bytes; the kernel copies it.
+    match unsafe { libc::setsockopt(fd, level, option, (&raw const *value).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Reads an option whose structure consists of integers only.
+fn get<T: Copy>(fd: RawFd, option: i32) -> io::Result<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut len = size_of::<T>() as libc::socklen_t;
+    let into = value.as_mut_ptr().cast();
+    // SAFETY: `value` is writable for `len` bytes.
+    if unsafe { libc::getsockopt(fd, libc::SOL_XDP, option, into, &mut len) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if (len as usize) < size_of::<T>() {
+        return Err(io::Error::other(format!("the kernel is too old for option {option}")));
+    }
+    // SAFETY: zeroed before, then written by the kernel; the callers' types hold integers only,
+    // for which any bits are valid.
+    Ok(unsafe { value.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::HugePages;
+    use super::*;
+
+    #[test]
+    fn a_missing_interface_is_named_beside_those_that_exist() {
+        let umem = Umem::new(Memory::memfd(64 * 2048, HugePages::Off).unwrap(), 64, 2048).unwrap();
+        let options = XskOptions {
+            interface: "no-such-if0".into(),
+            queue: 0,
+            mode: BindMode::Auto,
+            busy_poll: None,
+        };
+        let Err(error) = XskSocket::open(&options, umem) else { panic!("opened") };
+        let text = error.to_string();
+        assert!(text.contains("no-such-if0") && text.contains("lo"), "{text}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Packet memory: a mapping cut into frames of equal size.
+
+use super::memory::Memory;
+
+/// Why memory does not do as a UMEM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UmemError {
+    /// The kernel takes frames of 2048 bytes up to a page, powers of two.
+    #[error("a frame of {0} bytes will not do: the kernel takes 2048 or 4096")]
+    FrameSize(u32),
+    /// Ring sizes are powers of two and the fill ring holds every frame.
+    #[error(
+        "{0} frames will not do: the number must be a power of two, at least 64 and at most {max}",
+        max = Umem::FRAMES_MAX
+    )]
+    FrameCount(u32),
+    /// The memory is too small for that many frames.
+    #[error("{frames} frames of {frame_size} bytes do not fit the {len} bytes of memory handed in")]
+    TooSmall {
+        /// Frames asked for.
+        frames: u32,
+        /// Bytes of each.
+        frame_size: u32,
+        /// Bytes there are.
+        len: usize,
+    },
+}
+
+/// Packet memory and the geometry of its frames.
+#[derive(Debug)]
+pub struct Umem {
+    memory: Memory,
+    frames: u32,
+    frame_size: u32,
+}
+
+impl Umem {
+    /// More frames than any receive queue needs (2^20 frames of 4 KiB are 4 GiB).
+    pub const FRAMES_MAX: u32 = 1 << 20;
+
+    /// Cuts `memory` into `frames` frames of `frame_size` bytes.
+    pub fn new(memory: Memory, frames: u32, frame_size: u32) -> Result<Umem, UmemError> {
+        if !matches!(frame_size, 2048 | 4096) {
+            return Err(UmemError::FrameSize(frame_size));
+        }
+        if !frames.is_power_of_two() || !(64..=Umem::FRAMES_MAX).contains(&frames) {
+            return Err(UmemError::FrameCount(frames));
+        }
+        if frames as usize * frame_size as usize > memory.len() {
+            return Err(UmemError::TooSmall { frames, frame_size, len: memory.len() });
+        }
+        Ok(Umem { memory, frames, frame_size })
+    }
+
+    /// Number of frames.
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// Bytes of a frame, the kernel's 256 bytes of headroom included.
+    pub fn frame_size(&self) -> u32 {
+        self.frame_size
+    }
+
+    /// The mapping.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Bytes that the kernel is told about.
+    pub(super) fn len(&self) -> u64 {
+        u64::from(self.frames) * u64::from(self.frame_size)
+    }
+
+    /// The address of the frame that `address` lies in.
+    pub(super) fn frame_of(&self, address: u64) -> u64 {
+        address & !u64::from(self.frame_size - 1)
+    }
+
+    /// The bytes of a descriptor, or `None` where it leaves its frame: what the kernel writes is
+    /// an allegation until it is checked, like everything in shared memory.
+    ///
+    /// # Safety
+    /// The frame is in user space's hands: it came out of the RX ring and is not back in the fill
+    /// ring for as long as the slice lives.
+    pub(super) unsafe fn bytes(&self, address: u64, len: u32) -> Option<&[u8]> {
+        if address >= self.len() {
+            return None;
+        }
+        let end = address.checked_add(u64::from(len))?;
+        if end > self.frame_of(address) + u64::from(self.frame_size) {
+            return None;
+        }
+        // SAFETY: the address was checked to lie inside the mapping.
+        let start = unsafe { self.memory.base().add(address as usize) };
+        // SAFETY: `len` bytes from there lie inside one frame of the mapping, which lives as long
+        // as `self`; the caller vouches that the kernel does not write to this frame meanwhile.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::HugePages;
+    use super::*;
+
+    fn umem() -> Umem {
+        Umem::new(Memory::memfd(64 * 2048, HugePages::Off).unwrap(), 64, 2048).unwrap()
+    }
+
+    #[test]
+    fn a_descriptor_that_leaves_its_frame_is_refused() {
+        let umem = umem();
+        // SAFETY: no kernel writes to this memory.
+        let len = |address, len| unsafe { umem.bytes(address, len) }.map(<[u8]>::len);
+        assert_eq!(len(256, 1500), Some(1500));
+        assert_eq!(len(256, 2048 - 256), Some(1792));
+        assert_eq!(len(256, 2048 - 255), None);
+        assert_eq!(len(63 * 2048, 2048), Some(2048));
+        assert_eq!(len(64 * 2048, 0), None);
+        assert_eq!(len(u64::MAX, 1), None);
+        assert_eq!(len(u64::MAX - 2047, u32::MAX), None);
+    }
+
+    #[test]
+    fn geometry_that_the_kernel_would_refuse_is_named() {
+        let memory = || Memory::memfd(64 * 2048, HugePages::Try).unwrap();
+        assert_eq!(Umem::new(memory(), 64, 1024).unwrap_err(), UmemError::FrameSize(1024));
+        assert_eq!(Umem::new(memory(), 100, 2048).unwrap_err(), UmemError::FrameCount(100));
+        let too_small = Umem::new(memory(), 1 << 20, 4096).unwrap_err();
+        assert!(too_small.to_string().contains("do not fit"), "{too_small}");
+    }
+}

@@ -1,0 +1,277 @@
+//! The capture reader against real captures, against files written here in every format, and
+//! against files cut or damaged anywhere.
+
+use std::io::{Cursor, Write};
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use wiretape_capture::source::pcap::{CutRecord, PcapError, PcapSource, Reader, Speed};
+use wiretape_capture::source::{Polled, Source};
+
+fn shared(file: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("WIRETAPE_SHARED").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),
+        PathBuf::from,
+    );
+    let path = root.join("data").join(file);
+    let there = path.exists();
+    if !there {
+        println!("skipped: {} is not there", path.display());
+    }
+    there.then_some(path)
+}
+
+#[derive(Debug, PartialEq)]
+struct Read {
+    packets: Vec<(u64, Vec<u8>, u32)>,
+    cut: Option<CutRecord>,
+}
+
+fn read(bytes: Vec<u8>) -> Result<Read, PcapError> {
+    let mut reader = Reader::from_read("memory", Cursor::new(bytes))?;
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.next()? {
+        packets.push((packet.ts_ns, packet.data.to_vec(), packet.original_len));
+    }
+    assert_eq!(reader.packets(), packets.len() as u64);
+    Ok(Read { packets, cut: reader.cut() })
+}
+
+/// How a classic file is written.
+#[derive(Clone, Copy, Debug)]
+struct Classic {
+    big_endian: bool,
+    nanoseconds: bool,
+}
+
+fn u32_in(big_endian: bool, value: u32) -> [u8; 4] {
+    if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+}
+
+fn u16_in(big_endian: bool, value: u16) -> [u8; 2] {
+    if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+}
+
+fn classic(format: Classic, packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let Classic { big_endian, nanoseconds } = format;
+    let word = |value| u32_in(big_endian, value);
+    let mut out = word(if nanoseconds { 0xA1B2_3C4D } else { 0xA1B2_C3D4 }).to_vec();
+    out.extend(u16_in(big_endian, 2));
+    out.extend(u16_in(big_endian, 4));
+    out.extend([word(0), word(0), word(65_535), word(1)].concat());
+    for (ts_ns, data) in packets {
+        let fraction = (ts_ns % 1_000_000_000) as u32 / if nanoseconds { 1 } else { 1000 };
+        let len = word(data.len() as u32);
+        out.extend([word((ts_ns / 1_000_000_000) as u32), word(fraction), len, len].concat());
+        out.extend(data);
+    }
+    out
+}
+
+fn block(big_endian: bool, kind: u32, body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    body.resize(body.len().next_multiple_of(4), 0);
+    let len = u32_in(big_endian, body.len() as u32 + 12);
+    [&u32_in(big_endian, kind)[..], &len, &body, &len].concat()
+}
+
+/// A pcapng file whose only interface counts in units of `tsresol`.
+fn ng(big_endian: bool, tsresol: u8, packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let word = |value| u32_in(big_endian, value);
+    let half = |value| u16_in(big_endian, value);
+    let mut section = word(0x1A2B_3C4D).to_vec();
+    section.extend([half(1), half(0)].concat());
+    section.extend([0xFF; 8]);
+    let mut out = block(big_endian, 0x0A0D_0D0A, &section);
+    let mut interface = [half(1), half(0)].concat();
+    interface.extend(word(0));
+    interface.extend([half(9), half(1)].concat());
+    interface.extend([tsresol, 0, 0, 0]);
+    interface.extend([half(0), half(0)].concat());
+    out.extend(block(big_endian, 1, &interface));
+    for (units, data) in packets {
+        let (high, low, len) = ((units >> 32) as u32, *units as u32, data.len() as u32);
+        let mut body = [word(0), word(high), word(low), word(len), word(len + 7)].concat();
+        body.extend(data);
+        out.extend(block(big_endian, 6, &body));
+    }
+    out
+}
+
+fn packets() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
+    // Whole microseconds, so that every format can hold the time.
+    let ts = (0u64..4_000_000_000_000_000).prop_map(|us| us * 1000);
+    proptest::collection::vec((ts, proptest::collection::vec(any::<u8>(), 0..200)), 0..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn classic_files_of_every_kind_read_back(
+        packets in packets(), big_endian: bool, nanoseconds: bool,
+    ) {
+        let read = read(classic(Classic { big_endian, nanoseconds }, &packets)).unwrap();
+        let expected: Vec<_> =
+            packets.into_iter().map(|(ts, data)| (ts, data.clone(), data.len() as u32)).collect();
+        prop_assert_eq!(read, Read { packets: expected, cut: None });
+    }
+
+    #[test]
+    fn ng_files_of_either_byte_order_read_back(packets in packets(), big_endian: bool) {
+        let read = read(ng(big_endian, 9, &packets)).unwrap();
+        let expected: Vec<_> = packets
+            .into_iter()
+            .map(|(ts, data)| (ts, data.clone(), data.len() as u32 + 7))
+            .collect();
+        prop_assert_eq!(read, Read { packets: expected, cut: None });
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_delivers_its_whole_records_and_tells_where_it_ends(
+        packets in packets(), at in 0usize..4000,
+    ) {
+        let format = Classic { big_endian: false, nanoseconds: true };
+        let whole = classic(format, &packets);
+        let at = at.min(whole.len());
+        prop_assume!(at >= 24);
+        let read = read(whole[..at].to_vec()).unwrap();
+        let (mut position, mut count) = (24, 0);
+        while count < packets.len() && position + 16 + packets[count].1.len() <= at {
+            position += 16 + packets[count].1.len();
+            count += 1;
+        }
+        prop_assert_eq!(read.packets.len(), count);
+        let present = at - position;
+        let expected = (present > 0).then(|| CutRecord {
+            position: position as u64,
+            packets_before: count as u64,
+            present: present as u64,
+            needed: if present < 16 { 0 } else { 16 + packets[count].1.len() as u64 },
+        });
+        prop_assert_eq!(read.cut, expected);
+    }
+
+    #[test]
+    fn any_bytes_end_in_packets_or_an_error(
+        packets in packets(), big_endian: bool, ng_format: bool,
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut bytes = match ng_format {
+            true => ng(big_endian, 6, &packets),
+            false => classic(Classic { big_endian, nanoseconds: false }, &packets),
+        };
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Err(error) = read(bytes) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+#[test]
+fn times_of_any_resolution_come_out_in_nanoseconds() {
+    let half_a_second = |tsresol, units| {
+        let read = read(ng(false, tsresol, &[(units, vec![1])])).unwrap();
+        read.packets[0].0
+    };
+    assert_eq!(half_a_second(3, 1_500), 1_500_000_000);
+    assert_eq!(half_a_second(6, 1_500_000), 1_500_000_000);
+    assert_eq!(half_a_second(12, 1_500_000_000_000), 1_500_000_000);
+    assert_eq!(half_a_second(0x80 | 10, 1536), 1_500_000_000);
+}
+
+#[test]
+fn compression_is_recognised_by_the_first_bytes() {
+    let format = Classic { big_endian: false, nanoseconds: true };
+    let plain = classic(format, &[(1, vec![1; 60]), (2, vec![2; 1400])]);
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&plain).unwrap();
+    let zst = zstd::encode_all(&plain[..], 1).unwrap();
+    let expected = read(plain).unwrap();
+    assert_eq!(expected.packets.len(), 2);
+    assert_eq!(read(gz.finish().unwrap()).unwrap(), expected);
+    assert_eq!(read(zst).unwrap(), expected);
+}
+
+#[test]
+fn what_is_no_capture_is_refused_with_a_reason() {
+    let text = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
+    assert!(text(b"hello, world, this is text").contains("neither pcap nor pcapng"));
+    assert!(text(b"").contains("neither pcap nor pcapng"));
+    let mut wifi = classic(Classic { big_endian: false, nanoseconds: false }, &[]);
+    wifi[20] = 105;
+    assert!(text(&wifi).contains("link type 105"));
+    let missing = Reader::open("/nonexistent/capture.pcap").err().unwrap().to_string();
+    assert!(missing.contains("/nonexistent/capture.pcap"), "{missing}");
+}
+
+#[test]
+fn deep10_holds_121_314_whole_packets_and_ends_inside_the_next() {
+    let Some(path) = shared("iex/DEEP10.pcap.gz") else { return };
+    let mut source = PcapSource::new(Reader::open(path).unwrap(), Speed::Unlimited);
+    let (mut frames, mut last) = (0u64, 0);
+    let mut ordered = true;
+    loop {
+        let polled = source
+            .poll(&mut |frame, ts_ns| {
+                assert!(frame.len() >= 42);
+                frames += 1;
+                ordered &= ts_ns >= last;
+                last = ts_ns;
+            })
+            .unwrap();
+        if polled == Polled::Ended {
+            break;
+        }
+    }
+    assert_eq!(frames, 121_314);
+    assert!(ordered);
+    let cut = source.reader().cut().unwrap();
+    // Found by walking the file with a dozen lines of another language.
+    let expected =
+        CutRecord { position: 22_195_748, packets_before: 121_314, present: 476, needed: 1506 };
+    assert_eq!(cut, expected);
+    assert_eq!(
+        cut.to_string(),
+        "the file ends inside record 121315 at byte 22195748: 476 of its 1506 bytes are there"
+    );
+}
+
+#[test]
+fn tops16_holds_13_022_packets() {
+    let Some(path) = shared("iex/TOPS16.pcapng.gz") else { return };
+    let mut reader = Reader::open(path).unwrap();
+    while reader.next().unwrap().is_some() {}
+    assert_eq!((reader.packets(), reader.snapped(), reader.cut()), (13_022, 0, None));
+}
+
+#[test]
+fn recorded_speed_keeps_the_pauses() {
+    let format = Classic { big_endian: false, nanoseconds: true };
+    let bytes = classic(format, &[(1_000, vec![1]), (30_001_000, vec![2])]);
+    let reader = Reader::from_read("memory", Cursor::new(bytes)).unwrap();
+    let mut source = PcapSource::new(reader, Speed::Recorded);
+    let (start, mut times, mut idle) = (std::time::Instant::now(), Vec::new(), 0);
+    while source
+        .poll(&mut |_, _| times.push(start.elapsed()))
+        .map(|p| match p {
+            Polled::Idle => {
+                idle += 1;
+                source_pause();
+                true
+            }
+            Polled::Frames(_) => true,
+            Polled::Ended => false,
+        })
+        .unwrap()
+    {}
+    assert_eq!(times.len(), 2);
+    assert!(idle > 0 && times[1] - times[0] >= std::time::Duration::from_millis(29), "{times:?}");
+}
+
+fn source_pause() {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+}
