@@ -255,23 +255,16 @@ fn recorded_speed_keeps_the_pauses() {
     let reader = Reader::from_read("memory", Cursor::new(bytes)).unwrap();
     let mut source = PcapSource::new(reader, Speed::Recorded);
     let (start, mut times, mut idle) = (std::time::Instant::now(), Vec::new(), 0);
-    while source
-        .poll(&mut |_, _| times.push(start.elapsed()))
-        .map(|p| match p {
+    loop {
+        match source.poll(&mut |_, _| times.push(start.elapsed())).unwrap() {
+            Polled::Frames(_) => {}
+            Polled::Ended => break,
             Polled::Idle => {
                 idle += 1;
-                source_pause();
-                true
+                source.wait(std::time::Duration::from_millis(1));
             }
-            Polled::Frames(_) => true,
-            Polled::Ended => false,
-        })
-        .unwrap()
-    {}
+        }
+    }
     assert_eq!(times.len(), 2);
     assert!(idle > 0 && times[1] - times[0] >= std::time::Duration::from_millis(29), "{times:?}");
-}
-
-fn source_pause() {
-    std::thread::sleep(std::time::Duration::from_millis(1));
 }
