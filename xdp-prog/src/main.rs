@@ -1,0 +1,2 @@
+//! `wiretape-xdp`: loads, replaces, inspects and removes the XDP program.
+fn main() {}
