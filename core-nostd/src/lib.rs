@@ -18,3 +18,5 @@ pub mod histogram;
 pub mod segment;
 pub mod arena;
 pub mod feed;
+pub mod block_pool;
+pub mod node_pool;

@@ -155,7 +155,7 @@ impl<S: StampedSlots> Ring<'_, S> {
                 return Err(Full(item));
             }
             if turn > 0 {
-                position = self.write.load(Ordering::Relaxed);
+                position = moved_on(self.write, position).ok_or(Full(item))?;
                 continue;
             }
             let next = position.wrapping_add(1);
@@ -186,7 +186,7 @@ impl<S: StampedSlots> Ring<'_, S> {
                 return None;
             }
             if turn > 0 {
-                position = self.read.load(Ordering::Relaxed);
+                position = moved_on(self.read, position)?;
                 continue;
             }
             match claim(self.read, position, next) {
@@ -216,4 +216,12 @@ impl<S: StampedSlots> Ring<'_, S> {
 #[inline(always)]
 fn claim(position: &AtomicU64, from: u64, to: u64) -> Result<u64, u64> {
     position.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed)
+}
+
+/// Where a position stands now that a later turn's stamp was seen. Whoever stored that stamp moved
+/// the position first, and the acquire load of the stamp makes that visible; if it has not moved,
+/// somebody broke the shared words, and `None` keeps the caller from waiting forever.
+#[inline(always)]
+fn moved_on(position: &AtomicU64, from: u64) -> Option<u64> {
+    Some(position.load(Ordering::Relaxed)).filter(|now| *now != from)
 }

@@ -261,7 +261,7 @@ impl<const W: usize> Slots for WordSlots<'_, W> {
 
     #[inline(always)]
     unsafe fn take(self, index: usize) -> [u64; W] {
-        self.0.get(index).map_or([0; W], |words| load_words(words))
+        self.0.get(index).map_or([0; W], load_words)
     }
 
     #[inline(always)]
@@ -321,7 +321,7 @@ impl<const W: usize> Slots for StampedWordSlots<'_, W> {
 
     #[inline(always)]
     unsafe fn take(self, index: usize) -> [u64; W] {
-        self.words(index).map_or([0; W], |words| load_words(words))
+        self.words(index).map_or([0; W], load_words)
     }
 }
 

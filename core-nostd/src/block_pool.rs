@@ -1,0 +1,401 @@
+//! Fixed pool of equal blocks for one thread: allocate and free in constant time, with every free
+//! checked.
+//!
+//! ```text
+//!  memory  │ block 0 │ block 1 │ block 2 │ block 3 │   block_bytes each
+//!  links   │  USED   │    3    │  USED   │   END   │   first_free = 1
+//! ```
+//!
+//! Free blocks form a list, last freed first out (its memory is still in the cache), through
+//! `links`, a table beside the blocks: a write past the end of a block cannot break the list, and
+//! whether a block is in use is known without trusting what its user left in it.
+//!
+//! A pointer is taken back to its block by one multiplication: dividing by a constant known to be
+//! exact is multiplying by the inverse of its odd part modulo 2^64 and rotating by the rest; if
+//! the division is not exact, the result is too large to be a block (Granlund and Montgomery,
+//! "Division by invariant integers using multiplication", PLDI 1994, section 9). So one
+//! comparison refuses pointers from elsewhere and pointers into the middle of a block alike.
+
+use core::{fmt, marker::PhantomData, ptr::NonNull};
+
+/// Link of a block that is in use.
+const USED: u32 = u32::MAX;
+/// Link of the last free block.
+const END: u32 = u32::MAX - 1;
+/// Most blocks of a pool.
+pub const BLOCKS_MAX: usize = END as usize;
+
+/// How full a pool is, for a metrics page. Counted in blocks or nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// What the pool has.
+    pub capacity: u32,
+    /// Given out now.
+    pub in_use: u32,
+    /// The most that `in_use` ever was.
+    pub peak: u32,
+    /// Requests refused because all were given out.
+    pub failed: u64,
+}
+
+/// Why a pool cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPoolError {
+    /// Blocks of no bytes.
+    ZeroBytes,
+    /// More than [`BLOCKS_MAX`] blocks.
+    TooMany {
+        /// Blocks that the memory and the links have room for.
+        blocks: usize,
+    },
+}
+
+impl fmt::Display for BlockPoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlockPoolError::ZeroBytes => {
+                f.write_str("cannot make a pool of blocks of 0 bytes: give each at least one")
+            }
+            BlockPoolError::TooMany { blocks } => write!(
+                f,
+                "cannot make a pool of {blocks} blocks: {BLOCKS_MAX} are the most; \
+                 make blocks larger or hand over less memory"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for BlockPoolError {}
+
+/// Why a block was not taken back. The pool is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeError {
+    /// The pointer does not lie in the pool's blocks.
+    Foreign {
+        /// The pointer's address.
+        address: usize,
+    },
+    /// The pointer lies inside a block, not at its start.
+    Inside {
+        /// The block.
+        block: u32,
+        /// Bytes from its start.
+        offset: usize,
+    },
+    /// The block is free already.
+    DoubleFree {
+        /// The block.
+        block: u32,
+    },
+}
+
+impl fmt::Display for FreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FreeError::Foreign { address } => {
+                write!(f, "cannot free {address:#x}: it does not come from this pool")
+            }
+            FreeError::Inside { block, offset } => write!(
+                f,
+                "cannot free a pointer {offset} bytes inside block {block}: \
+                 hand back the pointer that was allocated"
+            ),
+            FreeError::DoubleFree { block } => {
+                write!(f, "cannot free block {block}: it is free already")
+            }
+        }
+    }
+}
+
+impl core::error::Error for FreeError {}
+
+/// The pool. For sharing between threads see [`NodePool`](crate::node_pool::NodePool).
+///
+/// ```
+/// use wiretape_core::block_pool::{BlockPool, FreeError};
+///
+/// let mut memory = [0_u8; 4 * 2048];
+/// let mut links = [0_u32; 4];
+/// let mut pool = BlockPool::new(&mut memory, &mut links, 2048)?;
+/// let block = pool.allocate().expect("four are free");
+/// pool.get_mut(block).expect("it is in use").fill(7);
+/// assert_eq!(pool.free(block), Ok(()));
+/// assert_eq!(pool.free(block), Err(FreeError::DoubleFree { block: 0 }));
+/// assert_eq!((pool.usage().in_use, pool.usage().peak), (0, 1));
+/// # Ok::<(), wiretape_core::block_pool::BlockPoolError>(())
+/// ```
+pub struct BlockPool<'m> {
+    first_block: NonNull<u8>,
+    links: &'m mut [u32],
+    first_free: u32,
+    block_bytes: usize,
+    /// Inverse, modulo 2^64, of `block_bytes` without its factors of two.
+    odd_inverse: u64,
+    in_use: u32,
+    peak: u32,
+    failed: u64,
+    memory: PhantomData<&'m mut [u8]>,
+}
+
+// SAFETY: the pool owns its memory exclusively (it stands for the `&mut [u8]` that it was made
+// of) and nothing in it is bound to a thread.
+unsafe impl Send for BlockPool<'_> {}
+
+impl<'m> BlockPool<'m> {
+    /// A pool of as many blocks of `block_bytes` as `memory` and `links` (one each) have room
+    /// for. Blocks are as aligned as the start of `memory` and `block_bytes` make them.
+    pub fn new(
+        memory: &'m mut [u8],
+        links: &'m mut [u32],
+        block_bytes: usize,
+    ) -> Result<BlockPool<'m>, BlockPoolError> {
+        let room = memory.len().checked_div(block_bytes).ok_or(BlockPoolError::ZeroBytes)?;
+        let blocks = room.min(links.len());
+        if blocks > BLOCKS_MAX {
+            return Err(BlockPoolError::TooMany { blocks });
+        }
+        let (links, _) = links.split_at_mut(blocks);
+        for (link, next) in links.iter_mut().zip(1..) {
+            *link = next;
+        }
+        if let Some(last) = links.last_mut() {
+            *last = END;
+        }
+        Ok(BlockPool {
+            first_block: NonNull::from(memory).cast(),
+            first_free: if links.is_empty() { END } else { 0 },
+            links,
+            block_bytes,
+            odd_inverse: odd_inverse(block_bytes as u64),
+            in_use: 0,
+            peak: 0,
+            failed: 0,
+            memory: PhantomData,
+        })
+    }
+
+    /// A block, with the contents that its last user left; `None` if all are in use. The pointer
+    /// is good for `block_bytes()` bytes, until the block is freed or the pool's memory is.
+    #[inline]
+    pub fn allocate(&mut self) -> Option<NonNull<u8>> {
+        let block = self.first_free;
+        // `END` is past every block.
+        let Some(link) = self.links.get_mut(block as usize) else {
+            self.failed = self.failed.wrapping_add(1);
+            return None;
+        };
+        self.first_free = *link;
+        *link = USED;
+        self.in_use = self.in_use.wrapping_add(1);
+        self.peak = self.peak.max(self.in_use);
+        Some(self.start_of(block))
+    }
+
+    /// Takes a block back. Constant time, and safe with any pointer: it is not followed.
+    ///
+    /// # Errors
+    /// [`FreeError`] if the pointer is not the start of a block in use.
+    #[inline]
+    pub fn free(&mut self, block: NonNull<u8>) -> Result<(), FreeError> {
+        let index = self.quotient(block);
+        // Beyond the last link for pointers from elsewhere, and for those into a block.
+        let link = usize::try_from(index).ok().and_then(|index| self.links.get_mut(index));
+        match link {
+            Some(link) if *link == USED => {
+                *link = self.first_free;
+                self.first_free = index as u32;
+                self.in_use = self.in_use.wrapping_sub(1);
+                Ok(())
+            }
+            Some(_) => Err(FreeError::DoubleFree { block: index as u32 }),
+            None => Err(self.refusal(block)),
+        }
+    }
+
+    /// The bytes of a block in use; `None` for any other pointer.
+    pub fn get(&self, block: NonNull<u8>) -> Option<&[u8]> {
+        self.is_in_use(block).then(|| {
+            // SAFETY: `block` is the start of one of the pool's blocks: `block_bytes` bytes of
+            // initialised memory that the pool holds for `'m`, borrowed through `&self`.
+            unsafe { core::slice::from_raw_parts(block.as_ptr(), self.block_bytes) }
+        })
+    }
+
+    /// The bytes of a block in use; `None` for any other pointer.
+    pub fn get_mut(&mut self, block: NonNull<u8>) -> Option<&mut [u8]> {
+        self.is_in_use(block).then(|| {
+            // SAFETY: as in `get`, and borrowed exclusively through `&mut self`.
+            unsafe { core::slice::from_raw_parts_mut(block.as_ptr(), self.block_bytes) }
+        })
+    }
+
+    /// Bytes of each block.
+    pub fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    /// How full the pool is.
+    pub fn usage(&self) -> PoolUsage {
+        PoolUsage {
+            capacity: self.links.len() as u32,
+            in_use: self.in_use,
+            peak: self.peak,
+            failed: self.failed,
+        }
+    }
+
+    fn is_in_use(&self, block: NonNull<u8>) -> bool {
+        let index = usize::try_from(self.quotient(block)).unwrap_or(usize::MAX);
+        self.links.get(index) == Some(&USED)
+    }
+
+    #[inline(always)]
+    fn start_of(&self, block: u32) -> NonNull<u8> {
+        let offset = (block as usize).wrapping_mul(self.block_bytes);
+        // SAFETY: `block` has a link, so `offset` plus a whole block lies in the memory that the
+        // pool was made of, and does not overflow.
+        unsafe { self.first_block.add(offset) }
+    }
+
+    /// The pointer's distance from the first block, divided by the size of a block: exact for a
+    /// pointer to the start of one, at least the number of blocks for any other.
+    #[inline(always)]
+    fn quotient(&self, block: NonNull<u8>) -> u64 {
+        let address = block.as_ptr().addr();
+        let offset = address.wrapping_sub(self.first_block.as_ptr().addr()) as u64;
+        offset.wrapping_mul(self.odd_inverse).rotate_right(self.block_bytes.trailing_zeros())
+    }
+
+    #[cold]
+    fn refusal(&self, block: NonNull<u8>) -> FreeError {
+        let address = block.as_ptr().addr();
+        let offset = address.wrapping_sub(self.first_block.as_ptr().addr());
+        match (offset.checked_div(self.block_bytes), offset.checked_rem(self.block_bytes)) {
+            (Some(block), Some(offset)) if block < self.links.len() => {
+                FreeError::Inside { block: block as u32, offset }
+            }
+            _ => FreeError::Foreign { address },
+        }
+    }
+}
+
+impl fmt::Debug for BlockPool<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockPool")
+            .field("block_bytes", &self.block_bytes)
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The inverse modulo 2^64 of `value` without its factors of two. `value` is not 0.
+const fn odd_inverse(value: u64) -> u64 {
+    let odd = value >> (value.trailing_zeros() & 63);
+    // Newton's iteration doubles the correct low bits: 5, 10, 20, 40, 80.
+    let mut inverse = odd.wrapping_mul(3) ^ 2;
+    let mut step = 0;
+    while step < 4 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        step += 1;
+    }
+    inverse
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{collections::HashSet, vec, vec::Vec};
+
+    #[test]
+    fn the_inverse_of_the_odd_part_is_one() {
+        for value in (1..10_000).chain([u64::MAX, 1 << 63, (1 << 63) + 1]) {
+            let odd = value >> value.trailing_zeros();
+            assert_eq!(odd.wrapping_mul(odd_inverse(value)), 1, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_the_start_of_a_block_in_use_is_taken_back() {
+        for block_bytes in [1, 3, 24, 64, 100, 2048] {
+            let mut memory = vec![0_u8; block_bytes * 5 + block_bytes / 2];
+            let start = NonNull::from(&mut memory[..]).cast::<u8>();
+            let (mut links, mut elsewhere) = (vec![0; 9], 0_u8);
+            let mut pool = BlockPool::new(&mut memory, &mut links, block_bytes).unwrap();
+            assert_eq!(pool.usage().capacity, 5);
+            let blocks: Vec<_> = (0..5).map(|_| pool.allocate().unwrap()).collect();
+            assert_eq!(pool.allocate(), None);
+            assert_eq!(pool.usage(), PoolUsage { capacity: 5, in_use: 5, peak: 5, failed: 1 });
+            let foreign = pool.free(NonNull::from(&mut elsewhere)).unwrap_err();
+            assert!(matches!(foreign, FreeError::Foreign { .. }), "{foreign}");
+            for distance in 0..block_bytes * 6 {
+                let pointer = NonNull::new(start.as_ptr().wrapping_add(distance)).unwrap();
+                if blocks.contains(&pointer) {
+                    continue;
+                }
+                let expected = if distance < block_bytes * 5 {
+                    let block = (distance / block_bytes) as u32;
+                    FreeError::Inside { block, offset: distance % block_bytes }
+                } else {
+                    FreeError::Foreign { address: pointer.as_ptr().addr() }
+                };
+                assert_eq!(pool.free(pointer), Err(expected));
+            }
+            for (index, block) in blocks.into_iter().enumerate() {
+                assert_eq!(pool.free(block), Ok(()));
+                let again = FreeError::DoubleFree { block: index as u32 };
+                assert_eq!(pool.free(block), Err(again));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_to_give_out_is_no_error_until_it_is_asked_for() {
+        let mut pool = BlockPool::new(&mut [], &mut [], 8).unwrap();
+        assert_eq!(pool.allocate(), None);
+        assert_eq!(
+            BlockPool::new(&mut [0; 8], &mut [0; 8], 0).unwrap_err(),
+            BlockPoolError::ZeroBytes
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_pool_gives_out_what_a_set_of_free_blocks_would(
+            block_bytes in 1_usize..70,
+            blocks in 1_usize..20,
+            steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..200),
+        ) {
+            let mut memory = vec![0_u8; block_bytes * blocks];
+            let mut links = vec![0; blocks];
+            let mut pool = BlockPool::new(&mut memory, &mut links, block_bytes).unwrap();
+            let mut held: Vec<(NonNull<u8>, u8)> = Vec::new();
+            let (mut peak, mut failed) = (0, 0);
+            for (step, (allocate, which)) in steps.into_iter().enumerate() {
+                if allocate {
+                    match pool.allocate() {
+                        Some(block) => {
+                            prop_assert!(held.len() < blocks);
+                            pool.get_mut(block).unwrap().fill(step as u8);
+                            held.push((block, step as u8));
+                        }
+                        None => {
+                            prop_assert_eq!(held.len(), blocks);
+                            failed += 1;
+                        }
+                    }
+                } else if !held.is_empty() {
+                    let (block, mark) = held.swap_remove(which.index(held.len()));
+                    prop_assert!(pool.get(block).unwrap().iter().all(|byte| *byte == mark));
+                    prop_assert_eq!(pool.free(block), Ok(()));
+                    prop_assert!(pool.get(block).is_none());
+                }
+                peak = peak.max(held.len() as u32);
+                let distinct: HashSet<_> = held.iter().map(|(block, _)| block).collect();
+                prop_assert_eq!(distinct.len(), held.len());
+                let (capacity, in_use) = (blocks as u32, held.len() as u32);
+                prop_assert_eq!(pool.usage(), PoolUsage { capacity, in_use, peak, failed });
+            }
+        }
+    }
+}
