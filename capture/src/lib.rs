@@ -9,4 +9,4 @@ pub mod xsk;
 pub mod pins;
 pub mod source;
 pub mod clock;
-// pub mod config;
+pub mod config;

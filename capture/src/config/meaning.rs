@@ -1,0 +1,300 @@
+//! From what was written to what it means: every rule about values, in one place.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+
+use super::error::{ConfigError, Origin, Place, suggestion};
+use super::tables::{FeedTable, Located, SourceTable, Tables, WorkerTable};
+use super::{
+    Config, FeedConfig, Idle, PcapConfig, Protocol, SourceConfig, WorkerConfig, XdpConfig,
+};
+use crate::source::pcap::Speed;
+use crate::xsk::{BindMode, BusyPoll, Umem};
+use wiretape_core::segment::MAX_FEEDS;
+
+/// Names are kept in 32 bytes of the segment, and stand in file names.
+const NAME_MAX: usize = 31;
+const EVENT_SLOTS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 30;
+const INSTRUMENTS: std::ops::RangeInclusive<usize> = 1..=1 << 24;
+const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
+
+pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigError> {
+    let worker = check_worker(place, &tables.worker)?;
+    let Some(source) = &tables.source else {
+        return Err(ConfigError::at(
+            place,
+            Origin::Absent,
+            "there is no [source]: name a capture file (kind = \"pcap\", or --pcap FILE) or an \
+             interface (kind = \"xdp\", or --interface NAME)",
+        ));
+    };
+    let source = check_source(place, source)?;
+    let mut feeds: Vec<FeedConfig> = Vec::new();
+    for (index, table) in tables.feed.iter().enumerate() {
+        let share = (worker.instruments / tables.feed.len()).max(1);
+        let feed = check_feed(place, table, index, share)?;
+        let twin = feeds.iter().find(|other| other.group == feed.group || other.name == feed.name);
+        if let Some(twin) = twin {
+            let what = if twin.group == feed.group { "group and port" } else { "name" };
+            let sentence = format!("feed '{}' has the {what} of '{}'", feed.name, twin.name);
+            return Err(ConfigError::at(place, table.origin, sentence));
+        }
+        feeds.push(feed);
+    }
+    check_feeds_together(place, &tables, &feeds, &worker)?;
+    Ok(Config { worker, source, feeds })
+}
+
+fn check_feeds_together(
+    place: Place<'_>,
+    tables: &Tables,
+    feeds: &[FeedConfig],
+    worker: &WorkerConfig,
+) -> Result<(), ConfigError> {
+    if feeds.is_empty() {
+        let sentence = "there is no feed: add a [[feed]] with protocol and group, or \
+                        --feed PROTOCOL@GROUP:PORT";
+        return Err(ConfigError::at(place, Origin::Absent, sentence));
+    }
+    let last = tables.feed.last().map_or(Origin::Absent, |feed| feed.origin);
+    if feeds.len() > MAX_FEEDS {
+        let sentence = format!("{} feeds are more than the {MAX_FEEDS} of a worker", feeds.len());
+        return Err(ConfigError::at(place, last, sentence));
+    }
+    let wanted = feeds.iter().map(|feed| feed.instruments).sum::<usize>();
+    if wanted > worker.instruments {
+        let sentence = format!(
+            "the feeds want {wanted} instruments together, the worker has {}: raise \
+             [worker] instruments or lower those of the feeds",
+            worker.instruments
+        );
+        return Err(ConfigError::at(place, last, sentence));
+    }
+    Ok(())
+}
+
+fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, ConfigError> {
+    let event_slots = within(place, &table.event_slots, "event_slots", 1 << 20, &EVENT_SLOTS)?;
+    if !event_slots.is_power_of_two() {
+        let origin = origin(&table.event_slots);
+        let sentence = format!(
+            "event_slots must be a power of two, {event_slots} is none; {} is the next",
+            event_slots.next_power_of_two()
+        );
+        return Err(ConfigError::at(place, origin, sentence));
+    }
+    let idles = [(Idle::Spin, "spin"), (Idle::Yield, "yield"), (Idle::Park, "park")];
+    let default_dir = || PathBuf::from("/dev/shm/wiretape");
+    Ok(WorkerConfig {
+        name: check_name(place, &table.name, "name", || "capture".to_owned())?,
+        core: table.core.as_ref().map(|core| core.value),
+        segment_dir: value(&table.segment_dir).unwrap_or_else(default_dir),
+        event_slots,
+        instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
+        idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
+        unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
+    })
+}
+
+fn check_source(
+    place: Place<'_>,
+    source: &Located<SourceTable>,
+) -> Result<SourceConfig, ConfigError> {
+    let table = &source.value;
+    let kinds = [("xdp", "xdp"), ("pcap", "pcap")];
+    let Some(kind) = one_of(place, &table.kind, "kind", &kinds)? else {
+        let sentence = "the source has no kind: kind = \"xdp\" or \"pcap\"";
+        return Err(ConfigError::at(place, source.origin, sentence));
+    };
+    let foreign = match kind {
+        "pcap" => origins_of_xdp_keys(table),
+        _ => vec![("path", origin_of(&table.path)), ("speed", origin_of(&table.speed))],
+    };
+    if let Some((key, Some(origin))) = foreign.into_iter().find(|(_, origin)| origin.is_some()) {
+        let sentence = format!("'{key}' does not belong to a source of kind \"{kind}\"");
+        return Err(ConfigError::at(place, origin, sentence));
+    }
+    match kind {
+        "pcap" => {
+            let path = required(place, source, &table.path, "path", "the capture file")?;
+            let speeds = [(Speed::Unlimited, "unlimited"), (Speed::Recorded, "recorded")];
+            let speed = one_of(place, &table.speed, "speed", &speeds)?.unwrap_or_default();
+            Ok(SourceConfig::Pcap(PcapConfig { path, speed }))
+        }
+        _ => check_xdp(place, source),
+    }
+}
+
+fn origins_of_xdp_keys(table: &SourceTable) -> Vec<(&'static str, Option<Origin>)> {
+    vec![
+        ("interface", origin_of(&table.interface)),
+        ("queue", origin_of(&table.queue)),
+        ("pin_dir", origin_of(&table.pin_dir)),
+        ("mode", origin_of(&table.mode)),
+        ("frames", origin_of(&table.frames)),
+        ("frame_size", origin_of(&table.frame_size)),
+        ("huge_pages", origin_of(&table.huge_pages)),
+        ("busy_poll_us", origin_of(&table.busy_poll_us)),
+        ("busy_poll_budget", origin_of(&table.busy_poll_budget)),
+        ("join", origin_of(&table.join)),
+    ]
+}
+
+fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceConfig, ConfigError> {
+    let table = &source.value;
+    let modes =
+        [(BindMode::Auto, "auto"), (BindMode::ZeroCopy, "zero-copy"), (BindMode::Copy, "copy")];
+    let frames = value(&table.frames).unwrap_or(8192);
+    if !frames.is_power_of_two() || !(64..=Umem::FRAMES_MAX).contains(&frames) {
+        let max = Umem::FRAMES_MAX;
+        let sentence = format!("frames must be a power of two from 64 to {max}, not {frames}");
+        return Err(ConfigError::at(place, origin(&table.frames), sentence));
+    }
+    let frame_size = value(&table.frame_size).unwrap_or(2048);
+    if !matches!(frame_size, 2048 | 4096) {
+        let sentence = format!("frame_size must be 2048 or 4096, not {frame_size}");
+        return Err(ConfigError::at(place, origin(&table.frame_size), sentence));
+    }
+    let budget = value(&table.busy_poll_budget).unwrap_or(64);
+    let busy_poll = value(&table.busy_poll_us)
+        .filter(|timeout_us| *timeout_us > 0)
+        .map(|timeout_us| BusyPoll { timeout_us, budget });
+    let pin_dir = || PathBuf::from("/sys/fs/bpf/wiretape");
+    Ok(SourceConfig::Xdp(XdpConfig {
+        interface: required(place, source, &table.interface, "interface", "a network interface")?,
+        queue: value(&table.queue).unwrap_or(0),
+        pin_dir: value(&table.pin_dir).unwrap_or_else(pin_dir),
+        mode: one_of(place, &table.mode, "mode", &modes)?.unwrap_or_default(),
+        frames,
+        frame_size,
+        huge_pages: value(&table.huge_pages).unwrap_or(true),
+        busy_poll,
+        join: value(&table.join).unwrap_or(true),
+    }))
+}
+
+fn check_feed(
+    place: Place<'_>,
+    feed: &Located<FeedTable>,
+    index: usize,
+    share: usize,
+) -> Result<FeedConfig, ConfigError> {
+    let table = &feed.value;
+    let protocols = Protocol::ALL;
+    let Some(protocol) = one_of(place, &table.protocol, "protocol", &protocols)? else {
+        let names = protocols.map(|(_, name)| name).join(", ");
+        let sentence = format!("the feed has no protocol; there are: {names}");
+        return Err(ConfigError::at(place, feed.origin, sentence));
+    };
+    let example = "the address and port of its multicast, such as \"233.54.12.111:26477\"";
+    let group: String = required(place, feed, &table.group, "group", example)?;
+    let group: SocketAddrV4 = group.parse().map_err(|_| {
+        let sentence = format!("'{group}' is no IPv4 address and port: group is {example}");
+        ConfigError::at(place, origin(&table.group), sentence)
+    })?;
+    if group.port() == 0 || group.ip().is_unspecified() {
+        let sentence = format!("'{group}' is nowhere: group is {example}");
+        return Err(ConfigError::at(place, origin(&table.group), sentence));
+    }
+    let zone = value(&table.time_zone).unwrap_or_else(|| "America/New_York".to_owned());
+    if jiff::tz::TimeZone::get(&zone).is_err() {
+        let sentence = format!("'{zone}' is no IANA time zone, such as \"America/New_York\"");
+        return Err(ConfigError::at(place, origin(&table.time_zone), sentence));
+    }
+    let date = match &table.date {
+        None => None,
+        Some(date) => Some(date.value.text().parse().map_err(|_| {
+            let sentence = format!("'{}' is no date, such as \"2012-06-21\"", date.value.text());
+            ConfigError::at(place, date.origin, sentence)
+        })?),
+    };
+    Ok(FeedConfig {
+        name: check_name(place, &table.name, "name", || format!("feed{index}"))?,
+        protocol,
+        group,
+        instruments: within(place, &table.instruments, "instruments", share, &INSTRUMENTS)?,
+        max_orders: within(place, &table.max_orders, "max_orders", 1 << 21, &ORDERS)?,
+        max_levels: within(place, &table.max_levels, "max_levels", 1 << 19, &ORDERS)?,
+        publisher_id: value(&table.publisher_id).unwrap_or(0),
+        date,
+        time_zone: zone,
+    })
+}
+
+fn check_name(
+    place: Place<'_>,
+    name: &Option<Located<String>>,
+    key: &str,
+    default: impl Fn() -> String,
+) -> Result<String, ConfigError> {
+    let Some(Located { value, origin }) = name else { return Ok(default()) };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = (1..=NAME_MAX).contains(&value.len());
+    if fits && value.chars().all(allowed) && !value.starts_with('.') {
+        return Ok(value.clone());
+    }
+    let sentence = format!(
+        "{key} '{value}' must be 1 to {NAME_MAX} letters, digits, '-', '_' or '.', and not begin \
+         with '.'"
+    );
+    Err(ConfigError::at(place, *origin, sentence))
+}
+
+fn value<T: Clone>(from: &Option<Located<T>>) -> Option<T> {
+    from.as_ref().map(|located| located.value.clone())
+}
+
+fn origin_of<T>(from: &Option<Located<T>>) -> Option<Origin> {
+    from.as_ref().map(|located| located.origin)
+}
+
+fn origin<T>(from: &Option<Located<T>>) -> Origin {
+    origin_of(from).unwrap_or(Origin::Absent)
+}
+
+fn required<T: Clone, U>(
+    place: Place<'_>,
+    table: &Located<U>,
+    from: &Option<Located<T>>,
+    key: &str,
+    what: &str,
+) -> Result<T, ConfigError> {
+    value(from).ok_or_else(|| {
+        ConfigError::at(place, table.origin, format!("'{key}' is missing here: {what}"))
+    })
+}
+
+fn within(
+    place: Place<'_>,
+    from: &Option<Located<usize>>,
+    key: &str,
+    default: usize,
+    range: &std::ops::RangeInclusive<usize>,
+) -> Result<usize, ConfigError> {
+    match from {
+        Some(Located { value, origin }) if !range.contains(value) => {
+            let (min, max) = (range.start(), range.end());
+            let sentence = format!("{key} must be from {min} to {max}, not {value}");
+            Err(ConfigError::at(place, *origin, sentence))
+        }
+        _ => Ok(value(from).unwrap_or(default)),
+    }
+}
+
+fn one_of<T: Copy>(
+    place: Place<'_>,
+    from: &Option<Located<String>>,
+    key: &str,
+    choices: &[(T, &str)],
+) -> Result<Option<T>, ConfigError> {
+    let Some(Located { value, origin }) = from else { return Ok(None) };
+    match choices.iter().find(|(_, name)| name == value) {
+        Some((choice, _)) => Ok(Some(*choice)),
+        None => {
+            let names: Vec<&str> = choices.iter().map(|(_, name)| *name).collect();
+            let advice = suggestion(value, &names);
+            let sentence = format!("there is no {key} '{value}'; {advice}");
+            Err(ConfigError::at(place, *origin, sentence))
+        }
+    }
+}

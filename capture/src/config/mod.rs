@@ -1,0 +1,181 @@
+//! The configuration: a TOML file, command-line flags over it, and one place that checks both.
+//!
+//! Two steps: [`tables`] is what was written, each value with the place it came from;
+//! [`Config`] is what it means, complete and consistent. A mistake is reported with file, line
+//! and key (or the flag), what is wrong and what would do.
+
+mod error;
+mod meaning;
+mod tables;
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+
+pub use error::ConfigError;
+pub use tables::Overrides;
+
+use crate::source::pcap::Speed;
+use crate::xsk::{BindMode, BusyPoll};
+
+/// A complete configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The worker and its segment.
+    pub worker: WorkerConfig,
+    /// Where frames come from.
+    pub source: SourceConfig,
+    /// What to decode, in the order of the feeds' indices.
+    pub feeds: Vec<FeedConfig>,
+}
+
+/// The worker and its segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Name of the worker; the segment's file is `<name>.seg`.
+    pub name: String,
+    /// Processor to pin the worker to.
+    pub core: Option<usize>,
+    /// Directory of the segment, on a memory file system.
+    pub segment_dir: PathBuf,
+    /// Slots of the event ring (64 bytes each), a power of two.
+    pub event_slots: usize,
+    /// Instruments that the segment has room for.
+    pub instruments: usize,
+    /// What to do while nothing comes.
+    pub idle: Idle,
+    /// Remove the segment's file at a clean end.
+    pub unlink_on_exit: bool,
+}
+
+/// What the worker does while nothing comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// Look again at once: lowest latency, one core fully busy.
+    #[default]
+    Spin,
+    /// Let other threads of the core run in between.
+    Yield,
+    /// Sleep until the kernel reports a frame, after a short spin.
+    Park,
+}
+
+/// Where frames come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// An AF_XDP socket.
+    Xdp(XdpConfig),
+    /// A capture file.
+    Pcap(PcapConfig),
+}
+
+/// An AF_XDP socket on one queue, fed by the XDP program of `wiretape-xdp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpConfig {
+    /// Interface.
+    pub interface: String,
+    /// Receive queue.
+    pub queue: u32,
+    /// Directory of the pins; those of an interface are in a directory of its name therein.
+    pub pin_dir: PathBuf,
+    /// Zero-copy or not.
+    pub mode: BindMode,
+    /// Frames of the UMEM, a power of two; the RX ring has half as many entries.
+    pub frames: u32,
+    /// Bytes of a frame: 2048 or 4096.
+    pub frame_size: u32,
+    /// Whether to try huge pages for the UMEM.
+    pub huge_pages: bool,
+    /// Preferred busy polling.
+    pub busy_poll: Option<BusyPoll>,
+    /// Whether to join the feeds' multicast groups on the interface.
+    pub join: bool,
+}
+
+impl XdpConfig {
+    /// Directory of the pins of this interface. The bpf file system takes no dot in a name, so
+    /// that of a VLAN interface is written as a colon (see `steer.h` of xdp-prog).
+    pub fn pins(&self) -> PathBuf {
+        self.pin_dir.join(self.interface.replace('.', ":"))
+    }
+}
+
+/// A capture file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcapConfig {
+    /// The file: pcap or pcapng, plain, gzip or zstd.
+    pub path: PathBuf,
+    /// How fast it is played.
+    pub speed: Speed,
+}
+
+/// What a feed's datagrams hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Nasdaq TotalView-ITCH 5.0 in MoldUDP64.
+    Itch50MoldUdp64,
+    /// IEX DEEP 1.0 in IEX-TP.
+    Deep10IexTp,
+}
+
+impl Protocol {
+    /// All protocols, with the names that the configuration uses.
+    pub const ALL: [(Protocol, &'static str); 2] =
+        [(Protocol::Itch50MoldUdp64, "itch50-moldudp64"), (Protocol::Deep10IexTp, "deep10-iextp")];
+
+    /// The name that the configuration uses.
+    pub fn name(self) -> &'static str {
+        Protocol::ALL.iter().find(|(protocol, _)| *protocol == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// One feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedConfig {
+    /// Its name in status and metrics.
+    pub name: String,
+    /// What its datagrams hold.
+    pub protocol: Protocol,
+    /// Multicast group (or unicast address) and UDP port.
+    pub group: SocketAddrV4,
+    /// Instruments that it may use of the segment's.
+    pub instruments: usize,
+    /// Orders that can live at once (order feeds).
+    pub max_orders: usize,
+    /// Price levels that can live at once.
+    pub max_levels: usize,
+    /// DBN publisher id of its records.
+    pub publisher_id: u16,
+    /// The exchange's trading date, where the time of receipt does not tell it.
+    pub date: Option<jiff::civil::Date>,
+    /// The exchange's time zone, an IANA name.
+    pub time_zone: String,
+}
+
+impl Config {
+    /// Reads `file`, if one is given, puts `overrides` over it, and checks the result.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let (name, text) = match file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = fs::read_to_string(path)
+                    .map_err(|source| ConfigError::unreadable(&name, &source))?;
+                (name, text)
+            }
+            None => ("the command line".to_owned(), String::new()),
+        };
+        Config::parse(&name, &text, overrides)
+    }
+
+    /// As [`load`](Config::load), from text; `name` stands in messages.
+    pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let place = error::Place { name, text };
+        let mut tables =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(place, &error))?;
+        overrides.apply(&mut tables);
+        meaning::check(place, tables)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+use super::*;
+
+const XDP: &str = r#"
+[worker]
+name = "itch-a"
+core = 3
+event_slots = 65536
+
+[source]
+kind = "xdp"
+interface = "eth1.100"
+queue = 2
+mode = "zero-copy"
+
+[[feed]]
+name = "totalview"
+protocol = "itch50-moldudp64"
+group = "233.54.12.111:26477"
+instruments = 8192
+date = 2012-06-21
+
+[[feed]]
+name = "deep"
+protocol = "deep10-iextp"
+group = "224.2.3.10:16648"
+instruments = 8192
+date = "2017-04-25"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("capture.toml", text, &Overrides::default())
+}
+
+/// The message for `XDP` with one text replaced by another.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(XDP.contains(from), "{from}");
+    parse(&XDP.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_full_configuration_means_what_it_says() {
+    let config = parse(XDP).unwrap();
+    assert_eq!((config.worker.name.as_str(), config.worker.core), ("itch-a", Some(3)));
+    let SourceConfig::Xdp(xdp) = &config.source else { panic!("{config:?}") };
+    assert_eq!((xdp.queue, xdp.mode, xdp.join), (2, BindMode::ZeroCopy, true));
+    assert_eq!(xdp.pins(), Path::new("/sys/fs/bpf/wiretape/eth1:100"));
+    let dates: Vec<_> = config.feeds.iter().map(|feed| feed.date.unwrap().to_string()).collect();
+    assert_eq!(dates, ["2012-06-21", "2017-04-25"]);
+    assert_eq!(config.feeds[0].group.to_string(), "233.54.12.111:26477");
+    assert_eq!(config.feeds[1].protocol, Protocol::Deep10IexTp);
+}
+
+#[test]
+fn the_example_in_the_documentation_is_valid() {
+    let text = include_str!("../../../docs/operating/capture.example.toml");
+    let config = Config::parse("capture.example.toml", text, &Overrides::default()).unwrap();
+    assert!(matches!(config.source, SourceConfig::Xdp(_)));
+    // Every line that is commented out as "#key = value" is valid too.
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    Config::parse("capture.example.toml", &all, &Overrides::default()).unwrap();
+}
+
+#[test]
+fn a_typo_is_named_with_its_line_and_the_nearest_name() {
+    assert_eq!(
+        complaint("queue = 2", "qeue = 2"),
+        "capture.toml:10: there is no key 'qeue' here; did you mean 'queue'?"
+    );
+    assert_eq!(
+        complaint("[worker]", "[workers]"),
+        "capture.toml:2: there is no key 'workers' here; did you mean 'worker'?"
+    );
+    assert_eq!(
+        complaint("itch50-moldudp64", "itch5-moldudp64"),
+        "capture.toml:15: there is no protocol 'itch5-moldudp64'; did you mean 'itch50-moldudp64'?"
+    );
+    assert_eq!(
+        complaint("\"zero-copy\"", "\"fast\""),
+        "capture.toml:11: there is no mode 'fast'; there are: auto, zero-copy, copy"
+    );
+}
+
+#[test]
+fn wrong_types_and_values_name_line_and_key() {
+    let text = complaint("core = 3", "core = \"three\"");
+    assert!(text.starts_with("capture.toml:4: 'core': invalid type"), "{text}");
+    let text = complaint("core = 3", "core = = 3");
+    assert!(text.starts_with("capture.toml:4:"), "{text}");
+    assert_eq!(
+        complaint("65536", "65537"),
+        "capture.toml:5: event_slots must be a power of two, 65537 is none; 131072 is the next"
+    );
+    assert_eq!(
+        complaint("224.2.3.10:16648", "224.2.3.10"),
+        "capture.toml:23: '224.2.3.10' is no IPv4 address and port: group is the address and port \
+         of its multicast, such as \"233.54.12.111:26477\""
+    );
+    assert_eq!(
+        complaint("date = 2012-06-21", "date = \"21.6.2012\""),
+        "capture.toml:18: '21.6.2012' is no date, such as \"2012-06-21\""
+    );
+    assert_eq!(
+        complaint("queue = 2", "speed = \"recorded\""),
+        "capture.toml:10: 'speed' does not belong to a source of kind \"xdp\""
+    );
+    assert_eq!(
+        complaint("interface = \"eth1.100\"", ""),
+        "capture.toml:7: 'interface' is missing here: a network interface"
+    );
+    assert_eq!(
+        complaint("instruments = 8192\ndate = \"", "instruments = 9000\ndate = \""),
+        "capture.toml:20: the feeds want 17192 instruments together, the worker has 16384: raise \
+         [worker] instruments or lower those of the feeds"
+    );
+    assert_eq!(
+        complaint("name = \"deep\"", "name = \"totalview\""),
+        "capture.toml:20: feed 'totalview' has the name of 'totalview'"
+    );
+    assert!(complaint("name = \"itch-a\"", "name = \"../x\"").contains("capture.toml:3: name"));
+}
+
+#[test]
+fn flags_alone_make_a_configuration_and_win_over_a_file() {
+    let overrides = Overrides {
+        pcap: Some("day.pcap.gz".into()),
+        feeds: vec!["deep10-iextp@224.2.3.10:16648".into()],
+        date: Some("2017-04-25".into()),
+        name: Some("replay".into()),
+        ..Overrides::default()
+    };
+    let alone = Config::load(None, &overrides).unwrap();
+    assert_eq!(alone.worker.name, "replay");
+    assert_eq!(alone.feeds.len(), 1);
+    assert!(alone.feeds[0].date.is_some());
+    let over = Config::parse("capture.toml", XDP, &overrides).unwrap();
+    assert_eq!(over.worker.core, Some(3));
+    assert_eq!((over.source, over.feeds), (alone.source, alone.feeds));
+}
+
+#[test]
+fn mistakes_of_flags_name_the_flag() {
+    let complain = |overrides: Overrides| Config::load(None, &overrides).unwrap_err().to_string();
+    let pcap = || Overrides { pcap: Some("x.pcap".into()), ..Overrides::default() };
+    assert!(complain(Overrides::default()).contains("there is no [source]"));
+    assert!(complain(pcap()).contains("there is no feed"));
+    let feeds = |feed: &str| Overrides { feeds: vec![feed.into()], ..pcap() };
+    assert_eq!(
+        complain(feeds("deep@224.2.3.10:1")),
+        "the command line: --feed: there is no protocol 'deep'; there are: itch50-moldudp64, \
+         deep10-iextp"
+    );
+    assert!(complain(feeds("deep10-iextp")).contains("--feed: 'group' is missing"));
+    let queue = Overrides { queue: Some(1), ..feeds("deep10-iextp@224.2.3.10:1") };
+    assert_eq!(
+        complain(queue),
+        "the command line: --queue: 'queue' does not belong to a source of kind \"pcap\""
+    );
+}
+
+#[test]
+fn a_missing_file_is_one_sentence() {
+    let path = Path::new("/nonexistent/capture.toml");
+    let text = Config::load(Some(path), &Overrides::default()).unwrap_err().to_string();
+    assert!(text.starts_with("/nonexistent/capture.toml: cannot read the configuration"), "{text}");
+}
