@@ -17,6 +17,7 @@ pub mod ring;
 pub mod histogram;
 pub mod segment;
 pub mod arena;
+pub mod book;
 pub mod feed;
 pub mod block_pool;
 pub mod node_pool;

@@ -1,0 +1,91 @@
+//! The pool of live orders.
+
+use crate::arena::{Arena, ArenaError};
+use bytemuck::{Pod, Zeroable};
+
+/// An order: half a cache line.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Order {
+    pub id: u64,
+    pub size: u32,
+    /// Handle of its level.
+    pub level: u32,
+    /// The order before it in time priority; 0 if it is the first.
+    pub prev: u32,
+    /// The order after it; 0 if it is the last. In a free order: the next free one.
+    pub next: u32,
+    /// Instrument and side: see `order_book::market`.
+    pub market: u32,
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Order>() == 32);
+
+/// The pool of live orders. An [`OrderIndex`](super::OrderIndex) names them by handle; handle 0
+/// stands for none.
+#[derive(Debug)]
+pub struct Orders<'m> {
+    orders: &'m mut [Order],
+    /// Where a handle out of range lands; none of ours is.
+    stray: Order,
+    /// First of the freed orders.
+    free: u32,
+    /// First of those never used.
+    fresh: u32,
+    pub(super) in_use: u32,
+    pub(super) peak: u32,
+}
+
+impl<'m> Orders<'m> {
+    pub(super) fn new(arena: &mut Arena<'m>, orders: u32) -> Result<Self, ArenaError> {
+        let orders = arena.alloc_slice("orders", (orders as usize).saturating_add(1))?;
+        Ok(Orders { orders, stray: Order::default(), free: 0, fresh: 1, in_use: 0, peak: 0 })
+    }
+
+    /// The id of the order with this handle.
+    #[inline]
+    pub fn id(&self, handle: u32) -> u64 {
+        self.get(handle).id
+    }
+
+    #[inline]
+    pub(super) fn get(&self, handle: u32) -> &Order {
+        self.orders.get(handle as usize).unwrap_or(&self.stray)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, handle: u32) -> &mut Order {
+        self.orders.get_mut(handle as usize).unwrap_or(&mut self.stray)
+    }
+
+    /// A handle for a new order; `None` if all are in use.
+    #[inline]
+    pub(super) fn claim(&mut self) -> Option<u32> {
+        let handle = if self.free != 0 {
+            let handle = self.free;
+            self.free = self.get(handle).next;
+            handle
+        } else if (self.fresh as usize) < self.orders.len() {
+            let handle = self.fresh;
+            self.fresh = handle.wrapping_add(1);
+            handle
+        } else {
+            return None;
+        };
+        self.in_use = self.in_use.wrapping_add(1);
+        self.peak = self.peak.max(self.in_use);
+        Some(handle)
+    }
+
+    #[inline]
+    pub(super) fn release(&mut self, handle: u32) {
+        let next = self.free;
+        self.get_mut(handle).next = next;
+        self.free = handle;
+        self.in_use = self.in_use.wrapping_sub(1);
+    }
+
+    pub(super) fn capacity(&self) -> u32 {
+        (self.orders.len() as u32).saturating_sub(1)
+    }
+}
