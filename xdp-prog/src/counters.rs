@@ -111,7 +111,7 @@ impl AddAssign for Counters {
 }
 
 /// One slot's counters, summed over all CPUs.
-pub fn read(map: &MapHandle, slot: u32) -> Result<Counters, Error> {
+pub(crate) fn read(map: &MapHandle, slot: u32) -> Result<Counters, Error> {
     let failed = |source| MapError { action: "read", map: "counters", source };
     let values = map.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).map_err(failed)?;
     let mut sum = Counters::default();

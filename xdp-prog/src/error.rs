@@ -60,12 +60,19 @@ pub enum Error {
         mode: Mode,
     },
     /// Nothing is loaded there.
-    #[error("{interface} does not steer (no pins in {}); `wiretape-xdp load` starts it", pins.display())]
+    #[error(
+        "{interface} does not steer: no pins in {}{}; `wiretape-xdp load` starts it",
+        pins.display(),
+        if *hidden { " (nor a bpf file system there: `ip netns exec` hides it, nsenter --net does \
+                     not; a load may have used another --pin-dir)" } else { "" }
+    )]
     NotLoaded {
         /// The interface.
         interface: String,
         /// Where its pins would be.
         pins: PathBuf,
+        /// Whether there is no bpf file system to hold them.
+        hidden: bool,
     },
     /// The interface went away after the load; the pins are what remains.
     #[error(
@@ -128,6 +135,12 @@ pub enum Error {
         dir: PathBuf,
         /// A good place to mount one.
         mount_at: PathBuf,
+    },
+    /// The bpf file system takes no name with a dot.
+    #[error("cannot make {}: a bpf file system takes no name with a dot in it", dir.display())]
+    Dot {
+        /// The pin directory.
+        dir: PathBuf,
     },
     /// There is no BPF file system, and one mounted here would vanish.
     #[error(

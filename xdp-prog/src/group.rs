@@ -125,7 +125,7 @@ impl Serialize for Group {
 }
 
 /// All groups in the map, sorted.
-pub fn list(map: &MapHandle) -> Result<BTreeSet<Group>, Error> {
+pub(crate) fn list(map: &MapHandle) -> Result<BTreeSet<Group>, Error> {
     let mut groups = BTreeSet::new();
     for key in map.keys() {
         let Some(key) = GroupKey::from_bytes(&key) else { continue };
@@ -139,7 +139,7 @@ pub fn list(map: &MapHandle) -> Result<BTreeSet<Group>, Error> {
 /// Adds a group; `false` if it was there already.
 ///
 /// The marker goes first: at no moment is a group known whose fragments are not.
-pub fn add(map: &MapHandle, group: Group) -> Result<bool, Error> {
+pub(crate) fn add(map: &MapHandle, group: Group) -> Result<bool, Error> {
     let failed = |source| MapError { action: "add a group to", map: "groups", source };
     map.update(&group.address_key().to_bytes(), &GROUP_ADDRESS.to_ne_bytes(), MapFlags::ANY)
         .map_err(failed)?;
@@ -155,7 +155,7 @@ pub fn add(map: &MapHandle, group: Group) -> Result<bool, Error> {
 }
 
 /// Removes a group; `false` if it was not there.
-pub fn remove(map: &MapHandle, group: Group) -> Result<bool, Error> {
+pub(crate) fn remove(map: &MapHandle, group: Group) -> Result<bool, Error> {
     let failed = |source| MapError { action: "remove a group from", map: "groups", source };
     let key = group.key().to_bytes();
     if map.lookup(&key, MapFlags::ANY).map_err(failed)?.is_none() {

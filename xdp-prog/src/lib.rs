@@ -1,18 +1,33 @@
 //! XDP steering program and the tool that loads, replaces, inspects and removes it.
+#![deny(unsafe_code)]
 
-pub mod counters;
-pub mod error;
+pub mod load;
+pub mod steering;
+pub mod status;
 pub mod group;
+pub mod counters;
 pub mod mode;
+pub mod interface;
+pub mod pin;
+pub mod bpffs;
+pub mod error;
+mod program;
+#[allow(unsafe_code)]
+mod user_group;
+#[allow(unsafe_code)]
+mod kernel;
 
 pub use counters::Counters;
 pub use error::Error;
 pub use group::{Group, GroupKey};
-pub use mode::Mode;
+pub use load::{Load, Loaded};
+pub use mode::{Mode, ModeChoice};
+pub use pin::Pins;
+pub use status::{State, Status};
+pub use steering::{Replaced, Steering, Unloaded};
 
-#[allow(missing_docs, unused_imports, clippy::all, clippy::undocumented_unsafe_blocks)]
-#[allow(clippy::multiple_unsafe_ops_per_block)]
-#[allow(dead_code)]
+#[allow(missing_docs, unused_imports, dead_code, unsafe_code)]
+#[allow(clippy::all, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
 }

@@ -1,2 +1,163 @@
 //! `wiretape-xdp`: loads, replaces, inspects and removes the XDP program.
-fn main() {}
+
+mod cli;
+mod table;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use libbpf_rs::PrintLevel;
+use wiretape_xdp::{Error, Group, Load, Steering, Unloaded, status};
+
+use cli::{Cli, Command, GroupCommand, LoadArgs, StatusArgs};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let to_stderr = |_: PrintLevel, message: String| eprint!("{message}");
+    libbpf_rs::set_print(cli.verbose.then_some((PrintLevel::Info, to_stderr)));
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has read enough, as `| head` does.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("wiretape-xdp: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Steering(#[from] Error),
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let at = |interface: &str| Steering::at(&cli.pin_dir, interface);
+    match &cli.command {
+        Command::Load(args) => load(cli, args, &mut out),
+        Command::Status(args) => show_status(cli, args, &mut out),
+        Command::Replace(args) => {
+            let interface = &args.interface.interface;
+            let replaced = at(interface).replace(!args.no_frags)?;
+            let (old, new, mode) = (replaced.old_program_id, replaced.program_id, replaced.mode);
+            writeln!(out, "{interface}: program {new} in place of {old}, still in {mode} mode")?;
+            Ok(())
+        }
+        Command::Unload(args) => {
+            let interface = &args.interface;
+            let what = match at(interface).unload()? {
+                Unloaded::Attached => "unloaded",
+                Unloaded::Stale => "the interface was gone; removed the pins it left",
+                Unloaded::Elsewhere => "unloaded in another network namespace",
+            };
+            writeln!(out, "{interface}: {what}")?;
+            Ok(())
+        }
+        Command::Group(command) => change_groups(cli, command, &mut out),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "wiretape-xdp", &mut out);
+            Ok(())
+        }
+        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut out)?),
+    }
+}
+
+fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure> {
+    note_unicast(&args.groups);
+    let loaded = Load {
+        interface: args.interface.interface.clone(),
+        groups: args.groups.clone(),
+        mode: args.mode.into(),
+        pin_dir: cli.pin_dir.clone(),
+        user_group: args.pin_group.clone(),
+        multi_buffer: !args.no_frags,
+    }
+    .run()?;
+    let interface = &args.interface.interface;
+    if loaded.mounted {
+        eprintln!("note: mounted a bpf file system at {}", wiretape_xdp::bpffs::ROOT);
+    }
+    if loaded.replaced_stale {
+        eprintln!("note: replaced the pins of an earlier {interface} that is gone");
+    }
+    if let Some(reason) = &loaded.native_refused {
+        eprintln!("note: not in native mode: {reason}");
+    }
+    let groups = match args.groups.len() {
+        0 => "no group yet (wiretape-xdp group add)".to_string(),
+        1 => "1 group".to_string(),
+        several => format!("{several} groups"),
+    };
+    let (mode, program, pins) = (loaded.mode, loaded.program_id, loaded.pins.dir().display());
+    writeln!(out, "{interface}: {mode} mode, program {program}, {groups}, pins in {pins}")?;
+    Ok(())
+}
+
+fn show_status(cli: &Cli, args: &StatusArgs, out: &mut impl Write) -> Result<(), Failure> {
+    let all = match &args.interface {
+        Some(interface) => vec![Steering::at(&cli.pin_dir, interface).status()?],
+        None => status::all(&cli.pin_dir)?,
+    };
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &all)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    if all.is_empty() {
+        writeln!(out, "no interface steers: no pins in {}", cli.pin_dir.display())?;
+    }
+    for (index, status) in all.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        table::write_status(out, status)?;
+    }
+    Ok(())
+}
+
+fn change_groups(cli: &Cli, command: &GroupCommand, out: &mut impl Write) -> Result<(), Failure> {
+    let at = |interface: &str| Steering::at(&cli.pin_dir, interface);
+    match command {
+        GroupCommand::List { interface, json } => {
+            let groups = at(&interface.interface).groups()?;
+            if *json {
+                serde_json::to_writer(&mut *out, &groups)?;
+                writeln!(out)?;
+            } else {
+                groups.iter().try_for_each(|group| writeln!(out, "{group}"))?;
+            }
+        }
+        GroupCommand::Add(change) => {
+            note_unicast(&change.groups);
+            let added = at(&change.interface.interface).add_groups(&change.groups)?;
+            for group in &change.groups {
+                let was_there = if added.contains(group) { "" } else { " (was there already)" };
+                writeln!(out, "{}: steers {group}{was_there}", change.interface.interface)?;
+            }
+        }
+        GroupCommand::Remove(change) => {
+            let removed = at(&change.interface.interface).remove_groups(&change.groups)?;
+            for group in &change.groups {
+                let was_not = if removed.contains(group) { "" } else { " (was not steered)" };
+                writeln!(out, "{}: leaves {group}{was_not}", change.interface.interface)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A mistyped address is taken as it is, since there are feeds over unicast; but not in silence.
+fn note_unicast(groups: &[Group]) {
+    for group in groups.iter().filter(|group| !group.address().is_multicast()) {
+        eprintln!("note: {group} is not multicast (224.0.0.0 to 239.255.255.255); steered anyway");
+    }
+}

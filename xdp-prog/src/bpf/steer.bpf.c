@@ -39,8 +39,8 @@ struct {
 	__type(value, struct steer_counters);
 } counters SEC(".maps");
 
-/* Whether the kernel knows frames of several buffers. The loader clears it for kernels before 5.18,
- * where the verifier then removes the call that they lack.
+/* Whether frames of several buffers may come (`xdp.frags`). The loader clears it where the user asks
+ * for a single-buffer program; the verifier then removes the call that kernels before 5.18 lack.
  */
 const volatile __u8 multi_buffer = 1;
 
@@ -113,9 +113,10 @@ static __always_inline enum class classify(void *data, void *end, struct steer_c
 }
 
 /* The headers are always in a frame's first buffer, so that frames of several buffers, which
- * interfaces with a large MTU hand over, need nothing but the declaration.
+ * interfaces with a large MTU hand over, need nothing but a flag at load time (BPF_F_XDP_HAS_FRAGS,
+ * set by the loader, so that a single-buffer program can be had as well).
  */
-SEC("xdp.frags")
+SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;

@@ -1,0 +1,216 @@
+//! The command line of `wiretape-xdp`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use wiretape_xdp::bpffs::DEFAULT_PIN_DIR;
+use wiretape_xdp::{Group, ModeChoice};
+
+/// Steers multicast groups from a network interface into AF_XDP sockets.
+///
+/// An XDP program looks at every packet of the interface. A packet to one of the groups is counted
+/// and handed to the AF_XDP socket of its receive queue; without a socket, and for every other
+/// packet, the kernel's stack goes on as if nothing were there. IPv4 over Ethernet, with up to two
+/// VLAN tags. IPv4 fragments are counted, and left to the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "wiretape-xdp", version, propagate_version = true)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// Directory of the pins, in a bpf file system.
+    ///
+    /// The usual one is mounted if it is not there. A directory elsewhere must be in a bpf file
+    /// system already: mount -t bpf bpf DIR.
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
+    pub pin_dir: PathBuf,
+
+    /// Show what libbpf and the verifier say.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wiretape-xdp load --interface eth1 --group 233.54.12.111:26477
+  wiretape-xdp status
+  wiretape-xdp group add --interface eth1 233.54.12.112:26477
+  wiretape-xdp unload --interface eth1
+
+Exit codes: 0 done, 1 failed (and nothing changed), 2 not understood.
+
+In a network namespace: `ip netns exec` gives its command a /sys without the bpf file system. Enter
+with nsenter --net=/run/netns/NAME, or mount a bpf file system elsewhere before and give --pin-dir.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach the program to an interface and pin it, or leave everything as it was.
+    #[command(after_long_help = LOAD_EXAMPLES)]
+    Load(LoadArgs),
+
+    /// Show mode, program, groups and counters.
+    ///
+    /// At rest, seen = passed + fragments + malformed + matched, and matched = redirected +
+    /// no-socket. `socket` says whether a receive queue has an AF_XDP socket; root is told, others
+    /// see a question mark.
+    Status(StatusArgs),
+
+    /// Put this version's program in place of the running one.
+    ///
+    /// The exchange happens between two packets. Groups, counters and sockets stay.
+    Replace(ReplaceArgs),
+
+    /// Detach the program and remove its pins.
+    Unload(InterfaceArg),
+
+    /// List, add or remove groups while the program runs.
+    #[command(subcommand)]
+    Group(GroupCommand),
+
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: wiretape-xdp completions bash > /etc/bash_completion.d/wiretape-xdp
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+
+    /// Print the manual page (roff): wiretape-xdp man | man -l -
+    #[command(hide = true)]
+    Man,
+}
+
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  Two groups, in the driver:
+    wiretape-xdp load --interface eth1 --group 233.54.12.111:26477 --group 233.49.196.111:26477
+  A veth or a driver without native XDP:
+    wiretape-xdp load --interface veth0 --group 239.1.1.1:5000 --mode generic
+  Capture as an ordinary user, member of the group wiretape:
+    wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --pin-group wiretape";
+
+#[derive(Debug, Args)]
+pub struct InterfaceArg {
+    /// Network interface, as `ip link` shows it.
+    #[arg(short, long, value_name = "NAME")]
+    pub interface: String,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub interface: InterfaceArg,
+
+    /// Group to steer: IPv4 address and UDP port. May be repeated; `group add` adds more later.
+    #[arg(short, long = "group", value_name = "ADDRESS:PORT")]
+    pub groups: Vec<Group>,
+
+    /// How to attach.
+    ///
+    /// Native is the default and never silently replaced by generic, which copies every packet and
+    /// is several times slower: better a load that fails than a capture that is slow for a reason
+    /// nobody was told.
+    #[arg(long, value_enum, default_value_t = ModeArg::Native)]
+    pub mode: ModeArg,
+
+    /// User group, name or number, whose members may use the maps: capture then needs no BPF rights.
+    #[arg(long, value_name = "GROUP")]
+    pub pin_group: Option<String>,
+
+    /// Load a program for frames of one buffer, for kernels before 5.18. It cannot attach where the
+    /// MTU is larger than a page holds.
+    #[arg(long)]
+    pub no_frags: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ModeArg {
+    /// In the driver, or fail
+    Native,
+    /// In the kernel behind the driver: every driver, slower
+    Generic,
+    /// Native, and generic where the driver refuses; says which it was
+    Auto,
+}
+
+impl From<ModeArg> for ModeChoice {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Native => ModeChoice::Native,
+            ModeArg::Generic => ModeChoice::Generic,
+            ModeArg::Auto => ModeChoice::Auto,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Network interface; all that are loaded if not given.
+    #[arg(short, long, value_name = "NAME")]
+    pub interface: Option<String>,
+
+    /// Print an array of JSON objects.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplaceArgs {
+    #[command(flatten)]
+    pub interface: InterfaceArg,
+
+    /// As for `load`.
+    #[arg(long)]
+    pub no_frags: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Show the groups.
+    List {
+        #[command(flatten)]
+        interface: InterfaceArg,
+
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Steer more groups from now on.
+    Add(GroupChange),
+
+    /// Leave groups to the kernel from now on.
+    Remove(GroupChange),
+}
+
+#[derive(Debug, Args)]
+pub struct GroupChange {
+    #[command(flatten)]
+    pub interface: InterfaceArg,
+
+    /// Groups: IPv4 address and UDP port.
+    #[arg(value_name = "ADDRESS:PORT", required = true)]
+    pub groups: Vec<Group>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_group_is_a_usage_error() {
+        let error = Cli::try_parse_from(["wiretape-xdp", "load", "-i", "x", "-g", "239.1.1.1"]);
+        let error = error.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("as in 239.1.1.1:5000"), "{error}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Loading: from an untouched interface to a steering one, or back.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use crate::bpffs;
+use crate::error::Error;
+use crate::group::{self, Group};
+use crate::interface::Interface;
+use crate::kernel;
+use crate::mode::{Mode, ModeChoice, driver_refused, refusal};
+use crate::pin::{Pins, Staged};
+use crate::program::SteerProgram;
+use crate::steering::{Found, Steering};
+use crate::user_group::UserGroup;
+
+/// What to load, and where.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Interface of this network namespace.
+    pub interface: String,
+    /// Groups to steer from the start.
+    pub groups: Vec<Group>,
+    /// Mode to ask for.
+    pub mode: ModeChoice,
+    /// Where the pins go; see [`bpffs::DEFAULT_PIN_DIR`].
+    pub pin_dir: PathBuf,
+    /// User group, by name or number, that may use the maps without any capability.
+    pub user_group: Option<String>,
+    /// Whether frames of several buffers may come; needs kernel 5.18.
+    pub multi_buffer: bool,
+}
+
+/// What a load did.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The mode that the kernel granted.
+    pub mode: Mode,
+    /// The program's id, as `bpftool prog` shows it.
+    pub program_id: u32,
+    /// The pins.
+    pub pins: Pins,
+    /// Why native mode was not had, where the choice was left open.
+    pub native_refused: Option<String>,
+    /// Whether a bpf file system was mounted at its usual place.
+    pub mounted: bool,
+    /// Whether pins of an interface that is gone were replaced.
+    pub replaced_stale: bool,
+}
+
+impl Load {
+    /// Loads, attaches and pins; or fails, and leaves interface and pin directory as they were.
+    ///
+    /// The order makes it so: what cannot be undone (the pins' final name) comes last, and
+    /// everything before is undone by drop.
+    pub fn run(&self) -> Result<Loaded, Error> {
+        let interface = Interface::named(&self.interface)?;
+        let user_group = self.user_group.as_deref().map(UserGroup::find).transpose()?;
+        let mounted = bpffs::prepare(&self.pin_dir)?;
+        let staged = Staged::begin(&self.pin_dir, interface.name())?;
+        let replaced_stale = self.check_free(&interface)?;
+
+        let steer = SteerProgram::load(self.multi_buffer, None)?;
+        for group in &self.groups {
+            group::add(&steer.maps.groups, *group)?;
+        }
+        let pins = staged.open()?;
+        pin(steer.program.as_fd(), pins.prog())?;
+        pin(steer.maps.xsks.as_fd(), pins.xsks())?;
+        pin(steer.maps.groups.as_fd(), pins.groups())?;
+        pin(steer.maps.counters.as_fd(), pins.counters())?;
+        if let Some(group) = &user_group {
+            staged.admit(group)?;
+        }
+
+        let (link, native_refused) = self.attach(&steer, &interface)?;
+        pin(link.as_fd(), pins.link())?;
+        let (program_id, mode) = granted(&steer, &interface)?;
+        staged.publish()?;
+        let mounted = mounted.map(bpffs::Mounted::keep).is_some();
+        let pins = Pins::of(&self.pin_dir, interface.name());
+        Ok(Loaded { mode, program_id, pins, native_refused, mounted, replaced_stale })
+    }
+
+    /// Whether there are stale pins to replace; fails if the interface or the pins are taken.
+    fn check_free(&self, interface: &Interface) -> Result<bool, Error> {
+        let name = interface.name().to_string();
+        let steering = Steering::at(&self.pin_dir, interface.name());
+        let pins = steering.pins().dir().to_path_buf();
+        let stale = match steering.find()? {
+            Found::Nothing => false,
+            Found::Gone => true,
+            Found::Attached(_) => return Err(Error::AlreadyLoaded { interface: name, pins }),
+            Found::Elsewhere => return Err(Error::Elsewhere { pins }),
+        };
+        match interface.xdp()?.attached().next() {
+            Some((program_id, mode)) => Err(Error::Occupied { interface: name, program_id, mode }),
+            None => Ok(stale),
+        }
+    }
+
+    fn attach(
+        &self,
+        steer: &SteerProgram,
+        interface: &Interface,
+    ) -> Result<(OwnedFd, Option<String>), Error> {
+        let attach = |mode| {
+            kernel::link_create(steer.program.as_fd(), interface.index(), mode).map_err(|source| {
+                let reason = refusal(mode, interface.name(), source.raw_os_error());
+                let interface = interface.name().to_string();
+                Error::Attach { interface, mode, reason, source }
+            })
+        };
+        match self.mode {
+            ModeChoice::Native => Ok((attach(Mode::Native)?, None)),
+            ModeChoice::Generic => Ok((attach(Mode::Generic)?, None)),
+            ModeChoice::Auto => match attach(Mode::Native) {
+                Err(Error::Attach { reason, source, .. })
+                    if driver_refused(source.raw_os_error()) =>
+                {
+                    Ok((attach(Mode::Generic)?, Some(format!("{reason} ({source})"))))
+                }
+                result => Ok((result?, None)),
+            },
+        }
+    }
+}
+
+pub(crate) fn pin(fd: std::os::fd::BorrowedFd<'_>, path: PathBuf) -> Result<(), Error> {
+    kernel::pin(fd, &path).map_err(|source| Error::Pin { action: "pin", path, source })
+}
+
+/// What the kernel says of the attachment, as opposed to what it was asked.
+fn granted(steer: &SteerProgram, interface: &Interface) -> Result<(u32, Mode), Error> {
+    let ask = |source| Error::Bpf {
+        action: format!("ask in which mode {} runs the program", interface.name()),
+        source,
+        hint: "",
+    };
+    let id = kernel::program_info(steer.program.as_fd()).map_err(ask)?.id;
+    match interface.xdp()?.mode_of(id) {
+        Some(mode) => Ok((id, mode)),
+        None => Err(ask(std::io::Error::other("it runs another program, attached meanwhile"))),
+    }
+}

@@ -1,0 +1,261 @@
+//! Pins: names in a bpf file system that keep link, program and maps alive.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::Error;
+use crate::user_group::UserGroup;
+
+/// The pins of one interface: a directory and the names in it. Nothing is implied of what exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// Pins of an interface under a pin directory.
+    ///
+    /// The bpf file system refuses names with a dot; an interface's name cannot contain a colon.
+    pub fn of(pin_dir: &Path, interface: &str) -> Self {
+        Self { dir: pin_dir.join(interface.replace('.', ":")) }
+    }
+
+    /// The interface's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The attachment.
+    pub fn link(&self) -> PathBuf {
+        self.dir.join("link")
+    }
+
+    /// The program.
+    pub fn prog(&self) -> PathBuf {
+        self.dir.join("prog")
+    }
+
+    /// The map from receive queue to AF_XDP socket.
+    pub fn xsks(&self) -> PathBuf {
+        self.dir.join("xsks")
+    }
+
+    /// The map of groups.
+    pub fn groups(&self) -> PathBuf {
+        self.dir.join("groups")
+    }
+
+    /// The map of counters.
+    pub fn counters(&self) -> PathBuf {
+        self.dir.join("counters")
+    }
+
+    /// A new program on its way to [`Pins::prog`].
+    pub(crate) fn prog_new(&self) -> PathBuf {
+        self.dir.join("prog:new")
+    }
+
+    /// The directory in which a load puts everything together.
+    fn staging(&self) -> Self {
+        self.sibling(":new")
+    }
+
+    /// The directory that a load replaces.
+    fn outgoing(&self) -> Self {
+        self.sibling(":old")
+    }
+
+    fn sibling(&self, suffix: &str) -> Self {
+        let mut dir = self.dir.clone().into_os_string();
+        dir.push(suffix);
+        Self { dir: dir.into() }
+    }
+
+    /// Removes whatever of the pins exists, the link first: packets stop being taken at once.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let failed = |action, path: &Path, source| {
+            let path = path.to_path_buf();
+            Err(Error::Pin { action, path, source })
+        };
+        for path in
+            [self.link(), self.prog_new(), self.prog(), self.xsks(), self.groups(), self.counters()]
+        {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return failed("remove the pin", &path, source);
+                }
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                failed("remove the directory", &self.dir, source)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Interfaces that have pins under a pin directory, sorted.
+pub fn interfaces(pin_dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(pin_dir) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.ends_with(":new") && !name.ends_with(":old"))
+        .map(|name| name.replace(':', "."))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The right to change the pins under one pin directory, against other runs of this tool.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    pin_dir: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the pin directory; `Ok(None)` if it does not exist.
+    pub fn take(pin_dir: &Path) -> Result<Option<Self>, Error> {
+        let failed = |source| Error::Pin {
+            action: "lock the pin directory",
+            path: pin_dir.to_path_buf(),
+            source,
+        };
+        loop {
+            let file = match File::open(pin_dir) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            };
+            flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+            // Whoever had the lock before may have removed the directory, or made it anew.
+            let locked = file.metadata().map_err(failed)?;
+            let current = fs::metadata(pin_dir);
+            if current.is_ok_and(|now| now.ino() == locked.ino() && now.dev() == locked.dev()) {
+                return Ok(Some(Self { pin_dir: pin_dir.to_path_buf(), _file: file }));
+            }
+        }
+    }
+
+    /// Removes the pin directory if it is empty.
+    pub fn remove_if_empty(&self) {
+        // Not empty: other interfaces' pins are in it. It does no harm either way.
+        let _ = fs::remove_dir(&self.pin_dir);
+    }
+}
+
+/// Pins being put together aside, to appear all at once; dropped before [`Staged::publish`], every
+/// trace of them goes.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    target: Pins,
+    staging: Pins,
+    /// Directories made on the way to the interface's, outermost first.
+    made: Vec<PathBuf>,
+    lock: Option<Lock>,
+    published: bool,
+}
+
+impl Staged {
+    /// Makes the directories and takes the lock.
+    pub fn begin(pin_dir: &Path, interface: &str) -> Result<Self, Error> {
+        let target = Pins::of(pin_dir, interface);
+        let staging = target.staging();
+        let mut staged = Self { target, staging, made: Vec::new(), lock: None, published: false };
+        staged.make_dirs(pin_dir)?;
+        staged.lock = Lock::take(pin_dir)?;
+        // What a load that was killed left behind; a link among it held the interface.
+        staged.staging.remove()?;
+        staged.target.outgoing().remove()?;
+        Ok(staged)
+    }
+
+    fn make_dirs(&mut self, pin_dir: &Path) -> Result<(), Error> {
+        let missing: Vec<&Path> = pin_dir.ancestors().take_while(|dir| !dir.exists()).collect();
+        for dir in missing.into_iter().rev() {
+            match fs::create_dir(dir) {
+                Ok(()) => self.made.push(dir.to_path_buf()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => {
+                    return Err(Error::Pin { action: "make", path: dir.to_path_buf(), source });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The pins' directory to fill, with names as in the final one.
+    pub fn open(&self) -> Result<&Pins, Error> {
+        let dir = self.staging.dir();
+        fs::create_dir(dir).map_err(|source| Error::Pin {
+            action: "make",
+            path: dir.to_path_buf(),
+            source,
+        })?;
+        Ok(&self.staging)
+    }
+
+    /// Opens the maps' pins to a user group.
+    pub fn admit(&self, group: &UserGroup) -> Result<(), Error> {
+        let pin_dir = self.target.dir().parent().unwrap_or(Path::new("/"));
+        for dir in &self.made {
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(dir, mode).map_err(|source| Error::Pin {
+                action: "open",
+                path: dir.clone(),
+                source,
+            })?;
+        }
+        group.check_reach(pin_dir)?;
+        group.admit(self.staging.dir(), 0o750)?;
+        for map in [self.staging.xsks(), self.staging.groups(), self.staging.counters()] {
+            group.admit(&map, 0o660)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the pins to their final names, in place of `stale` ones if there are any.
+    pub fn publish(mut self) -> Result<(), Error> {
+        let outgoing = self.target.outgoing();
+        let had_old = self.target.dir().exists();
+        let rename = |from: &Pins, to: &Pins| {
+            fs::rename(from.dir(), to.dir()).map_err(|source| Error::Pin {
+                action: "move into place",
+                path: from.dir().to_path_buf(),
+                source,
+            })
+        };
+        if had_old {
+            rename(&self.target, &outgoing)?;
+        }
+        if let Err(error) = rename(&self.staging, &self.target) {
+            if had_old {
+                rename(&outgoing, &self.target)?;
+            }
+            return Err(error);
+        }
+        self.published = true;
+        if had_old { outgoing.remove() } else { Ok(()) }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        // Undoing a failed load; the first error is the one to report.
+        let _ = self.staging.remove();
+        for dir in self.made.iter().rev() {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}

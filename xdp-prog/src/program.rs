@@ -1,0 +1,147 @@
+//! The compiled XDP program and its maps, loaded into the kernel.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{ErrorKind, MapCore, MapHandle, MapType, ProgramInput, libbpf_sys};
+
+use crate::counters::{COUNTERS_BYTES, QUEUES, SLOTS};
+use crate::error::{Error, MapError};
+use crate::group::{GROUP_ENTRIES, GroupKey};
+use crate::pin::Pins;
+use crate::skel::{OpenSteerSkel, SteerSkelBuilder};
+
+/// The maps that the program and user space share.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub xsks: MapHandle,
+    pub groups: MapHandle,
+    pub counters: MapHandle,
+}
+
+impl Maps {
+    /// Opens the pinned maps and checks that they are of this version's layout.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        let groups = open_groups(pins)?;
+        let xsks = open_map(&pins.xsks(), "xsks")?;
+        let counters = open_map(&pins.counters(), "counters")?;
+        check_layout(&xsks, "xsks", MapType::Xskmap, [4, 4, QUEUES])?;
+        let layout = [4, COUNTERS_BYTES as u32, SLOTS];
+        check_layout(&counters, "counters", MapType::PercpuArray, layout)?;
+        Ok(Self { xsks, groups, counters })
+    }
+}
+
+/// Opens the pinned map of groups alone.
+pub(crate) fn open_groups(pins: &Pins) -> Result<MapHandle, Error> {
+    let groups = open_map(&pins.groups(), "groups")?;
+    let layout = [size_of::<GroupKey>() as u32, 4, GROUP_ENTRIES];
+    check_layout(&groups, "groups", MapType::Hash, layout)?;
+    Ok(groups)
+}
+
+fn open_map(path: &Path, map: &'static str) -> Result<MapHandle, Error> {
+    MapHandle::from_pinned_path(path)
+        .map_err(|source| MapError { action: "open", map, source }.into())
+}
+
+/// `sizes` are those of key and value in bytes, and the number of entries.
+fn check_layout(
+    handle: &MapHandle,
+    map: &'static str,
+    kind: MapType,
+    sizes: [u32; 3],
+) -> Result<(), Error> {
+    let found = [handle.key_size(), handle.value_size(), handle.max_entries()];
+    match handle.map_type() == kind && found == sizes {
+        true => Ok(()),
+        false => Err(Error::Layout { map }),
+    }
+}
+
+/// The steering program, verified and in the kernel, attached to nothing yet.
+#[derive(Debug)]
+pub(crate) struct SteerProgram {
+    pub program: OwnedFd,
+    pub maps: Maps,
+}
+
+impl SteerProgram {
+    /// Loads the program, on maps of its own or on those that another left (`reuse`).
+    ///
+    /// `multi_buffer` lets it attach to interfaces whose MTU needs several buffers a frame; kernels
+    /// before 5.18 refuse it.
+    pub fn load(multi_buffer: bool, reuse: Option<&Maps>) -> Result<Self, Error> {
+        let mut storage = MaybeUninit::uninit();
+        let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(refused)?;
+        if multi_buffer {
+            open.progs.steer.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+        }
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.multi_buffer = u8::from(multi_buffer);
+        }
+        if let Some(maps) = reuse {
+            reuse_maps(&mut open, maps)?;
+        }
+        let loaded = open.load().map_err(refused)?;
+        let handle = |result: libbpf_rs::Result<MapHandle>| result.map_err(refused);
+        Ok(Self {
+            program: loaded
+                .progs
+                .steer
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|error| refused(error.into()))?,
+            maps: Maps {
+                xsks: handle(MapHandle::try_from(&loaded.maps.xsks))?,
+                groups: handle(MapHandle::try_from(&loaded.maps.groups))?,
+                counters: handle(MapHandle::try_from(&loaded.maps.counters))?,
+            },
+        })
+    }
+}
+
+/// Which queues have a socket: the probe's verdict for each, since the map cannot be read.
+pub(crate) fn queues_with_socket(maps: &Maps) -> Result<Vec<u32>, Error> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(refused)?;
+    open.progs.steer.set_autoload(false);
+    open.progs.probe.set_autoload(true);
+    reuse_maps(&mut open, maps)?;
+    let loaded = open.load().map_err(refused)?;
+
+    let mut queues = Vec::new();
+    for queue in 0..QUEUES {
+        // A test run wants a whole Ethernet header.
+        let mut frame = [0u8; 64];
+        frame[..4].copy_from_slice(&queue.to_ne_bytes());
+        let input = ProgramInput { data_in: Some(&frame), ..ProgramInput::default() };
+        let output = loaded.progs.probe.test_run(input).map_err(refused)?;
+        if output.return_value == libbpf_sys::XDP_REDIRECT {
+            queues.push(queue);
+        }
+    }
+    Ok(queues)
+}
+
+fn reuse_maps(open: &mut OpenSteerSkel<'_>, maps: &Maps) -> Result<(), Error> {
+    open.maps.xsks.reuse_fd(maps.xsks.as_fd()).map_err(refused)?;
+    open.maps.groups.reuse_fd(maps.groups.as_fd()).map_err(refused)?;
+    open.maps.counters.reuse_fd(maps.counters.as_fd()).map_err(refused)
+}
+
+fn refused(source: libbpf_rs::Error) -> Error {
+    let reason = match source.kind() {
+        ErrorKind::PermissionDenied => {
+            "it needs the capabilities CAP_BPF and CAP_NET_ADMIN; run as root"
+        }
+        ErrorKind::InvalidInput => {
+            "the kernel refused it; kernels before 5.18 need --no-frags, \
+             and --verbose shows what the verifier said"
+        }
+        _ => "the kernel refused it; --verbose shows what libbpf said",
+    };
+    Error::Program { reason, source }
+}

@@ -1,0 +1,255 @@
+//! An interface that steers, found by its pins: replace, unload, groups.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::bpffs;
+use crate::error::Error;
+use crate::group::{self, Group};
+use crate::interface::Interface;
+use crate::kernel::{self, LinkInfo};
+use crate::load::pin;
+use crate::mode::Mode;
+use crate::pin::{Lock, Pins};
+use crate::program::{self, Maps, SteerProgram};
+
+/// An interface's steering, which may or may not be there.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    interface: String,
+    pin_dir: PathBuf,
+    pins: Pins,
+}
+
+/// What the pins stand for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    /// No pins.
+    Nothing,
+    /// Pins of an interface that is gone, or of a load that never finished.
+    Gone,
+    /// Pins of an interface in another network namespace.
+    Elsewhere,
+    /// The interface runs the pinned link's program.
+    Attached(Attachment),
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attachment {
+    pub interface_index: u32,
+    pub mode: Mode,
+    pub program_id: u32,
+    /// `None` where the link may not be opened.
+    pub link_id: Option<u32>,
+    /// `enum netdev_xdp_act`.
+    pub features: u64,
+}
+
+/// What a replacement did.
+#[derive(Clone, Copy, Debug)]
+pub struct Replaced {
+    /// The program before.
+    pub old_program_id: u32,
+    /// The program now.
+    pub program_id: u32,
+    /// The mode, which stays what it was.
+    pub mode: Mode,
+}
+
+/// What an unload removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unloaded {
+    /// A program that was attached.
+    Attached,
+    /// The pins of an interface that is gone.
+    Stale,
+    /// A program attached in another network namespace.
+    Elsewhere,
+}
+
+impl Steering {
+    /// The steering of an interface under a pin directory.
+    pub fn at(pin_dir: &Path, interface: &str) -> Self {
+        let pins = Pins::of(pin_dir, interface);
+        Self { interface: interface.to_string(), pin_dir: pin_dir.to_path_buf(), pins }
+    }
+
+    /// The interface's name.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// The pins.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Puts this version's program in the place of the running one, between two packets. Maps stay,
+    /// and with them groups, counters and sockets.
+    pub fn replace(&self, multi_buffer: bool) -> Result<Replaced, Error> {
+        let _lock = self.lock()?;
+        let attachment = self.attached()?;
+        let link = self.open_link()?;
+        let maps = Maps::open(&self.pins)?;
+        let new = SteerProgram::load(multi_buffer, Some(&maps))?;
+        let bpf_error = |source| Error::Bpf {
+            action: format!("replace the program of {}", self.interface),
+            source,
+            hint: "; the program before is still attached",
+        };
+        let program_id = kernel::program_info(new.program.as_fd()).map_err(bpf_error)?.id;
+
+        let staged = self.pins.prog_new();
+        let _ = fs::remove_file(&staged); // of a replacement that was killed
+        pin(new.program.as_fd(), staged.clone())?;
+        if let Err(source) = kernel::link_update(link.as_fd(), new.program.as_fd()) {
+            let _ = fs::remove_file(&staged);
+            return Err(bpf_error(source));
+        }
+        fs::rename(&staged, self.pins.prog()).map_err(|source| Error::Pin {
+            action: "move into place",
+            path: staged,
+            source,
+        })?;
+        let Attachment { mode, program_id: old_program_id, .. } = attachment;
+        Ok(Replaced { old_program_id, program_id, mode })
+    }
+
+    /// Detaches the program and removes the pins.
+    pub fn unload(&self) -> Result<Unloaded, Error> {
+        let lock = self.lock()?;
+        let found = self.find()?;
+        let unloaded = match found {
+            Found::Nothing => return Err(self.not_loaded()),
+            Found::Gone => Unloaded::Stale,
+            Found::Elsewhere => Unloaded::Elsewhere,
+            Found::Attached(_) => Unloaded::Attached,
+        };
+        if unloaded != Unloaded::Stale {
+            // Without this, whoever else holds the link would keep the program attached.
+            let link = self.open_link()?;
+            kernel::link_detach(link.as_fd()).map_err(|source| Error::Bpf {
+                action: format!("detach the program from {}", self.interface),
+                source,
+                hint: "",
+            })?;
+        }
+        self.pins.remove()?;
+        lock.remove_if_empty();
+        Ok(unloaded)
+    }
+
+    /// The groups steered now, sorted.
+    pub fn groups(&self) -> Result<Vec<Group>, Error> {
+        self.check_pinned()?;
+        Ok(group::list(&program::open_groups(&self.pins)?)?.into_iter().collect())
+    }
+
+    /// Steers more groups from now on; returns those that were new.
+    pub fn add_groups(&self, groups: &[Group]) -> Result<Vec<Group>, Error> {
+        self.change_groups(groups, group::add)
+    }
+
+    /// Leaves groups to the kernel from now on; returns those that were steered before.
+    pub fn remove_groups(&self, groups: &[Group]) -> Result<Vec<Group>, Error> {
+        self.change_groups(groups, group::remove)
+    }
+
+    fn change_groups(
+        &self,
+        groups: &[Group],
+        change: fn(&libbpf_rs::MapHandle, Group) -> Result<bool, Error>,
+    ) -> Result<Vec<Group>, Error> {
+        let _lock = self.lock()?;
+        self.check_pinned()?;
+        let map = program::open_groups(&self.pins)?;
+        let mut changed = Vec::new();
+        for group in groups {
+            if change(&map, *group)? {
+                changed.push(*group);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// What the pins stand for, seen from this thread's network namespace.
+    pub(crate) fn find(&self) -> Result<Found, Error> {
+        if !self.pins.dir().exists() {
+            return Ok(Found::Nothing);
+        }
+        let link = match kernel::open_pin(&self.pins.link()) {
+            Ok(link) => Some(self.link_info(&link)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Gone),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            Err(source) => return Err(self.cannot_open_link(source)),
+        };
+        if link.is_some_and(|link| link.interface_index == 0) {
+            return Ok(Found::Gone);
+        }
+        let Ok(interface) = Interface::named(&self.interface) else {
+            return Ok(Found::Elsewhere);
+        };
+        let xdp = interface.xdp()?;
+        // Who may not open the link takes the program that is attached for ours.
+        let found = match link {
+            Some(link) => xdp.mode_of(link.program_id).map(|mode| (link.program_id, mode)),
+            None => xdp.attached().next(),
+        };
+        Ok(found.map_or(Found::Elsewhere, |(program_id, mode)| {
+            Found::Attached(Attachment {
+                interface_index: interface.index(),
+                mode,
+                program_id,
+                link_id: link.map(|link| link.id),
+                features: xdp.features,
+            })
+        }))
+    }
+
+    fn attached(&self) -> Result<Attachment, Error> {
+        let pins = self.pins.dir().to_path_buf();
+        match self.find()? {
+            Found::Nothing => Err(self.not_loaded()),
+            Found::Gone => Err(Error::Gone { pins }),
+            Found::Elsewhere => Err(Error::Elsewhere { pins }),
+            Found::Attached(attachment) => Ok(attachment),
+        }
+    }
+
+    fn check_pinned(&self) -> Result<(), Error> {
+        if self.pins.dir().exists() { Ok(()) } else { Err(self.not_loaded()) }
+    }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        Lock::take(&self.pin_dir)?.ok_or_else(|| self.not_loaded())
+    }
+
+    fn open_link(&self) -> Result<OwnedFd, Error> {
+        kernel::open_pin(&self.pins.link()).map_err(|source| self.cannot_open_link(source))
+    }
+
+    fn link_info(&self, link: &OwnedFd) -> Result<LinkInfo, Error> {
+        kernel::link_info(link.as_fd()).map_err(|source| self.cannot_open_link(source))
+    }
+
+    fn cannot_open_link(&self, source: io::Error) -> Error {
+        Error::Bpf {
+            action: format!("open the link {}", self.pins.link().display()),
+            hint: match source.kind() {
+                io::ErrorKind::PermissionDenied => "; run as root",
+                _ => "",
+            },
+            source,
+        }
+    }
+
+    /// No pins; perhaps because the file system that holds them is not in sight.
+    pub(crate) fn not_loaded(&self) -> Error {
+        let interface = self.interface.clone();
+        let hidden = !bpffs::holds(&self.pin_dir);
+        Error::NotLoaded { interface, pins: self.pins.dir().to_path_buf(), hidden }
+    }
+}
