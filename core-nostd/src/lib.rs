@@ -21,3 +21,4 @@ pub mod book;
 pub mod feed;
 pub mod block_pool;
 pub mod node_pool;
+pub mod skiplist;
