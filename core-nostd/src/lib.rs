@@ -12,6 +12,7 @@ extern crate std;
 pub mod sync;
 
 pub mod event;
+pub mod wire;
 
 pub mod ring;
 pub mod histogram;

@@ -1,0 +1,147 @@
+//! What the message formats share: a first byte that names the type, a fixed length per type.
+
+/// Why bytes are not a message of a format.
+///
+/// A message of an unknown type is no damage: exchanges add types. It is skipped by the length
+/// that its packet states, and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageError {
+    /// No byte at all, so no type.
+    Empty,
+    /// A type that the specification does not list.
+    UnknownType(u8),
+    /// A known type with another length than the specification gives it.
+    Length {
+        /// The message's type.
+        kind: u8,
+        /// Length that the specification gives.
+        expected: u16,
+        /// Length that was found, saturating.
+        found: u16,
+    },
+}
+
+impl MessageError {
+    /// Names of the reasons in the order of [`Self::index`], as counters are labelled.
+    pub const NAMES: [&'static str; 3] = ["empty", "unknown_type", "length"];
+    /// How many reasons there are: the length of a table of counters.
+    pub const COUNT: usize = Self::NAMES.len();
+
+    /// The place of this reason in a table of [`Self::COUNT`] counters.
+    #[inline]
+    pub const fn index(self) -> usize {
+        match self {
+            MessageError::Empty => 0,
+            MessageError::UnknownType(_) => 1,
+            MessageError::Length { .. } => 2,
+        }
+    }
+
+    /// The reason's name, as counters are labelled.
+    pub const fn name(self) -> &'static str {
+        match self {
+            MessageError::Empty => Self::NAMES[0],
+            MessageError::UnknownType(_) => Self::NAMES[1],
+            MessageError::Length { .. } => Self::NAMES[2],
+        }
+    }
+
+    /// The error for a message of `kind` that is not `expected` bytes long.
+    #[cold]
+    pub(crate) const fn length(kind: u8, expected: usize, found: usize) -> MessageError {
+        let found = if found > u16::MAX as usize { u16::MAX } else { found as u16 };
+        MessageError::Length { kind, expected: expected as u16, found }
+    }
+}
+
+impl core::fmt::Display for MessageError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            MessageError::Empty => f.write_str("message is empty"),
+            MessageError::UnknownType(kind) => {
+                write!(f, "message type '{}' is unknown", kind.escape_ascii())
+            }
+            MessageError::Length { kind, expected, found } => {
+                let kind = kind.escape_ascii();
+                write!(f, "message of type '{kind}' is {found} bytes long, expected {expected}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for MessageError {}
+
+/// Declares a format's `Message` enum: `Variant = b'X' | b'Y': Struct`. The structs come from
+/// `layout!` and start with a field `head: Head`.
+macro_rules! messages {
+    (
+        $(#[$meta:meta])*
+        pub enum $Message:ident {
+            $( $(#[$variant_meta:meta])* $Variant:ident = $($kind:literal)|+: $Struct:ty, )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $Message<'a> {
+            $( $(#[$variant_meta])* $Variant(&'a $Struct), )*
+        }
+
+        impl<'a> $Message<'a> {
+            /// Every type of the format and its length in bytes.
+            pub const TYPES: &'static [(u8, u16)] =
+                &[$( $( ($kind, size_of::<$Struct>() as u16), )+ )*];
+
+            /// The message in `bytes`, which must be exactly it.
+            ///
+            /// # Errors
+            /// [`MessageError`]: no byte, an unknown type, or another length than the type has.
+            #[inline]
+            pub fn parse(bytes: &'a [u8]) -> Result<$Message<'a>, MessageError> {
+                let Some(&kind) = bytes.first() else {
+                    return Err(MessageError::Empty);
+                };
+                match kind {
+                    $( $($kind)|+ => match <$Struct as zerocopy::FromBytes>::ref_from_bytes(bytes) {
+                        Ok(message) => Ok($Message::$Variant(message)),
+                        Err(_) => {
+                            Err(MessageError::length(kind, size_of::<$Struct>(), bytes.len()))
+                        }
+                    }, )*
+                    unknown => Err(MessageError::UnknownType(unknown)),
+                }
+            }
+
+            /// What every message starts with.
+            #[inline]
+            pub fn head(&self) -> &'a Head {
+                match self {
+                    $( $Message::$Variant(message) => &message.head, )*
+                }
+            }
+
+            /// The message's type letter.
+            #[inline]
+            pub fn kind(&self) -> u8 {
+                self.head().kind
+            }
+
+            /// The message's bytes as they stand on the wire.
+            #[inline]
+            pub fn as_bytes(&self) -> &'a [u8] {
+                match self {
+                    $( $Message::$Variant(message) => zerocopy::IntoBytes::as_bytes(*message), )*
+                }
+            }
+
+            /// Length of a message of type `kind`; `None` for an unknown type.
+            #[inline]
+            pub const fn length_of(kind: u8) -> Option<u16> {
+                match kind {
+                    $( $($kind)|+ => Some(size_of::<$Struct>() as u16), )*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(crate) use messages;
