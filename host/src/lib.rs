@@ -1,1 +1,5 @@
 //! Reader library, in-memory store, queries and the wiretape command.
+
+pub mod store;
+pub mod query;
+
