@@ -2,4 +2,4 @@
 
 pub mod store;
 pub mod query;
-
+pub mod result;

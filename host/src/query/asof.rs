@@ -26,9 +26,9 @@ pub fn asof<L: Columns, R: Columns>(
         for row in span.rows.clone() {
             let time = times[row];
             cursor.advance((time, span.chunk.epoch(), sequences[row]));
-            let found = cursor.last.filter(|&id| {
-                tolerance.is_none_or(|tolerance| time - right.time(id) <= tolerance)
-            });
+            let found = cursor
+                .last
+                .filter(|&id| tolerance.is_none_or(|tolerance| time - right.time(id) <= tolerance));
             out.push(found);
         }
     }

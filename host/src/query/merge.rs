@@ -5,11 +5,11 @@ use crate::store::{Columns, Position};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The rows of all `series` in the order of (time, receive time, worker, position), at most
-/// `limit` of them, each with the index of its series.
+/// The rows of all `series` in order, at most `limit` of them, each with the index of its series.
 ///
-/// `workers` names the worker of each series by a number: within one worker equal times go by
-/// position alone, across workers by receive time and then by worker.
+/// `workers` numbers the worker of each series. Rows of one worker are in the order of (time,
+/// position). Across workers a point of the order is a vector, so ties go by receive time and
+/// then by worker.
 pub fn merge<C: Columns>(
     series: &[Series<C>],
     workers: &[u32],
@@ -18,23 +18,69 @@ pub fn merge<C: Columns>(
     if let [only] = series {
         return only.ids().take(limit).map(|id| (0, id)).collect();
     }
+    let mut lanes: Vec<Lane<'_, C>> = Vec::new();
+    for (index, rows) in series.iter().enumerate() {
+        let worker = workers.get(index).copied().unwrap_or_default();
+        let lane = match lanes.iter().position(|lane| lane.worker == worker) {
+            Some(lane) => lane,
+            None => {
+                lanes.push(Lane { worker, series, cursors: Vec::new(), heap: BinaryHeap::new() });
+                lanes.len() - 1
+            }
+        };
+        lanes[lane].open(index, rows);
+    }
     let total: usize = series.iter().map(Series::len).sum();
     let mut out = Vec::with_capacity(total.min(limit));
-    let mut heads: Vec<_> = series.iter().map(|series| series.ids()).collect();
-    let mut heap = BinaryHeap::with_capacity(series.len());
-    let key = |index: usize, id: RowId| -> (u64, u64, u32, Position, usize, RowId) {
-        let series = &series[index];
-        let received = series.columns(id).ts_recv()[id.row as usize];
-        let worker = workers.get(index).copied().unwrap_or_default();
-        (series.time(id), received, worker, series.position(id), index, id)
-    };
-    for (index, head) in heads.iter_mut().enumerate() {
-        heap.extend(head.next().map(|id| Reverse(key(index, id))));
+    let mut heads: BinaryHeap<Reverse<(Key, usize)>> = BinaryHeap::new();
+    for (index, lane) in lanes.iter().enumerate() {
+        heads.extend(lane.key().map(|key| Reverse((key, index))));
     }
     while out.len() < limit {
-        let Some(Reverse((_, _, _, _, index, id))) = heap.pop() else { break };
-        out.push((index, id));
-        heap.extend(heads[index].next().map(|id| Reverse(key(index, id))));
+        let Some(Reverse((_, lane))) = heads.pop() else { break };
+        out.extend(lanes[lane].next());
+        heads.extend(lanes[lane].key().map(|key| Reverse((key, lane))));
     }
     out
+}
+
+/// What decides across workers: time, receive time, worker.
+type Key = (u64, u64, u32);
+
+/// The next row of a series of a lane: time, position, series, cursor, row.
+type LaneKey = (u64, Position, usize, usize, RowId);
+
+/// The series of one worker.
+struct Lane<'a, C> {
+    worker: u32,
+    series: &'a [Series<C>],
+    cursors: Vec<Box<dyn Iterator<Item = RowId> + 'a>>,
+    /// The next row of each series.
+    heap: BinaryHeap<Reverse<LaneKey>>,
+}
+
+impl<'a, C: Columns> Lane<'a, C> {
+    fn open(&mut self, index: usize, rows: &'a Series<C>) {
+        self.cursors.push(Box::new(rows.ids()));
+        self.refill(index, self.cursors.len() - 1);
+    }
+
+    fn refill(&mut self, index: usize, cursor: usize) {
+        let rows = &self.series[index];
+        let next = self.cursors[cursor].next();
+        let entry = next.map(|id| Reverse((rows.time(id), rows.position(id), index, cursor, id)));
+        self.heap.extend(entry);
+    }
+
+    fn key(&self) -> Option<Key> {
+        let Reverse((time, _, index, _, id)) = *self.heap.peek()?;
+        let received = self.series[index].columns(id).ts_recv()[id.row as usize];
+        Some((time, received, self.worker))
+    }
+
+    fn next(&mut self) -> Option<(usize, RowId)> {
+        let Reverse((_, _, index, cursor, id)) = self.heap.pop()?;
+        self.refill(index, cursor);
+        Some((index, id))
+    }
 }

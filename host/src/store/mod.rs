@@ -16,6 +16,8 @@ pub mod chunk;
 pub mod coverage;
 
 pub use chunk::{Axis, Chunk, Table};
-pub use columns::{Columns, EventColumns, EventRow, QuoteColumns, QuoteRow, TradeColumns, TradeRow};
+pub use columns::{
+    Columns, EventColumns, EventRow, QuoteColumns, QuoteRow, TradeColumns, TradeRow,
+};
 pub use coverage::{Coverage, Loss, LossReason, WorkerCoverage, WorkerState};
 pub use position::Position;
