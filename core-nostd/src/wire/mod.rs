@@ -28,6 +28,9 @@ pub mod ipv4;
 pub mod udp;
 pub mod checksum;
 
+pub mod moldudp64;
+pub mod binaryfile;
+
 pub mod message;
 pub mod itch50;
 
