@@ -211,7 +211,7 @@ fn what_is_no_capture_is_refused_with_a_reason() {
 #[test]
 fn deep10_holds_121_314_whole_packets_and_ends_inside_the_next() {
     let Some(path) = shared("iex/DEEP10.pcap.gz") else { return };
-    let mut source = PcapSource::new(Reader::open(path).unwrap(), Speed::Unlimited);
+    let mut source = PcapSource::new(Reader::open(path).unwrap(), Speed::Unlimited).unwrap();
     let (mut frames, mut last) = (0u64, 0);
     let mut ordered = true;
     loop {
@@ -253,7 +253,7 @@ fn recorded_speed_keeps_the_pauses() {
     let format = Classic { big_endian: false, nanoseconds: true };
     let bytes = classic(format, &[(1_000, vec![1]), (30_001_000, vec![2])]);
     let reader = Reader::from_read("memory", Cursor::new(bytes)).unwrap();
-    let mut source = PcapSource::new(reader, Speed::Recorded);
+    let mut source = PcapSource::new(reader, Speed::Recorded).unwrap();
     let (start, mut times, mut idle) = (std::time::Instant::now(), Vec::new(), 0);
     loop {
         match source.poll(&mut |_, _| times.push(start.elapsed())).unwrap() {

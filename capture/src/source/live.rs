@@ -6,6 +6,9 @@ use super::{Polled, Source, SourceDrops, SourceError};
 use crate::clock::WorkerClock;
 use crate::xsk::XskSocket;
 
+/// A redirect that was under way when the socket left the XSKMAP ends within the driver's poll.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// An AF_XDP socket and the clock that stamps its frames.
 pub struct Live {
     socket: XskSocket,
@@ -41,6 +44,10 @@ impl Source for Live {
 
     fn wait(&self, timeout: Duration) {
         self.socket.wait(timeout);
+    }
+
+    fn settle_time(&self) -> Duration {
+        SETTLE
     }
 
     fn drops(&self) -> SourceDrops {

@@ -43,6 +43,12 @@ pub trait Source {
     /// Sleeps until frames may be there, at most `timeout`.
     fn wait(&self, timeout: Duration);
 
+    /// How long frames that were received may still be on their way to `poll` once the source was
+    /// told to take no more; zero where stopping at once loses nothing that was received.
+    fn settle_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// What it dropped so far.
     fn drops(&self) -> SourceDrops {
         SourceDrops::default()

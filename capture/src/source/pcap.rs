@@ -490,14 +490,21 @@ pub struct PcapSource {
     speed: Speed,
     /// When the first packet was handed over, and its capture time.
     started: Option<(Instant, u64)>,
-    /// The packet whose time has not come yet.
+    /// The packet that was read and not handed over: the first, or one whose time has not come.
     pending: Option<(u64, Vec<u8>)>,
 }
 
 impl PcapSource {
-    /// Plays `reader`.
-    pub fn new(reader: Reader, speed: Speed) -> PcapSource {
-        PcapSource { reader, speed, started: None, pending: None }
+    /// Plays `reader`. Reads its first packet already.
+    pub fn new(reader: Reader, speed: Speed) -> Result<PcapSource, PcapError> {
+        let mut source = PcapSource { reader, speed, started: None, pending: None };
+        source.pending = source.reader.next()?.map(|packet| (packet.ts_ns, packet.data.to_vec()));
+        Ok(source)
+    }
+
+    /// Capture time of the first packet, known until it is handed over; `None` if there is none.
+    pub fn first_packet_ns(&self) -> Option<u64> {
+        self.pending.as_ref().map(|(ts_ns, _)| *ts_ns)
     }
 
     /// The reader, for its counters.
@@ -537,7 +544,14 @@ impl Source for PcapSource {
         if self.speed == Speed::Recorded {
             return self.poll_recorded(sink);
         }
-        for handed in 0..BATCH {
+        let first = match self.pending.take() {
+            Some((ts_ns, frame)) => {
+                sink(&frame, ts_ns);
+                1
+            }
+            None => 0,
+        };
+        for handed in first..BATCH {
             match self.reader.next()? {
                 Some(packet) => sink(packet.data, packet.ts_ns),
                 None if handed == 0 => return Ok(Polled::Ended),
@@ -548,6 +562,12 @@ impl Source for PcapSource {
     }
 
     fn wait(&self, timeout: Duration) {
-        std::thread::sleep(timeout);
+        let left = match (&self.pending, self.started) {
+            (Some((ts_ns, _)), Some((at, first_ns))) => {
+                Duration::from_nanos(ts_ns.saturating_sub(first_ns)).saturating_sub(at.elapsed())
+            }
+            _ => timeout,
+        };
+        std::thread::sleep(left.min(timeout));
     }
 }

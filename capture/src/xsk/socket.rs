@@ -51,6 +51,13 @@ pub struct XskOptions {
     pub busy_poll: Option<BusyPoll>,
 }
 
+impl XskOptions {
+    /// Whether the interface exists, to say so before anything else is set up.
+    pub fn check_interface(&self) -> Result<(), OpenError> {
+        interface_index(&self.interface).map(|_| ())
+    }
+}
+
 /// What the kernel granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {

@@ -1,0 +1,356 @@
+//! The file behind a segment: made aside, put in place when it is ready, one writer per name.
+//!
+//! ```text
+//! <dir>/<worker>.lock      held (flock) by the living capture; holds its pid
+//! <dir>/<worker>.seg.new   being laid out; a leftover of a killed start is removed
+//! <dir>/<worker>.seg       what readers map: mode 0640, so that none of them can write
+//! ```
+//!
+//! A reader that maps `<worker>.seg` finds a whole segment, at any moment. When a capture starts
+//! where another one was killed, the old segment is marked superseded after the new one is in
+//! place: its readers, who keep their mapping, learn of it there and open the path again.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+
+use wiretape_core::segment::{SegmentView, State};
+use wiretape_core::sync::AtomicU64;
+
+use crate::control::waker::wake_readers;
+
+/// Writer: all; group: read; others: nothing.
+const MODE: u32 = 0o640;
+
+/// Why a segment's file could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentFileError {
+    /// A living capture has the name.
+    #[error(
+        "a capture named '{worker}' runs already (pid {pid}): stop it, or give this one another \
+         [worker] name"
+    )]
+    Running {
+        /// The name.
+        worker: String,
+        /// Who holds it, as its lock file says.
+        pid: String,
+    },
+    /// The file system refused.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    File {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// There is not that much memory on the file system.
+    #[error(
+        "cannot reserve {bytes} bytes for the segment {path}: {source}; lower event_slots or \
+         instruments, or make room in {dir}", path = path.display(), dir = dir.display()
+    )]
+    Room {
+        /// Size of the segment.
+        bytes: usize,
+        /// The file.
+        path: PathBuf,
+        /// Its directory.
+        dir: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// A shared, writable mapping of a file as 64-bit words.
+#[derive(Debug)]
+pub struct MappedWords {
+    base: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: the mapping belongs to the process; its words are atomics.
+unsafe impl Send for MappedWords {}
+// SAFETY: as above: shared access goes through atomics only.
+unsafe impl Sync for MappedWords {}
+
+impl MappedWords {
+    /// Maps `file` whole. Other processes may change it at any time, which atomics allow; nobody
+    /// may cut it while it is mapped (only its writer, under the lock, could).
+    pub fn map(file: &File, bytes: usize) -> io::Result<MappedWords> {
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps no memory in use.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(MappedWords { base, words: bytes / size_of::<AtomicU64>() })
+    }
+
+    /// The words.
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: page-aligned, mapped for as long as `self` lives, and all bits are valid
+        // atomics.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for MappedWords {
+    fn drop(&mut self) {
+        let bytes = self.words * size_of::<AtomicU64>();
+        // SAFETY: what mmap returned (whole words: the length was a multiple of 8 or the rest
+        // lies on the same last page); slices of it borrow from `self`.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), bytes) };
+    }
+}
+
+/// A worker's segment file and the lock on its name.
+#[derive(Debug)]
+pub struct SegmentFile {
+    map: MappedWords,
+    predecessor: Option<MappedWords>,
+    path: PathBuf,
+    aside: PathBuf,
+    lock_path: PathBuf,
+    unlink_on_exit: bool,
+    // Dropped last: the name is free once everything else is done.
+    _lock: File,
+}
+
+impl SegmentFile {
+    /// Takes the name and makes zeroed memory of `bytes` bytes beside the final place.
+    pub fn create(dir: &Path, worker: &str, bytes: usize) -> Result<SegmentFile, SegmentFileError> {
+        fs::create_dir_all(dir).map_err(failed("create the segment directory", dir))?;
+        let lock_path = dir.join(format!("{worker}.lock"));
+        let lock = take_lock(worker, &lock_path)?;
+        let path = dir.join(format!("{worker}.seg"));
+        let aside = dir.join(format!("{worker}.seg.new"));
+        let predecessor = open_predecessor(&path);
+        let map = make_aside(&aside, dir, bytes).inspect_err(|_| {
+            let _ = fs::remove_file(&aside);
+        })?;
+        let unlink_on_exit = false;
+        Ok(SegmentFile { map, predecessor, path, aside, lock_path, unlink_on_exit, _lock: lock })
+    }
+
+    /// The segment's words.
+    pub fn words(&self) -> &[AtomicU64] {
+        self.map.words()
+    }
+
+    /// Puts the segment in place, and tells the readers of the one before that it is over.
+    pub fn publish(&self) -> Result<(), SegmentFileError> {
+        fs::rename(&self.aside, &self.path)
+            .map_err(failed("put the segment in place at", &self.path))?;
+        let old = self.predecessor.as_ref().and_then(|map| SegmentView::attach(map.words()).ok());
+        if let Some(old) = old
+            && old.header().state().is_live()
+        {
+            old.header().set_state(State::Superseded);
+            wake_readers(&old.header());
+        }
+        Ok(())
+    }
+
+    /// Where readers find it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes segment and lock file when this is dropped.
+    pub fn unlink_on_exit(&mut self) {
+        self.unlink_on_exit = true;
+    }
+}
+
+impl Drop for SegmentFile {
+    fn drop(&mut self) {
+        // There only if it was never put in place.
+        let _ = fs::remove_file(&self.aside);
+        if self.unlink_on_exit {
+            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.lock_path);
+        }
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SegmentFileError {
+    let path = path.to_owned();
+    move |source| SegmentFileError::File { doing, path, source }
+}
+
+fn take_lock(worker: &str, path: &Path) -> Result<File, SegmentFileError> {
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(path)
+            .map_err(failed("open the lock file", path))
+    };
+    let mut lock = open()?;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = lock.read_to_string(&mut pid);
+                let pid = match pid.trim() {
+                    "" => "unknown".to_owned(),
+                    pid => pid.to_owned(),
+                };
+                return Err(SegmentFileError::Running { worker: worker.to_owned(), pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed("lock", path)(source)),
+        }
+        // A capture that removes its files on exit may have removed the one opened above.
+        let ours = lock.metadata().map_err(failed("look at", path))?;
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => break,
+            _ => lock = open()?,
+        }
+    }
+    let write_pid = |lock: &mut File| {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        write!(lock, "{}", std::process::id())
+    };
+    write_pid(&mut lock).map_err(failed("write the pid to", path))?;
+    Ok(lock)
+}
+
+/// The segment of a capture before this one, if there is one that this build understands.
+fn open_predecessor(path: &Path) -> Option<MappedWords> {
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
+    MappedWords::map(&file, bytes & !7).ok()
+}
+
+fn make_aside(aside: &Path, dir: &Path, bytes: usize) -> Result<MappedWords, SegmentFileError> {
+    match fs::remove_file(aside) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove the leftover", aside)(source));
+        }
+        _ => {}
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(aside)
+        .map_err(failed("create", aside))?;
+    file.set_permissions(Permissions::from_mode(MODE)) // whatever the umask
+        .map_err(failed("set the mode of", aside))?;
+    let room = |source| SegmentFileError::Room {
+        bytes,
+        path: aside.to_owned(),
+        dir: dir.to_owned(),
+        source,
+    };
+    // Reserved now: a full file system would otherwise kill the worker when it touches the page.
+    // SAFETY: no memory is involved.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
+        0 => MappedWords::map(&file, bytes).map_err(failed("map", aside)),
+        code => Err(room(io::Error::from_raw_os_error(code))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wiretape_core::segment::{SegmentLayout, SegmentSpec, SegmentWriter};
+
+    fn spec(epoch: u64) -> SegmentSpec<'static> {
+        SegmentSpec { worker: "w", epoch, pid: 1, event_slots: 1024, instruments: 4, feeds: 1 }
+    }
+
+    fn create(dir: &Path, epoch: u64) -> SegmentFile {
+        let spec = spec(epoch);
+        let bytes = SegmentLayout::new(&spec).unwrap().total_bytes();
+        let file = SegmentFile::create(dir, "w", bytes).unwrap();
+        SegmentWriter::create(file.words(), &spec).unwrap().start();
+        file
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_second_capture_of_the_same_name_is_refused_by_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = create(dir.path(), 1);
+        let error = SegmentFile::create(dir.path(), "w", 4096).unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(error.contains(&format!("'w' runs already (pid {pid})")), "{error}");
+        SegmentFile::create(dir.path(), "other", 4096).unwrap();
+    }
+
+    #[test]
+    fn readers_of_a_killed_capture_learn_that_they_were_superseded() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = create(dir.path(), 1);
+        first.publish().unwrap();
+        // What a reader maps, and what a kill leaves behind.
+        let file = OpenOptions::new().read(true).write(true).open(first.path()).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, MODE);
+        let bytes = file.metadata().unwrap().len() as usize;
+        let reader = MappedWords::map(&file, bytes).unwrap();
+        drop(first);
+        let view = SegmentView::attach(reader.words()).unwrap();
+        assert_eq!(view.header().state(), State::Running);
+
+        let second = create(dir.path(), 2);
+        assert_eq!(view.header().state(), State::Running);
+        second.publish().unwrap();
+        assert_eq!(view.header().state(), State::Superseded);
+        let now = SegmentView::attach(second.words()).unwrap();
+        assert_eq!((now.header().epoch(), now.header().state()), (2, State::Running));
+        assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
+    }
+
+    #[test]
+    fn a_start_that_fails_leaves_the_old_segment_and_nothing_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), 1).publish().unwrap();
+        drop(create(dir.path(), 2));
+        assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
+        let mut last = create(dir.path(), 3);
+        last.publish().unwrap();
+        last.unlink_on_exit();
+        drop(last);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+
+    #[test]
+    fn damage_in_the_old_segment_does_not_stop_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("w.seg"), b"not a segment").unwrap();
+        create(dir.path(), 1).publish().unwrap();
+        let bytes = 1 << 60;
+        let error = SegmentFile::create(dir.path(), "w", bytes).unwrap_err().to_string();
+        assert!(error.contains("cannot reserve"), "{error}");
+        assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
+    }
+}
