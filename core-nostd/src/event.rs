@@ -193,10 +193,10 @@ pub mod status_action {
     pub const HALT: u16 = 8;
     /// Paused.
     pub const PAUSE: u16 = 9;
-    /// Post-close.
-    pub const POST_CLOSE: u16 = 12;
     /// Closed.
-    pub const CLOSE: u16 = 13;
+    pub const CLOSE: u16 = 12;
+    /// Post-close.
+    pub const POST_CLOSE: u16 = 13;
     /// The short-selling restriction changed.
     pub const SSR_CHANGE: u16 = 14;
     /// Not available for trading.

@@ -1,4 +1,11 @@
-//! Feeds: from a datagram's payload to events. One session tracker for all protocols, one
-//! translator each.
+//! Feeds: from a datagram's payload to events. One session tracker and one set of counters for
+//! all protocols, one translator each.
 
 pub mod session;
+pub mod trading_day;
+pub mod publisher;
+pub mod line;
+pub mod status;
+pub mod symbol_index;
+pub mod itch50;
+pub mod deep10;

@@ -1,0 +1,497 @@
+//! Nasdaq TotalView-ITCH 5.0 over MoldUDP64, as DBN market-by-order records.
+//!
+//! The mapping follows Databento's published convention for this feed:
+//!
+//! | message | records |
+//! |---|---|
+//! | `A`, `F` | `A` |
+//! | `E`, `C` | `T` (aggressor's side, no order id), `F` and `C` (the resting order) |
+//! | `X`, `D` | `C` with the size taken off |
+//! | `U` | `C` of the old order, `A` of the new one |
+//! | `P`, `Q` | `T` without side |
+//!
+//! The last record of a message carries [`flags::LAST`]. Trades that are not printable carry
+//! [`flags::PUBLISHER`] and stay out of the volume. `R` gives a symbol record, `S`, `H`, `h`, `Y`
+//! and `W` a status record, `B` a break, `I` an auction record. The other types are counted.
+//!
+//! A message that the book cannot apply is counted by its cause, marks the instrument, and
+//! publishes nothing, so that a reader who applies the records has the same book; only an
+//! execution that states its own price (`C`) still gives its trade.
+
+use super::line::{FeedSpec, Line};
+use super::publisher::{MessageStamp, Publisher};
+use super::session::{Packet, PacketKind};
+use super::status;
+use super::trading_day::TradingDays;
+use crate::arena::{Arena, ArenaError};
+use crate::book::{BookError, BookSpec, HashIndex, OrderBook, Reduced};
+use crate::event::{
+    AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, action, flags,
+};
+use crate::segment::FeedCounter;
+use crate::wire::itch50::{self, Head, ItchError, Message};
+use crate::wire::moldudp64;
+
+/// An ITCH feed: its session, its book, and the day that its times count from.
+#[derive(Debug)]
+pub struct ItchFeed<'m> {
+    line: Line<'m>,
+    book: OrderBook<'m, HashIndex<'m>>,
+    days: TradingDays,
+    /// Local midnight as UTC nanoseconds.
+    midnight: u64,
+    /// Number of the message at hand.
+    sequence: u64,
+}
+
+impl<'m> ItchFeed<'m> {
+    /// Claims the book's memory.
+    pub fn new(
+        line: Line<'m>,
+        spec: &FeedSpec,
+        days: &TradingDays,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        let book_spec = BookSpec {
+            instruments: line.instruments(),
+            orders: spec.orders,
+            levels: spec.levels,
+        };
+        let index = HashIndex::new(arena, spec.orders)?;
+        let book = OrderBook::new(arena, &book_spec, index)?;
+        Ok(ItchFeed { line, book, days: days.clone(), midnight: 0, sequence: 0 })
+    }
+
+    /// Takes the payload of a datagram.
+    #[inline]
+    pub fn on_payload(&mut self, payload: &[u8], publisher: &mut Publisher<'m>) {
+        let packet = match moldudp64::Packet::parse(payload) {
+            Ok(packet) => packet,
+            Err(error) => return self.line.malformed(error.index()),
+        };
+        let kind = match packet.kind() {
+            moldudp64::Kind::Data => PacketKind::Data,
+            moldudp64::Kind::Heartbeat => PacketKind::Heartbeat,
+            moldudp64::Kind::EndOfSession => PacketKind::EndOfSession,
+        };
+        let first_time = packet.messages().next().map_or(0, message_time);
+        let verdict = self.line.on_packet(&Packet {
+            session: packet.session(),
+            seq: packet.sequence(),
+            count: u64::from(packet.message_count()),
+            kind,
+            sent_ns: None,
+            fingerprint: first_time,
+        });
+        if verdict.change.is_some() {
+            self.midnight = self.days.midnight_before(publisher.ts_recv());
+        }
+        let ts_event = self.midnight.wrapping_add(first_time);
+        if self.line.publish_change(&verdict, ts_event, publisher) {
+            self.clear_books(ts_event, publisher);
+        }
+        self.line.publish_gap(&verdict, ts_event, publisher);
+        if verdict.take > 0 {
+            self.sequence = packet.sequence().wrapping_add(verdict.skip);
+            for message in packet.messages().skip(verdict.skip as usize) {
+                self.on_message(message, publisher);
+                self.sequence = self.sequence.wrapping_add(1);
+            }
+        }
+        self.line.end_packet(publisher);
+    }
+
+    #[cold]
+    fn clear_books(&mut self, ts_event: u64, publisher: &mut Publisher<'m>) {
+        for local in 0..self.line.used() {
+            if self.book.orders_of(local) > 0 {
+                publisher.publish(&self.line.clear_record(local, ts_event, publisher));
+                // The instrument exists, so clearing it cannot fail.
+                let _ = self.book.clear(local);
+            }
+        }
+    }
+
+    #[inline]
+    fn on_message(&mut self, bytes: &[u8], publisher: &mut Publisher<'m>) {
+        if let Some(kind) = bytes.first() {
+            self.line.count_type(*kind);
+        }
+        match Message::parse(bytes) {
+            Ok(message) => self.on_parsed(message, publisher),
+            Err(ItchError::UnknownType(_)) => self.line.count(FeedCounter::UnknownMessages, 1),
+            Err(ItchError::Empty | ItchError::Length { .. }) => {
+                self.line.count(FeedCounter::BadMessages, 1);
+            }
+        }
+    }
+
+    #[inline]
+    fn on_parsed(&mut self, message: Message<'_>, publisher: &mut Publisher<'m>) {
+        match message {
+            Message::AddOrder(m) => {
+                self.add(&m.head, m.order_ref.get(), m.side, m.shares.get(), m.price, m.stock, publisher);
+            }
+            Message::AddOrderMpid(m) => {
+                self.add(&m.head, m.order_ref.get(), m.side, m.shares.get(), m.price, m.stock, publisher);
+            }
+            Message::OrderExecuted(m) => {
+                self.execute(&m.head, m.order_ref.get(), m.shares.get(), None, true, publisher);
+            }
+            Message::OrderExecutedWithPrice(m) => {
+                let price = Some(m.price.nanos());
+                let printable = m.printable == b'Y';
+                let (order, shares) = (m.order_ref.get(), m.shares.get());
+                self.execute(&m.head, order, shares, price, printable, publisher);
+            }
+            Message::OrderCancel(m) => {
+                let outcome = self.book.reduce(m.order_ref.get(), m.cancelled.get());
+                self.cancel(&m.head, m.order_ref.get(), outcome, publisher);
+            }
+            Message::OrderDelete(m) => {
+                let outcome = self.book.remove(m.order_ref.get());
+                self.cancel(&m.head, m.order_ref.get(), outcome, publisher);
+            }
+            Message::OrderReplace(m) => self.replace(m, publisher),
+            Message::Trade(m) => {
+                let shares = u64::from(m.shares.get());
+                self.trade(&m.head, &m.stock, m.price.nanos(), shares, publisher);
+            }
+            Message::CrossTrade(m) => {
+                self.trade(&m.head, &m.stock, m.price.nanos(), m.shares.get(), publisher);
+            }
+            other => self.on_other(other, publisher),
+        }
+    }
+
+    /// The messages that are rare: kept away from those that are not.
+    #[cold]
+    fn on_other(&mut self, message: Message<'_>, publisher: &mut Publisher<'m>) {
+        match message {
+            Message::StockDirectory(m) => self.directory(m, publisher),
+            Message::SystemEvent(m) => {
+                if m.event == b'O' {
+                    self.midnight = self.days.midnight_before(publisher.ts_recv());
+                }
+                self.feed_status(&m.head, status::itch_system(m.event), publisher);
+            }
+            Message::MwcbStatus(m) => {
+                self.feed_status(&m.head, status::itch_circuit_breaker(m.level), publisher);
+            }
+            Message::TradingAction(m) => {
+                self.status(&m.head, &m.stock, status::itch_trading(m.state), publisher);
+            }
+            Message::OperationalHalt(m) => {
+                self.status(&m.head, &m.stock, status::itch_operational(m.action), publisher);
+            }
+            Message::RegSho(m) => {
+                self.status(&m.head, &m.stock, status::itch_reg_sho(m.action), publisher);
+            }
+            Message::BrokenTrade(m) => {
+                if let Some((_, stamp)) = self.stamp(&m.head, publisher) {
+                    publisher.publish(&BreakMsg {
+                        hd: stamp.header::<BreakMsg>(),
+                        ts_recv: stamp.ts_recv,
+                        match_id: m.match_number.get(),
+                        price: crate::event::UNDEF_PRICE,
+                        size: 0,
+                        sequence: stamp.sequence as u32,
+                    });
+                }
+            }
+            Message::Noii(m) => self.imbalance(m, publisher),
+            _ => {}
+        }
+    }
+
+    /// What the records of a message share, with the local instrument; `None` (and counted) if
+    /// the segment has no room for the instrument.
+    #[inline]
+    fn stamp(&mut self, head: &Head, publisher: &Publisher<'m>) -> Option<(u32, MessageStamp)> {
+        let local = u32::from(head.stock_locate.get());
+        if !self.line.touch(local) {
+            publisher.counters().add(crate::segment::Counter::InstrumentsFull, 1);
+            return None;
+        }
+        let ts_event = self.midnight.wrapping_add(head.timestamp.get());
+        Some((local, self.line.stamp(local, self.sequence, ts_event, ts_event, publisher)))
+    }
+
+    // The fields of two message types, spelled out.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    fn add(
+        &mut self,
+        head: &Head,
+        order: u64,
+        side: u8,
+        shares: u32,
+        price: itch50::Price4,
+        stock: [u8; 8],
+        publisher: &mut Publisher<'m>,
+    ) {
+        let Some((local, stamp)) = self.stamp(head, publisher) else { return };
+        self.direct(local, &stock, publisher);
+        let Some(side) = itch_side(side) else {
+            return self.line.book_error(local, BookError::InvalidSide.index());
+        };
+        let price = price.nanos();
+        match self.book.add(local, order, side, price, shares) {
+            Ok(added) => {
+                let record = stamp.mbo(action::ADD, side as u8, order, price, shares);
+                let event_seq = publisher.publish(&last(record));
+                self.after_book(local, added.top, 1, event_seq, &stamp, publisher);
+            }
+            Err(error) => self.line.book_error(local, error.index()),
+        }
+    }
+
+    #[inline]
+    fn execute(
+        &mut self,
+        head: &Head,
+        order: u64,
+        shares: u32,
+        price: Option<i64>,
+        printable: bool,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let Some((local, stamp)) = self.stamp(head, publisher) else { return };
+        let unprinted = if printable { 0 } else { flags::PUBLISHER };
+        let reduced = match self.book.reduce(order, shares) {
+            Ok(reduced) => reduced,
+            Err(error) => {
+                self.line.book_error(local, error.index());
+                if let BookError::Overfill { removed, .. } = error {
+                    removed
+                } else {
+                    if let (Some(price), true) = (price, printable) {
+                        self.publish_trade(local, price, shares, &stamp, publisher);
+                    }
+                    return;
+                }
+            }
+        };
+        let stamp = self.resting(&stamp, &reduced);
+        let local = reduced.instrument;
+        let side = reduced.side;
+        let traded = price.unwrap_or(reduced.price);
+        let trade = stamp.mbo(action::TRADE, side.opposite() as u8, 0, traded, shares);
+        publisher.publish(&MboMsg { flags: trade.flags | unprinted, ..trade });
+        let fill = stamp.mbo(action::FILL, side as u8, order, traded, reduced.removed);
+        publisher.publish(&MboMsg { flags: fill.flags | unprinted, ..fill });
+        let cancel =
+            stamp.mbo(action::CANCEL, side as u8, order, reduced.price, reduced.removed);
+        let event_seq = publisher.publish(&last(cancel));
+        if printable && let Some(market) = self.line.market(local) {
+            market.add_trade(traded, shares);
+        }
+        let gone = if reduced.left == 0 { -1 } else { 0 };
+        self.after_book(local, reduced.top || printable, gone, event_seq, &stamp, publisher);
+    }
+
+    #[inline]
+    fn cancel(
+        &mut self,
+        head: &Head,
+        order: u64,
+        outcome: Result<Reduced, BookError>,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let Some((local, stamp)) = self.stamp(head, publisher) else { return };
+        let reduced = match outcome {
+            Ok(reduced) => reduced,
+            Err(error) => {
+                self.line.book_error(local, error.index());
+                // The order is gone from our book, so readers must hear of it.
+                let BookError::Overfill { removed, .. } = error else { return };
+                removed
+            }
+        };
+        let stamp = self.resting(&stamp, &reduced);
+        let side = reduced.side as u8;
+        let record = stamp.mbo(action::CANCEL, side, order, reduced.price, reduced.removed);
+        let event_seq = publisher.publish(&last(record));
+        let gone = if reduced.left == 0 { -1 } else { 0 };
+        self.after_book(reduced.instrument, reduced.top, gone, event_seq, &stamp, publisher);
+    }
+
+    #[inline]
+    fn replace(&mut self, m: &itch50::OrderReplace, publisher: &mut Publisher<'m>) {
+        let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
+        let (old, new, shares) = (m.old_ref.get(), m.new_ref.get(), m.shares.get());
+        let price = m.price.nanos();
+        let replaced = match self.book.replace(old, new, price, shares) {
+            Ok(replaced) => replaced,
+            Err(error) => return self.line.book_error(local, error.index()),
+        };
+        let removed = replaced.removed;
+        let stamp = self.resting(&stamp, &removed);
+        let local = removed.instrument;
+        let side = removed.side as u8;
+        let cancel = stamp.mbo(action::CANCEL, side, old, removed.price, removed.removed);
+        let (event_seq, top, orders) = match replaced.added {
+            Ok(added) => {
+                publisher.publish(&cancel);
+                let add = stamp.mbo(action::ADD, side, new, price, shares);
+                (publisher.publish(&last(add)), removed.top || added.top, 0)
+            }
+            Err(error) => {
+                self.line.book_error(local, error.index());
+                (publisher.publish(&last(cancel)), removed.top, -1)
+            }
+        };
+        self.after_book(local, top, orders, event_seq, &stamp, publisher);
+    }
+
+    fn trade(
+        &mut self,
+        head: &Head,
+        stock: &[u8; 8],
+        price: i64,
+        shares: u64,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let Some((local, stamp)) = self.stamp(head, publisher) else { return };
+        self.direct(local, stock, publisher);
+        // A cross without a match has no shares: no trade.
+        if shares > 0 {
+            let shares = u32::try_from(shares).unwrap_or(u32::MAX);
+            self.publish_trade(local, price, shares, &stamp, publisher);
+        }
+    }
+
+    /// A trade of which no resting order is known.
+    fn publish_trade(
+        &mut self,
+        local: u32,
+        price: i64,
+        shares: u32,
+        stamp: &MessageStamp,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let record = last(stamp.mbo(action::TRADE, SIDE_NONE, 0, price, shares));
+        let event_seq = publisher.publish(&record);
+        if let Some(market) = self.line.market(local) {
+            market.add_trade(price, shares);
+        }
+        self.line.publish_market(local, event_seq, stamp, publisher);
+    }
+
+    /// After the last record of a message that changed the book: the market table.
+    #[inline]
+    fn after_book(
+        &mut self,
+        local: u32,
+        changed: bool,
+        orders: i64,
+        event_seq: u64,
+        stamp: &MessageStamp,
+        publisher: &Publisher<'m>,
+    ) {
+        let Some(market) = self.line.market(local) else { return };
+        market.add_orders(orders);
+        if changed {
+            market.set_bbo(&self.book.best(local));
+            self.line.publish_market(local, event_seq, stamp, publisher);
+        }
+    }
+
+    /// The stamp with the instrument that the resting order belongs to, should the message name
+    /// another one.
+    #[inline]
+    fn resting(&self, stamp: &MessageStamp, reduced: &Reduced) -> MessageStamp {
+        MessageStamp { instrument: self.line.instrument(reduced.instrument), ..*stamp }
+    }
+
+    /// Takes the symbol from a message whose instrument no directory message announced.
+    #[inline]
+    fn direct(&mut self, local: u32, stock: &[u8; 8], publisher: &mut Publisher<'m>) {
+        if !self.line.is_announced(local) {
+            self.line.count(FeedCounter::Undirected, 1);
+            self.line.announce(local, stock, 0, publisher);
+        }
+    }
+
+    fn directory(&mut self, m: &itch50::StockDirectory, publisher: &mut Publisher<'m>) {
+        let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
+        let entry = self.line.announce(local, &m.stock, m.round_lot.get(), publisher);
+        publisher.publish(&SymbolMsg {
+            hd: stamp.header::<SymbolMsg>(),
+            ts_recv: stamp.ts_recv,
+            symbol: entry.symbol,
+            round_lot: entry.round_lot,
+            feed: entry.feed,
+            reserved: 0,
+        });
+    }
+
+    fn feed_status(
+        &mut self,
+        head: &Head,
+        change: status::StatusChange,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let ts_event = self.midnight.wrapping_add(head.timestamp.get());
+        let hd = self.line.feed_header::<StatusMsg>(ts_event);
+        publisher.publish(&change.record(hd, publisher.ts_recv()));
+    }
+
+    fn status(
+        &mut self,
+        head: &Head,
+        stock: &[u8; 8],
+        change: status::StatusChange,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let Some((local, stamp)) = self.stamp(head, publisher) else { return };
+        self.direct(local, stock, publisher);
+        let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
+        let event_seq = publisher.publish(&record);
+        if change.sets_state && let Some(market) = self.line.market(local) {
+            market.set_status(change.code);
+        }
+        self.line.publish_market(local, event_seq, &stamp, publisher);
+    }
+
+    fn imbalance(&mut self, m: &itch50::Noii, publisher: &mut Publisher<'m>) {
+        let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
+        self.direct(local, &m.stock, publisher);
+        let near = m.near_price.nanos();
+        publisher.publish(&AuctionMsg {
+            hd: stamp.header::<AuctionMsg>(),
+            ts_recv: stamp.ts_recv,
+            ref_price: m.reference_price.nanos(),
+            indicative_price: if near == 0 { crate::event::UNDEF_PRICE } else { near },
+            paired: u32::try_from(m.paired.get()).unwrap_or(u32::MAX),
+            imbalance: u32::try_from(m.imbalance.get()).unwrap_or(u32::MAX),
+            side: itch_side(m.direction).map_or(SIDE_NONE, |side| side as u8),
+            auction_type: m.cross_type,
+            reserved: [0; 2],
+            sequence: stamp.sequence as u32,
+        });
+    }
+}
+
+/// The record as the last one of its message.
+#[inline(always)]
+fn last(record: MboMsg) -> MboMsg {
+    MboMsg { flags: record.flags | flags::LAST, ..record }
+}
+
+#[inline(always)]
+fn itch_side(letter: u8) -> Option<Side> {
+    match letter {
+        b'B' => Some(Side::Bid),
+        b'S' => Some(Side::Ask),
+        _ => None,
+    }
+}
+
+/// The time in a message's head; 0 for one that is too short to have a head.
+#[inline]
+fn message_time(message: &[u8]) -> u64 {
+    message
+        .get(5..11)
+        .map_or(0, |bytes| bytes.iter().fold(0, |time, byte| time << 8 | u64::from(*byte)))
+}

@@ -1,0 +1,184 @@
+//! The way of a frame: datagram → feed → messages → book → events in the segment.
+//!
+//! One pipeline per worker. Everything is claimed from the caller's arena when feeds are added;
+//! [`Pipeline::on_frame`] then allocates nothing, takes no lock, makes no system call and cannot
+//! panic on any input (`core-nostd/freestanding` proves the last at link time).
+
+use crate::arena::{Arena, ArenaError};
+use crate::feed::deep10::DeepFeed;
+use crate::feed::itch50::ItchFeed;
+use crate::feed::line::{FeedSpec, Line};
+use crate::feed::publisher::Publisher;
+use crate::feed::trading_day::TradingDays;
+use crate::segment::{Counter, MAX_FEEDS, SegmentWriter};
+use crate::wire::frame::{Datagram, FrameError};
+
+/// A protocol that a feed can speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Nasdaq TotalView-ITCH 5.0 over MoldUDP64.
+    Itch50,
+    /// IEX DEEP 1.0 over IEX-TP.
+    Deep10,
+}
+
+impl Protocol {
+    /// All protocols.
+    pub const ALL: [Protocol; 2] = [Protocol::Itch50, Protocol::Deep10];
+
+    /// The protocol's name in configuration and status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Itch50 => "itch50-moldudp64",
+            Protocol::Deep10 => "deep10-iextp",
+        }
+    }
+
+    /// The protocol of a name.
+    pub fn from_name(name: &str) -> Option<Protocol> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+
+    /// The DBN publisher id of the venue that this protocol comes from, unless configured
+    /// otherwise: 2 is Nasdaq (XNAS.ITCH), 38 is IEX.
+    pub const fn publisher_id(self) -> u16 {
+        match self {
+            Protocol::Itch50 => 2,
+            Protocol::Deep10 => 38,
+        }
+    }
+
+    /// Names of the causes for which the protocol's packets are malformed, by index.
+    pub fn packet_error_name(self, cause: usize) -> &'static str {
+        use crate::wire::{iextp, moldudp64};
+        match self {
+            Protocol::Itch50 => {
+                moldudp64::PacketError::ALL.get(cause).map_or("other", |error| error.name())
+            }
+            Protocol::Deep10 => {
+                iextp::SegmentError::ALL.get(cause).map_or("other", |error| error.name())
+            }
+        }
+    }
+}
+
+/// Why a feed could not be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddFeedError {
+    /// The worker has [`MAX_FEEDS`] feeds already, or more than the segment was laid out for.
+    TooManyFeeds,
+    /// The arena does not hold the feed's books.
+    Memory(ArenaError),
+}
+
+impl core::fmt::Display for AddFeedError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            AddFeedError::TooManyFeeds => write!(f, "a worker carries at most {MAX_FEEDS} feeds"),
+            AddFeedError::Memory(error) => write!(f, "no memory for the feed's books: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for AddFeedError {}
+
+impl From<ArenaError> for AddFeedError {
+    fn from(error: ArenaError) -> Self {
+        AddFeedError::Memory(error)
+    }
+}
+
+// Feeds differ in size, but there are at most sixteen, made once.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+enum Translator<'m> {
+    Itch50(ItchFeed<'m>),
+    Deep10(DeepFeed<'m>),
+}
+
+#[derive(Debug)]
+struct Feed<'m> {
+    group: [u8; 4],
+    port: u16,
+    translator: Translator<'m>,
+}
+
+/// A worker's pipeline.
+#[derive(Debug)]
+pub struct Pipeline<'m> {
+    publisher: Publisher<'m>,
+    feeds: heapless::Vec<Feed<'m>, MAX_FEEDS>,
+}
+
+impl<'m> Pipeline<'m> {
+    /// A pipeline that publishes into `segment`.
+    pub fn new(segment: SegmentWriter<'m>) -> Self {
+        Pipeline { publisher: Publisher::new(segment), feeds: heapless::Vec::new() }
+    }
+
+    /// Adds a feed, before the first frame. `days` are the midnights of the exchange's time zone.
+    pub fn add_feed(
+        &mut self,
+        protocol: Protocol,
+        spec: &FeedSpec,
+        days: &TradingDays,
+        arena: &mut Arena<'m>,
+    ) -> Result<(), AddFeedError> {
+        let index = self.feeds.len();
+        let writer = self.publisher.segment().feed(index).ok_or(AddFeedError::TooManyFeeds)?;
+        let line = Line::new(spec, index as u8, writer, arena)?;
+        let translator = match protocol {
+            Protocol::Itch50 => Translator::Itch50(ItchFeed::new(line, spec, days, arena)?),
+            Protocol::Deep10 => Translator::Deep10(DeepFeed::new(line, spec, arena)?),
+        };
+        let feed = Feed { group: spec.identity.group, port: spec.identity.port, translator };
+        self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)
+    }
+
+    /// Takes one Ethernet frame, received at `ts_recv` (UTC nanoseconds).
+    #[inline]
+    pub fn on_frame(&mut self, frame: &[u8], ts_recv: u64) {
+        let counters = self.publisher.counters();
+        counters.add(Counter::Frames, 1);
+        counters.add(Counter::FrameBytes, frame.len() as u64);
+        match Datagram::from_frame(frame) {
+            Ok(datagram) => self.on_datagram(&datagram, ts_recv),
+            Err(error) => counters.add(frame_error_counter(error), 1),
+        }
+    }
+
+    #[inline]
+    fn on_datagram(&mut self, datagram: &Datagram<'_>, ts_recv: u64) {
+        let ours = |feed: &&mut Feed<'m>| {
+            feed.group == datagram.dst && feed.port == datagram.dst_port
+        };
+        let Some(feed) = self.feeds.iter_mut().find(ours) else {
+            self.publisher.counters().add(Counter::OtherGroup, 1);
+            return;
+        };
+        self.publisher.counters().add(Counter::Datagrams, 1);
+        self.publisher.begin_packet(ts_recv);
+        match &mut feed.translator {
+            Translator::Itch50(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
+            Translator::Deep10(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
+        }
+    }
+
+    /// The segment that it publishes into.
+    pub fn segment(&self) -> &SegmentWriter<'m> {
+        self.publisher.segment()
+    }
+}
+
+const fn frame_error_counter(error: FrameError) -> Counter {
+    match error {
+        FrameError::Truncated => Counter::FrameTruncated,
+        FrameError::NotIpv4 => Counter::FrameNotIpv4,
+        FrameError::Fragment => Counter::FrameFragment,
+        FrameError::NotUdp => Counter::FrameNotUdp,
+        FrameError::TooManyTags
+        | FrameError::BadIpVersion
+        | FrameError::BadHeaderLength
+        | FrameError::LengthMismatch => Counter::FrameBadHeader,
+    }
+}
