@@ -20,6 +20,7 @@ pub mod segment;
 pub mod arena;
 pub mod book;
 pub mod feed;
+pub mod pipeline;
 pub mod block_pool;
 pub mod node_pool;
 pub mod skiplist;

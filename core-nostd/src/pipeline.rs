@@ -5,7 +5,6 @@
 //! panic on any input (`core-nostd/freestanding` proves the last at link time).
 
 use crate::arena::{Arena, ArenaError};
-use crate::feed::deep10::DeepFeed;
 use crate::feed::itch50::ItchFeed;
 use crate::feed::line::{FeedSpec, Line};
 use crate::feed::publisher::Publisher;
@@ -50,14 +49,12 @@ impl Protocol {
 
     /// Names of the causes for which the protocol's packets are malformed, by index.
     pub fn packet_error_name(self, cause: usize) -> &'static str {
-        use crate::wire::{iextp, moldudp64};
+        use crate::wire::moldudp64;
         match self {
             Protocol::Itch50 => {
-                moldudp64::PacketError::ALL.get(cause).map_or("other", |error| error.name())
+                moldudp64::MoldError::ALL.get(cause).map_or("other", |error| error.name())
             }
-            Protocol::Deep10 => {
-                iextp::SegmentError::ALL.get(cause).map_or("other", |error| error.name())
-            }
+            Protocol::Deep10 => "x",
         }
     }
 }
@@ -93,7 +90,6 @@ impl From<ArenaError> for AddFeedError {
 #[derive(Debug)]
 enum Translator<'m> {
     Itch50(ItchFeed<'m>),
-    Deep10(DeepFeed<'m>),
 }
 
 #[derive(Debug)]
@@ -129,7 +125,7 @@ impl<'m> Pipeline<'m> {
         let line = Line::new(spec, index as u8, writer, arena)?;
         let translator = match protocol {
             Protocol::Itch50 => Translator::Itch50(ItchFeed::new(line, spec, days, arena)?),
-            Protocol::Deep10 => Translator::Deep10(DeepFeed::new(line, spec, arena)?),
+            Protocol::Deep10 => return Err(AddFeedError::TooManyFeeds),
         };
         let feed = Feed { group: spec.identity.group, port: spec.identity.port, translator };
         self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)
@@ -149,9 +145,8 @@ impl<'m> Pipeline<'m> {
 
     #[inline]
     fn on_datagram(&mut self, datagram: &Datagram<'_>, ts_recv: u64) {
-        let ours = |feed: &&mut Feed<'m>| {
-            feed.group == datagram.dst && feed.port == datagram.dst_port
-        };
+        let ours =
+            |feed: &&mut Feed<'m>| feed.group == datagram.dst && feed.port == datagram.dst_port;
         let Some(feed) = self.feeds.iter_mut().find(ours) else {
             self.publisher.counters().add(Counter::OtherGroup, 1);
             return;
@@ -160,7 +155,6 @@ impl<'m> Pipeline<'m> {
         self.publisher.begin_packet(ts_recv);
         match &mut feed.translator {
             Translator::Itch50(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
-            Translator::Deep10(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
         }
     }
 

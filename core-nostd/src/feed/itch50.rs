@@ -52,11 +52,8 @@ impl<'m> ItchFeed<'m> {
         days: &TradingDays,
         arena: &mut Arena<'m>,
     ) -> Result<Self, ArenaError> {
-        let book_spec = BookSpec {
-            instruments: line.instruments(),
-            orders: spec.orders,
-            levels: spec.levels,
-        };
+        let book_spec =
+            BookSpec { instruments: line.instruments(), orders: spec.orders, levels: spec.levels };
         let index = HashIndex::new(arena, spec.orders)?;
         let book = OrderBook::new(arena, &book_spec, index)?;
         Ok(ItchFeed { line, book, days: days.clone(), midnight: 0, sequence: 0 })
@@ -70,15 +67,15 @@ impl<'m> ItchFeed<'m> {
             Err(error) => return self.line.malformed(error.index()),
         };
         let kind = match packet.kind() {
-            moldudp64::Kind::Data => PacketKind::Data,
-            moldudp64::Kind::Heartbeat => PacketKind::Heartbeat,
-            moldudp64::Kind::EndOfSession => PacketKind::EndOfSession,
+            moldudp64::PacketKind::Data => PacketKind::Data,
+            moldudp64::PacketKind::Heartbeat => PacketKind::Heartbeat,
+            moldudp64::PacketKind::EndOfSession => PacketKind::EndOfSession,
         };
         let first_time = packet.messages().next().map_or(0, message_time);
         let verdict = self.line.on_packet(&Packet {
-            session: packet.session(),
+            session: *packet.session(),
             seq: packet.sequence(),
-            count: u64::from(packet.message_count()),
+            count: u64::from(packet.count()),
             kind,
             sent_ns: None,
             fingerprint: first_time,
@@ -130,10 +127,26 @@ impl<'m> ItchFeed<'m> {
     fn on_parsed(&mut self, message: Message<'_>, publisher: &mut Publisher<'m>) {
         match message {
             Message::AddOrder(m) => {
-                self.add(&m.head, m.order_ref.get(), m.side, m.shares.get(), m.price, m.stock, publisher);
+                self.add(
+                    &m.head,
+                    m.order_ref.get(),
+                    m.side,
+                    m.shares.get(),
+                    m.price,
+                    m.stock,
+                    publisher,
+                );
             }
             Message::AddOrderMpid(m) => {
-                self.add(&m.head, m.order_ref.get(), m.side, m.shares.get(), m.price, m.stock, publisher);
+                self.add(
+                    &m.head,
+                    m.order_ref.get(),
+                    m.side,
+                    m.shares.get(),
+                    m.price,
+                    m.stock,
+                    publisher,
+                );
             }
             Message::OrderExecuted(m) => {
                 self.execute(&m.head, m.order_ref.get(), m.shares.get(), None, true, publisher);
@@ -280,8 +293,7 @@ impl<'m> ItchFeed<'m> {
         publisher.publish(&MboMsg { flags: trade.flags | unprinted, ..trade });
         let fill = stamp.mbo(action::FILL, side as u8, order, traded, reduced.removed);
         publisher.publish(&MboMsg { flags: fill.flags | unprinted, ..fill });
-        let cancel =
-            stamp.mbo(action::CANCEL, side as u8, order, reduced.price, reduced.removed);
+        let cancel = stamp.mbo(action::CANCEL, side as u8, order, reduced.price, reduced.removed);
         let event_seq = publisher.publish(&last(cancel));
         if printable && let Some(market) = self.line.market(local) {
             market.add_trade(traded, shares);
@@ -448,7 +460,9 @@ impl<'m> ItchFeed<'m> {
         self.direct(local, stock, publisher);
         let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
         let event_seq = publisher.publish(&record);
-        if change.sets_state && let Some(market) = self.line.market(local) {
+        if change.sets_state
+            && let Some(market) = self.line.market(local)
+        {
             market.set_status(change.code);
         }
         self.line.publish_market(local, event_seq, &stamp, publisher);

@@ -276,12 +276,7 @@ impl<'m> Line<'m> {
 
     /// Publishes the gap in front of a packet, if the verdict says that there is one.
     #[inline]
-    pub fn publish_gap(
-        &mut self,
-        verdict: &Verdict,
-        ts_event: u64,
-        publisher: &mut Publisher<'m>,
-    ) {
+    pub fn publish_gap(&mut self, verdict: &Verdict, ts_event: u64, publisher: &mut Publisher<'m>) {
         if let Some(gap) = &verdict.gap {
             self.lose(gap, ts_event, publisher);
         }

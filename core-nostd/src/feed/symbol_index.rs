@@ -24,7 +24,12 @@ impl<'m> SymbolIndex<'m> {
     pub fn new(capacity: u32, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
         let slots = (capacity as usize).max(1).saturating_mul(2).next_power_of_two();
         let shift = 64 - slots.trailing_zeros();
-        Ok(SymbolIndex { slots: arena.alloc_slice("symbol index", slots)?, shift, used: 0, capacity })
+        Ok(SymbolIndex {
+            slots: arena.alloc_slice("symbol index", slots)?,
+            shift,
+            used: 0,
+            capacity,
+        })
     }
 
     /// The number of `symbol`, newly given if it is new; the flag says so. `None` if the index is
