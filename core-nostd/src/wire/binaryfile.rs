@@ -3,6 +3,8 @@
 //! A message follows its length (u16, big-endian), and so on. A length of 0 ends the file; some
 //! files simply end. There is no sequence number: the n-th message is number n of its day.
 
+use super::block;
+
 /// How a piece of a file ends, once [`BinaryFile`] gives no more messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -70,14 +72,13 @@ impl<'a> Iterator for BinaryFile<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.rest.split_first_chunk()?;
-        let length = u16::from_be_bytes(*length);
-        if length == 0 {
-            return None;
+        match block::split(self.rest, u16::from_be_bytes)? {
+            ([], _) => None,
+            (message, rest) => {
+                self.rest = rest;
+                Some(message)
+            }
         }
-        let (message, rest) = rest.split_at_checked(usize::from(length))?;
-        self.rest = rest;
-        Some(message)
     }
 }
 
@@ -85,12 +86,10 @@ impl<'a> Iterator for BinaryFile<'a> {
 /// `None`, and no change, if the message is empty (that would end the file), longer than its
 /// length field holds, or does not fit.
 pub fn frame(message: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    let length = u16::try_from(message.len()).ok().filter(|&length| length > 0)?;
-    let (field, rest) = buffer.split_first_chunk_mut()?;
-    let target = rest.get_mut(..message.len())?;
-    *field = length.to_be_bytes();
-    target.copy_from_slice(message);
-    Some(2 + message.len())
+    if message.is_empty() {
+        return None;
+    }
+    block::put(buffer, 0, message, u16::to_be_bytes)
 }
 
 #[cfg(test)]

@@ -72,11 +72,11 @@ impl core::fmt::Display for MessageError {
 impl core::error::Error for MessageError {}
 
 /// Declares a format's `Message` enum: `Variant = b'X' | b'Y': Struct`. The structs come from
-/// `layout!` and start with a field `head: Head`.
+/// `layout!`, start with the type, and have all of them the field that the enum `shares`.
 macro_rules! messages {
     (
         $(#[$meta:meta])*
-        pub enum $Message:ident {
+        pub enum $Message:ident shares $shared:ident: $Shared:ty {
             $( $(#[$variant_meta:meta])* $Variant:ident = $($kind:literal)|+: $Struct:ty, )*
         }
     ) => {
@@ -111,18 +111,18 @@ macro_rules! messages {
                 }
             }
 
-            /// What every message starts with.
+            /// The field that every message has.
             #[inline]
-            pub fn head(&self) -> &'a Head {
+            pub fn $shared(&self) -> &'a $Shared {
                 match self {
-                    $( $Message::$Variant(message) => &message.head, )*
+                    $( $Message::$Variant(message) => &message.$shared, )*
                 }
             }
 
             /// The message's type letter.
             #[inline]
             pub fn kind(&self) -> u8 {
-                self.head().kind
+                self.as_bytes().first().copied().unwrap_or_default()
             }
 
             /// The message's bytes as they stand on the wire.

@@ -15,6 +15,7 @@
 //! Structs are laid out exactly as on the wire (`repr(C)`, alignment 1, every offset asserted at
 //! compile time), so that decoding costs a length check, and encoding is filling the same struct.
 
+mod block;
 mod layout;
 mod reason;
 
@@ -33,6 +34,11 @@ pub mod binaryfile;
 
 pub mod message;
 pub mod itch50;
+
+pub mod iextp;
+pub mod iex;
+pub mod deep10;
+pub mod tops16;
 
 pub use frame::{Datagram, FrameError};
 pub use message::MessageError;

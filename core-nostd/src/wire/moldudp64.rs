@@ -11,6 +11,7 @@
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::block;
 use super::layout::layout;
 use super::reason::reasons;
 
@@ -96,7 +97,7 @@ impl<'a> Packet<'a> {
         let packet = Packet { header, blocks };
         let mut rest = blocks;
         for _ in 0..packet.count() {
-            rest = split_block(rest).ok_or(MoldError::Truncated)?.1;
+            rest = block::split(rest, u16::from_be_bytes).ok_or(MoldError::Truncated)?.1;
         }
         if !rest.is_empty() {
             return Err(MoldError::Oversized);
@@ -164,17 +165,10 @@ impl<'a> Iterator for Messages<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         // The packet was checked: blocks fill it exactly, so that it ends where they do.
-        let (message, rest) = split_block(self.blocks)?;
+        let (message, rest) = block::split(self.blocks, u16::from_be_bytes)?;
         self.blocks = rest;
         Some(message)
     }
-}
-
-/// The first block's message, and what follows the block.
-#[inline]
-fn split_block(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
 impl Request {
@@ -241,19 +235,18 @@ impl<'b> Builder<'b> {
     /// Appends a message. False, and no change, if it does not fit: the packet is full.
     #[must_use]
     pub fn push(&mut self, message: &[u8]) -> bool {
-        let Ok(message_len) = u16::try_from(message.len()) else { return false };
         let count = self.header.count.get();
         if count >= COUNT_MAX {
             return false;
         }
-        let Some(free) = self.buffer.get_mut(self.length..) else { return false };
-        let Some((length, free)) = free.split_first_chunk_mut() else { return false };
-        let Some(target) = free.get_mut(..message.len()) else { return false };
-        *length = message_len.to_be_bytes();
-        target.copy_from_slice(message);
-        self.length += BLOCK_HEADER_LEN + message.len();
-        self.header.count = U16::new(count + 1);
-        true
+        match block::put(self.buffer, self.length, message, u16::to_be_bytes) {
+            Some(length) => {
+                self.length = length;
+                self.header.count = U16::new(count + 1);
+                true
+            }
+            None => false,
+        }
     }
 
     /// How many messages were packed.

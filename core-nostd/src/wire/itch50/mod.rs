@@ -43,7 +43,7 @@ use super::message::{MessageError, messages};
 
 messages! {
     /// A message, borrowed from the packet that carries it.
-    pub enum Message {
+    pub enum Message shares head: Head {
         /// `A`: an order without attribution joined the book.
         AddOrder = b'A': AddOrder,
         /// `F`: an attributed order joined the book.

@@ -1,0 +1,116 @@
+//! IEX TOPS 1.6: the best bid and offer, trades and statuses, over [`iextp`](super::iextp).
+//!
+//! Source: IEX, "TOPS Specification" 1.6.
+
+use zerocopy::byteorder::little_endian::U32;
+
+pub use super::iex::{
+    AuctionInfo, OfficialPrice, OperationalHalt, Price, SecurityDirectory, ShortSale, Symbol,
+    SystemEvent, Time, TradeReport, TradingStatus,
+};
+
+use super::layout::layout;
+use super::message::{MessageError, messages};
+
+/// The segment header's protocol number.
+pub const PROTOCOL: u16 = 0x8003;
+
+layout! {
+    /// A security's best bid and offer on IEX. A side without quote has size and price 0.
+    pub struct Quote: 42, kind b'Q' {
+        /// Type `Q`.
+        kind: u8 = 0,
+        /// 0x80 halted, paused or not available, 0x40 outside regular market hours.
+        flags: u8 = 1,
+        /// When it was set.
+        timestamp: Time = 2,
+        /// The security.
+        symbol: Symbol = 10,
+        /// Shares bid.
+        bid_size: U32 = 18,
+        /// Price bid.
+        bid_price: Price = 22,
+        /// Price asked.
+        ask_price: Price = 30,
+        /// Shares asked.
+        ask_size: U32 = 38,
+    }
+}
+
+messages! {
+    /// A message, borrowed from the segment that carries it.
+    pub enum Message shares timestamp: Time {
+        /// `Q`: a new best bid and offer.
+        Quote = b'Q': Quote,
+        /// `T`: a trade.
+        TradeReport = b'T': TradeReport,
+        /// `B`: a trade that was broken.
+        TradeBreak = b'B': TradeReport,
+        /// `S`: the day's stages.
+        SystemEvent = b'S': SystemEvent,
+        /// `D`: a security that trades today.
+        SecurityDirectory = b'D': SecurityDirectory,
+        /// `H`: a security's trading status.
+        TradingStatus = b'H': TradingStatus,
+        /// `O`: a security's operational halt on IEX.
+        OperationalHalt = b'O': OperationalHalt,
+        /// `P`: a security's short-sale price test.
+        ShortSale = b'P': ShortSale,
+        /// `X`: an official opening or closing price.
+        OfficialPrice = b'X': OfficialPrice,
+        /// `A`: the state of an auction.
+        AuctionInfo = b'A': AuctionInfo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    #[test]
+    fn types_and_lengths_are_the_specifications() {
+        let specification = [
+            (b'Q', 42),
+            (b'T', 38),
+            (b'B', 38),
+            (b'S', 10),
+            (b'D', 31),
+            (b'H', 22),
+            (b'O', 18),
+            (b'P', 19),
+            (b'X', 26),
+            (b'A', 80),
+        ];
+        assert_eq!(Message::TYPES, specification);
+        assert_eq!(Message::parse(b"8"), Err(MessageError::UnknownType(b'8')));
+        assert_eq!(Message::parse(&[]), Err(MessageError::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn a_quote_survives_encoding(
+            flags: u8, timestamp: i64, symbol: Symbol, bid: (u32, i64), ask: (u32, i64),
+        ) {
+            let quote = Quote {
+                kind: Quote::KIND,
+                flags,
+                timestamp: timestamp.into(),
+                symbol,
+                bid_size: bid.0.into(),
+                bid_price: Price::new(bid.1),
+                ask_price: Price::new(ask.1),
+                ask_size: ask.0.into(),
+            };
+            prop_assert_eq!(Message::parse(quote.as_bytes()), Ok(Message::Quote(&quote)));
+            prop_assert_eq!(&quote.as_bytes()[18..22], &bid.0.to_le_bytes());
+            prop_assert_eq!(&quote.as_bytes()[30..38], &ask.1.to_le_bytes());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..90)) {
+            let _ = Message::parse(&bytes);
+        }
+    }
+}
