@@ -180,7 +180,7 @@ fn check_feed(
     share: usize,
 ) -> Result<FeedConfig, ConfigError> {
     let table = &feed.value;
-    let protocols = Protocol::ALL;
+    let protocols = Protocol::ALL.map(|protocol| (protocol, protocol.name()));
     let Some(protocol) = one_of(place, &table.protocol, "protocol", &protocols)? else {
         let names = protocols.map(|(_, name)| name).join(", ");
         let sentence = format!("the feed has no protocol; there are: {names}");
@@ -215,7 +215,7 @@ fn check_feed(
         instruments: within(place, &table.instruments, "instruments", share, &INSTRUMENTS)?,
         max_orders: within(place, &table.max_orders, "max_orders", 1 << 21, &ORDERS)?,
         max_levels: within(place, &table.max_levels, "max_levels", 1 << 19, &ORDERS)?,
-        publisher_id: value(&table.publisher_id).unwrap_or(0),
+        publisher_id: value(&table.publisher_id).unwrap_or(protocol.publisher_id()),
         date,
         time_zone: zone,
     })

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use tables::Overrides;
 
+pub use wiretape_core::pipeline::Protocol;
+
 use crate::source::pcap::Speed;
 use crate::xsk::{BindMode, BusyPoll};
 
@@ -107,26 +109,6 @@ pub struct PcapConfig {
     pub path: PathBuf,
     /// How fast it is played.
     pub speed: Speed,
-}
-
-/// What a feed's datagrams hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Nasdaq TotalView-ITCH 5.0 in MoldUDP64.
-    Itch50MoldUdp64,
-    /// IEX DEEP 1.0 in IEX-TP.
-    Deep10IexTp,
-}
-
-impl Protocol {
-    /// All protocols, with the names that the configuration uses.
-    pub const ALL: [(Protocol, &'static str); 2] =
-        [(Protocol::Itch50MoldUdp64, "itch50-moldudp64"), (Protocol::Deep10IexTp, "deep10-iextp")];
-
-    /// The name that the configuration uses.
-    pub fn name(self) -> &'static str {
-        Protocol::ALL.iter().find(|(protocol, _)| *protocol == self).map_or("", |(_, name)| name)
-    }
 }
 
 /// One feed.

@@ -47,7 +47,7 @@ fn a_full_configuration_means_what_it_says() {
     let dates: Vec<_> = config.feeds.iter().map(|feed| feed.date.unwrap().to_string()).collect();
     assert_eq!(dates, ["2012-06-21", "2017-04-25"]);
     assert_eq!(config.feeds[0].group.to_string(), "233.54.12.111:26477");
-    assert_eq!(config.feeds[1].protocol, Protocol::Deep10IexTp);
+    assert_eq!(config.feeds[1].protocol, Protocol::Deep10);
 }
 
 #[test]

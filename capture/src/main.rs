@@ -1,0 +1,231 @@
+//! `wiretape-capture`: one worker, from its configuration to its summary.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use wiretape_capture::config::{Config, Overrides, SourceConfig};
+use wiretape_capture::run::{Notice, Summary, run};
+
+const EXAMPLES: &str = "\
+Examples:
+  wiretape-capture --config /etc/wiretape/itch-a.toml
+      Run the worker that the file describes, until SIGINT or SIGTERM.
+  wiretape-capture --check --config /etc/wiretape/itch-a.toml
+      Check the file and print what it means; nothing is started.
+  wiretape-capture --pcap DEEP10.pcap.gz --feed deep10-iextp@224.2.3.10:16648
+      Decode a capture file into a segment, as fast as it goes.
+  wiretape-capture --interface eth1 --queue 2 --feed itch50-moldudp64@233.54.12.111:26477
+      Capture live; `wiretape-xdp load` must have been run on eth1 before.
+
+Flags win over the file. Exit codes: 0 ended cleanly, 1 failed, 2 wrong usage or configuration.
+A second signal ends the process at once.";
+
+/// Captures exchange feeds: frames in, decoded events out to shared memory.
+///
+/// One process is one worker: one receive queue, one core, one segment under /dev/shm that any
+/// number of readers may follow (see `wiretape tail`).
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    /// Configuration file (TOML); docs/operating/capture.example.toml lists every key.
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    /// Check the configuration, print what it means, and start nothing.
+    #[arg(long)]
+    check: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Name of the worker.
+    #[arg(long)]
+    name: Option<String>,
+    /// Processor to pin the worker to.
+    #[arg(long)]
+    core: Option<usize>,
+    /// Directory of the segment [default: /dev/shm/wiretape].
+    #[arg(long, value_name = "DIR")]
+    segment_dir: Option<PathBuf>,
+    /// Slots of the event ring, a power of two [default: 1048576].
+    #[arg(long, value_name = "N")]
+    event_slots: Option<usize>,
+    /// Instruments that the segment has room for [default: 16384].
+    #[arg(long, value_name = "N")]
+    instruments: Option<usize>,
+    /// What to do while nothing comes: spin, yield or park [default: spin].
+    #[arg(long)]
+    idle: Option<String>,
+    /// Remove the segment at a clean end.
+    #[arg(long)]
+    unlink_on_exit: bool,
+    /// Take packets from a capture file (pcap or pcapng, plain, .gz or .zst).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interface", "queue", "mode", "pin_dir"])]
+    pcap: Option<PathBuf>,
+    /// How fast to play it: unlimited or recorded [default: unlimited].
+    #[arg(long)]
+    speed: Option<String>,
+    /// Take packets from this interface, through AF_XDP.
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Receive queue of the interface [default: 0].
+    #[arg(long, value_name = "N")]
+    queue: Option<u32>,
+    /// auto, zero-copy or copy [default: auto].
+    #[arg(long)]
+    mode: Option<String>,
+    /// Where wiretape-xdp pinned its maps [default: /sys/fs/bpf/wiretape].
+    #[arg(long, value_name = "DIR")]
+    pin_dir: Option<PathBuf>,
+    /// Decode this feed; may be given several times.
+    #[arg(long = "feed", value_name = "PROTOCOL@GROUP:PORT")]
+    feeds: Vec<String>,
+    /// Trading date, where the packets' times do not tell it.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<String>,
+}
+
+impl Cli {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            name: self.name.clone(),
+            core: self.core,
+            segment_dir: self.segment_dir.clone(),
+            event_slots: self.event_slots,
+            instruments: self.instruments,
+            idle: self.idle.clone(),
+            unlink_on_exit: self.unlink_on_exit,
+            pcap: self.pcap.clone(),
+            speed: self.speed.clone(),
+            interface: self.interface.clone(),
+            queue: self.queue,
+            mode: self.mode.clone(),
+            pin_dir: self.pin_dir.clone(),
+            feeds: self.feeds.clone(),
+            date: self.date.clone(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(cli.config.as_deref(), &cli.overrides()) {
+        Ok(config) => config,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    if cli.check {
+        return say(&describe(&config));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one of a kind ends the process at once; the first one asks.
+        let again = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop));
+        let asked = signal_hook::flag::register(signal, Arc::clone(&stop));
+        if let Err(error) = again.and(asked) {
+            return fail(1, &format!("cannot handle signal {signal}: {error}"));
+        }
+    }
+    let mut notice = |notice: Notice| match notice {
+        Notice::Started(text) if cli.json => eprintln!("{text}"),
+        Notice::Started(text) => {
+            let _ = say(&text);
+        }
+        Notice::Warning(text) => eprintln!("wiretape-capture: warning: {text}"),
+    };
+    match run(&config, &stop, &mut notice) {
+        Ok(summary) if cli.json => say(&json(&summary)),
+        Ok(summary) => say(&summary.to_string()),
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+/// Prints to stdout; a reader that went away is no failure of ours.
+fn say(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    eprintln!("wiretape-capture: {text}");
+    ExitCode::from(code)
+}
+
+fn describe(config: &Config) -> String {
+    let worker = &config.worker;
+    let core = worker.core.map_or("any core".to_owned(), |core| format!("core {core}"));
+    let source = match &config.source {
+        SourceConfig::Xdp(xdp) => {
+            format!("xdp {} queue {}, pins {}", xdp.interface, xdp.queue, xdp.pins().display())
+        }
+        SourceConfig::Pcap(pcap) => format!("pcap {}", pcap.path.display()),
+    };
+    let mut text = format!(
+        "worker {} on {core}: {} event slots, {} instruments, in {}\nsource {source}",
+        worker.name,
+        worker.event_slots,
+        worker.instruments,
+        worker.segment_dir.display()
+    );
+    for feed in &config.feeds {
+        let date = feed.date.map_or(String::new(), |date| format!(", {date}"));
+        text += &format!(
+            "\nfeed {}: {} at {}, {} instruments, {} orders, {} levels, {}{date}",
+            feed.name,
+            feed.protocol.name(),
+            feed.group,
+            feed.instruments,
+            feed.max_orders,
+            feed.max_levels,
+            feed.time_zone
+        );
+    }
+    text + "\nconfiguration is valid"
+}
+
+fn json(summary: &Summary) -> String {
+    let feeds: Vec<_> = summary
+        .feeds
+        .iter()
+        .map(|feed| {
+            serde_json::json!({
+                "name": feed.name,
+                "packets": feed.packets,
+                "malformed": feed.malformed,
+                "messages": feed.messages,
+                "events": feed.events,
+                "gaps": feed.gaps,
+                "lost_messages": feed.lost_messages,
+                "restarts": feed.restarts,
+            })
+        })
+        .collect();
+    let cut = summary.cut.map(|cut| {
+        serde_json::json!({
+            "position": cut.position,
+            "packets_before": cut.packets_before,
+            "present": cut.present,
+            "needed": cut.needed,
+        })
+    });
+    serde_json::json!({
+        "epoch": summary.epoch,
+        "segment": summary.segment,
+        "frames": summary.frames,
+        "events": summary.events,
+        "feeds": feeds,
+        "ledger": {
+            "closed": summary.ledger.closes(),
+            "redirected": summary.ledger.redirected,
+            "lost": summary.ledger.lost(),
+            "unaccounted_arrivals": summary.ledger.unaccounted_arrivals(),
+            "unaccounted_outcomes": summary.ledger.unaccounted_outcomes(),
+        },
+        "snapped": summary.snapped,
+        "cut": cut,
+    })
+    .to_string()
+}

@@ -1,0 +1,259 @@
+//! One run of a capture, from its configuration to its summary.
+//!
+//! The order matters. Everything that can fail comes first and leaves nothing behind; then the
+//! segment is put in place; only then does the socket take its place in the XSKMAP, so that no
+//! packet arrives that no reader could see. The end goes backwards: out of the map, take in what
+//! was received, close the ledger, mark the segment ended.
+
+mod error;
+mod feeds;
+mod live;
+mod summary;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wiretape_core::arena::Arena;
+use wiretape_core::pipeline::Pipeline;
+use wiretape_core::segment::{
+    Counter, Counters, Header, SegmentLayout, SegmentSpec, SegmentWriter, State,
+};
+
+pub use error::RunError;
+pub use summary::{FeedSummary, Summary};
+
+use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
+use crate::config::{Config, Idle, PcapConfig, SourceConfig};
+use crate::control::waker::{Waker, wake_readers};
+use crate::segment_file::SegmentFile;
+use crate::source::pcap::{PcapSource, Reader};
+use crate::source::{Source, SourceError};
+use crate::worker::{Orders, Worker, pin_to_core};
+
+use feeds::{BookMemory, add_feeds};
+use live::LiveParts;
+
+/// Between two looks of the control thread: how late a sleeping reader may be woken.
+const TICK: Duration = Duration::from_millis(1);
+/// Between two signs of life.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+/// Between two alignments of the clock.
+const ALIGN: Duration = Duration::from_secs(1);
+
+/// What is going on, for whoever wants to print it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The worker runs; the text says what was granted.
+    Started(String),
+    /// Something was refused that one can do without.
+    Warning(String),
+}
+
+/// Runs `config` until its source ends or `stop` is set.
+pub fn run(
+    config: &Config,
+    stop: &AtomicBool,
+    notice: &mut dyn FnMut(Notice),
+) -> Result<Summary, RunError> {
+    let clock = ClockKeeper::new();
+    let epoch = utc_ns();
+    let spec = SegmentSpec {
+        worker: &config.worker.name,
+        epoch,
+        pid: std::process::id(),
+        event_slots: config.worker.event_slots,
+        instruments: config.worker.instruments,
+        feeds: config.feeds.len(),
+    };
+    let layout = SegmentLayout::new(&spec)?;
+    // The source is looked at before anything is made: its mistakes are the common ones.
+    let source = OpenSource::open(config, &clock)?;
+    let mut file =
+        SegmentFile::create(&config.worker.segment_dir, spec.worker, layout.total_bytes())?;
+    if config.worker.unlink_on_exit {
+        file.unlink_on_exit();
+    }
+    let segment = SegmentWriter::create(file.words(), &spec)?;
+    let mut memory = BookMemory::reserve(&config.feeds)?;
+    let mut arena = Arena::new(memory.bytes());
+    let mut pipeline = Pipeline::new(segment);
+    add_feeds(&mut pipeline, &mut arena, config, source.first_packet_ns())?;
+    let text = source.describe(config);
+    segment.header().set_source(&text);
+    let control = Control { config, segment, file: &file, clock: &clock, stop, text };
+    match source {
+        OpenSource::Pcap(mut source) => {
+            // A file has no reason to be polled while its next packet is not due.
+            let worker = Worker::new(pipeline, None, Idle::Park);
+            let result = control.run(worker, &mut source, None, notice);
+            let reader = source.reader();
+            segment.counters().set(Counter::SourceCut, u64::from(reader.cut().is_some()));
+            control.finish(result, None, reader.cut(), reader.snapped())
+        }
+        OpenSource::Live(mut source, parts) => {
+            let worker_clock = Some(clock.worker_clock());
+            let worker = Worker::new(pipeline, worker_clock, config.worker.idle);
+            let result = control.run(worker, &mut source, Some(&parts), notice);
+            control.finish(result, Some(&parts), None, 0)
+        }
+    }
+}
+
+/// A source that is ready to be polled.
+enum OpenSource {
+    Pcap(PcapSource),
+    Live(crate::source::live::Live, LiveParts),
+}
+
+impl OpenSource {
+    fn open(config: &Config, clock: &ClockKeeper) -> Result<OpenSource, RunError> {
+        match &config.source {
+            SourceConfig::Pcap(PcapConfig { path, speed }) => {
+                let reader = Reader::open(path)?;
+                Ok(OpenSource::Pcap(PcapSource::new(reader, *speed)?))
+            }
+            SourceConfig::Xdp(xdp) => {
+                let (source, parts) = LiveParts::open(xdp, &config.feeds, clock)?;
+                Ok(OpenSource::Live(source, parts))
+            }
+        }
+    }
+
+    /// When the first packet is, or will be, received.
+    fn first_packet_ns(&self) -> u64 {
+        match self {
+            OpenSource::Pcap(source) => source.first_packet_ns().unwrap_or_else(utc_ns),
+            OpenSource::Live(..) => utc_ns(),
+        }
+    }
+
+    fn describe(&self, config: &Config) -> String {
+        match (self, &config.source) {
+            (OpenSource::Live(_, parts), SourceConfig::Xdp(xdp)) => parts.describe(xdp),
+            (_, SourceConfig::Pcap(pcap)) => format!("pcap {}", pcap.path.display()),
+            (_, SourceConfig::Xdp(xdp)) => format!("xdp {}", xdp.interface),
+        }
+    }
+}
+
+/// The control thread's side of a run.
+struct Control<'r, 'm> {
+    config: &'r Config,
+    segment: SegmentWriter<'m>,
+    file: &'m SegmentFile,
+    clock: &'r ClockKeeper,
+    stop: &'r AtomicBool,
+    text: String,
+}
+
+impl<'m> Control<'_, 'm> {
+    fn header(&self) -> Header<'m> {
+        self.segment.header()
+    }
+
+    fn counters(&self) -> Counters<'m> {
+        self.segment.counters()
+    }
+
+    /// Starts the worker and looks after it until it ends.
+    fn run<S: Source + Send>(
+        &self,
+        mut worker: Worker<'m>,
+        source: &mut S,
+        live: Option<&LiveParts>,
+        notice: &mut dyn FnMut(Notice),
+    ) -> Result<(), RunError> {
+        self.header().set_heartbeat_ns(monotonic_ns());
+        self.segment.start();
+        self.file.publish()?;
+        let orders = Orders::default();
+        thread::scope(|scope| {
+            let (pinned_tx, pinned_rx) = std::sync::mpsc::channel();
+            let (orders_ref, core) = (&orders, self.config.worker.core);
+            let handle = thread::Builder::new()
+                .name("worker".to_owned())
+                .spawn_scoped(scope, move || {
+                    let _ = pinned_tx.send(core.map(pin_to_core));
+                    worker.run(source, orders_ref)
+                })
+                .map_err(|source| RunError::Thread { source })?;
+            let pinned = pinned_rx.recv().ok().flatten();
+            self.announce(pinned, notice);
+            let steered = live.map_or(Ok(()), LiveParts::steer);
+            if steered.is_ok() {
+                self.look_after(live, || handle.is_finished());
+            }
+            // Out of the map first: from here on nothing new is received.
+            let unsteered = live.map_or(Ok(()), LiveParts::unsteer);
+            if !handle.is_finished() {
+                self.header().set_state(State::Draining);
+            }
+            orders.drain();
+            let ended: Result<(), SourceError> = match handle.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            steered?;
+            ended?;
+            unsteered?;
+            Ok(())
+        })
+    }
+
+    fn announce(&self, pinned: Option<std::io::Result<()>>, notice: &mut dyn FnMut(Notice)) {
+        let worker = &self.config.worker;
+        let core = match (worker.core, pinned) {
+            (Some(core), Some(Ok(()))) => format!("pinned to core {core}"),
+            (Some(core), Some(Err(error))) => {
+                notice(Notice::Warning(format!(
+                    "cannot pin the worker to core {core}: {error}; it runs where the scheduler \
+                     puts it"
+                )));
+                "not pinned".to_owned()
+            }
+            _ => "not pinned".to_owned(),
+        };
+        let (name, path) = (&worker.name, self.file.path().display());
+        notice(Notice::Started(format!("{name}: {}, {core}, segment {path}", self.text)));
+    }
+
+    fn look_after(&self, live: Option<&LiveParts>, ended: impl Fn() -> bool) {
+        let mut waker = Waker::new(self.header(), self.segment.ring());
+        let mut beat = Instant::now();
+        let mut aligned = beat;
+        while !ended() && !self.stop.load(Ordering::Relaxed) {
+            thread::sleep(TICK);
+            waker.tick();
+            if beat.elapsed() >= HEARTBEAT {
+                beat = Instant::now();
+                self.header().set_heartbeat_ns(monotonic_ns());
+                if let Some(live) = live {
+                    live.ledger.update(&self.counters());
+                }
+            }
+            if live.is_some() && aligned.elapsed() >= ALIGN {
+                aligned = Instant::now();
+                self.clock.align();
+            }
+        }
+    }
+
+    /// The last entries in the ledger, and the end of the segment, whatever the worker's result.
+    fn finish(
+        &self,
+        result: Result<(), RunError>,
+        live: Option<&LiveParts>,
+        cut: Option<crate::source::pcap::CutRecord>,
+        snapped: u64,
+    ) -> Result<Summary, RunError> {
+        if let Some(live) = live {
+            live.ledger.update(&self.counters());
+        }
+        self.header().set_heartbeat_ns(monotonic_ns());
+        self.header().set_state(State::Ended);
+        wake_readers(&self.header());
+        result?;
+        Ok(Summary::read(&self.segment, self.file.path(), live.is_some(), cut, snapped))
+    }
+}

@@ -1,0 +1,83 @@
+//! Why a capture could not start, or stopped.
+
+use std::io;
+
+use wiretape_core::pipeline::AddFeedError;
+use wiretape_core::segment::LayoutError;
+
+use crate::control::multicast::JoinError;
+use crate::pins::PinError;
+use crate::segment_file::SegmentFileError;
+use crate::source::SourceError;
+use crate::source::pcap::PcapError;
+use crate::xsk::{MemoryError, OpenError, UmemError};
+
+/// Why a capture could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The segment cannot be laid out.
+    #[error("cannot lay out the segment: {0}")]
+    Layout(#[from] LayoutError),
+    /// The segment's file cannot be made.
+    #[error(transparent)]
+    SegmentFile(#[from] SegmentFileError),
+    /// The memory for the books cannot be had.
+    #[error("cannot reserve {bytes} bytes for the order books: {source}; lower max_orders")]
+    BookMemory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A feed cannot be added.
+    #[error("feed '{feed}': {source}")]
+    Feed {
+        /// Its name.
+        feed: String,
+        /// Why.
+        source: AddFeedError,
+    },
+    /// The capture file cannot be read.
+    #[error(transparent)]
+    Pcap(#[from] PcapError),
+    /// The source stopped.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A pinned map cannot be used.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The queue has no place in the XDP program's map.
+    #[error("queue {queue} of {interface} has no place in the XDP program's map of {queues}")]
+    Queue {
+        /// The interface.
+        interface: String,
+        /// The queue asked for.
+        queue: u32,
+        /// Places in the map.
+        queues: u32,
+    },
+    /// A multicast group cannot be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// No memory for packets.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The packet memory cannot be cut as asked.
+    #[error(transparent)]
+    Umem(#[from] UmemError),
+    /// The AF_XDP socket cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The socket's counters cannot be watched.
+    #[error("cannot watch the counters of the AF_XDP socket: {source}")]
+    Watch {
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("cannot start the worker thread: {source}")]
+    Thread {
+        /// The system's answer.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,143 @@
+//! The hot loop: poll the source, drive the pipeline, count. One thread, one core.
+//!
+//! From the first frame on it allocates nothing, takes no lock, formats nothing, and makes no
+//! system call but those by which an AF_XDP socket is woken or, where the configuration allows
+//! the worker to rest, waits. It reads one word of the control thread's once per poll.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use wiretape_core::histogram::Histogram;
+use wiretape_core::pipeline::Pipeline;
+use wiretape_core::segment::Counter;
+
+use crate::clock::WorkerClock;
+use crate::config::Idle;
+use crate::source::{Polled, Source, SourceDrops, SourceError};
+
+/// Polls without a frame before a worker that may rest does so.
+const SPINS_BEFORE_REST: u32 = 200;
+/// How long a resting worker sleeps before it looks at its orders again.
+const REST: Duration = Duration::from_millis(5);
+
+/// What the worker is to do; written by the control thread.
+#[derive(Debug, Default)]
+pub struct Orders(AtomicU8);
+
+const DRAIN: u8 = 1;
+
+impl Orders {
+    /// Tells the worker to take in what has been received, and to end.
+    pub fn drain(&self) {
+        // Release: what was done before (the socket taken out of the map) comes first; partner
+        // is the worker's acquire load.
+        self.0.store(DRAIN, Ordering::Release);
+    }
+
+    #[inline]
+    fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Acquire) == DRAIN
+    }
+}
+
+/// A worker: a pipeline, and how it is run.
+#[derive(Debug)]
+pub struct Worker<'m> {
+    pipeline: Pipeline<'m>,
+    latency: Option<Histogram<'m>>,
+    clock: Option<WorkerClock>,
+    idle: Idle,
+    drops: SourceDrops,
+}
+
+impl<'m> Worker<'m> {
+    /// A worker that drives `pipeline`. With a clock (live sources) it records how long each
+    /// batch took from its receive stamp to its last event.
+    pub fn new(pipeline: Pipeline<'m>, clock: Option<WorkerClock>, idle: Idle) -> Worker<'m> {
+        let latency = pipeline.segment().latency();
+        Worker { pipeline, latency, clock, idle, drops: SourceDrops::default() }
+    }
+
+    /// Runs until the source ends, or until it was told to drain and the source has been still
+    /// for the time that frames on their way need.
+    pub fn run<S: Source>(&mut self, source: &mut S, orders: &Orders) -> Result<(), SourceError> {
+        let mut idle_polls = 0u32;
+        let mut still_since: Option<Instant> = None;
+        loop {
+            match self.poll(source)? {
+                Polled::Frames(_) => {
+                    idle_polls = 0;
+                    still_since = None;
+                    if orders.is_draining() && source.settle_time().is_zero() {
+                        return Ok(());
+                    }
+                }
+                Polled::Ended => return Ok(()),
+                Polled::Idle if orders.is_draining() => {
+                    let since = *still_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= source.settle_time() {
+                        return Ok(());
+                    }
+                    std::hint::spin_loop();
+                }
+                Polled::Idle => {
+                    idle_polls = idle_polls.saturating_add(1);
+                    self.rest(source, idle_polls);
+                }
+            }
+        }
+    }
+
+    /// Takes one batch.
+    #[inline]
+    pub fn poll<S: Source>(&mut self, source: &mut S) -> Result<Polled, SourceError> {
+        let pipeline = &mut self.pipeline;
+        let mut received_ns = 0;
+        let polled = source.poll(&mut |frame, ts_recv| {
+            received_ns = ts_recv;
+            pipeline.on_frame(frame, ts_recv);
+        })?;
+        if let Polled::Frames(_) = polled {
+            self.end_batch(source.drops(), received_ns);
+        }
+        Ok(polled)
+    }
+
+    #[inline]
+    fn end_batch(&mut self, drops: SourceDrops, received_ns: u64) {
+        let counters = self.pipeline.segment().counters();
+        counters.add(Counter::Batches, 1);
+        if drops != self.drops {
+            self.drops = drops;
+            counters.set(Counter::FrameOversize, drops.oversize.wrapping_add(drops.invalid));
+        }
+        if let (Some(clock), Some(latency)) = (&mut self.clock, &mut self.latency) {
+            latency.record(clock.now().saturating_sub(received_ns));
+        }
+    }
+
+    fn rest<S: Source>(&self, source: &S, idle_polls: u32) {
+        match self.idle {
+            _ if idle_polls < SPINS_BEFORE_REST => std::hint::spin_loop(),
+            Idle::Spin => std::hint::spin_loop(),
+            Idle::Yield => std::thread::yield_now(),
+            Idle::Park => source.wait(REST),
+        }
+    }
+}
+
+/// Pins the calling thread to processor `core`.
+pub fn pin_to_core(core: usize) -> std::io::Result<()> {
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(std::io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: a cpu_set_t is a bit array; all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `core` was checked to lie inside the set.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the set is valid for its size; 0 is the calling thread.
+    match unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
