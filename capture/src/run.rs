@@ -101,6 +101,7 @@ pub fn run(
 }
 
 /// A source that is ready to be polled.
+#[expect(clippy::large_enum_variant, reason = "made once per run")]
 enum OpenSource {
     Pcap(PcapSource),
     Live(crate::source::live::Live, LiveParts),
