@@ -5,6 +5,7 @@
 //! panic on any input (`core-nostd/freestanding` proves the last at link time).
 
 use crate::arena::{Arena, ArenaError};
+use crate::feed::deep10::DeepFeed;
 use crate::feed::itch50::ItchFeed;
 use crate::feed::line::{FeedSpec, Line};
 use crate::feed::publisher::Publisher;
@@ -49,12 +50,14 @@ impl Protocol {
 
     /// Names of the causes for which the protocol's packets are malformed, by index.
     pub fn packet_error_name(self, cause: usize) -> &'static str {
-        use crate::wire::moldudp64;
+        use crate::wire::{iextp, moldudp64};
         match self {
             Protocol::Itch50 => {
                 moldudp64::MoldError::ALL.get(cause).map_or("other", |error| error.name())
             }
-            Protocol::Deep10 => "x",
+            Protocol::Deep10 => {
+                iextp::SegmentError::ALL.get(cause).map_or("other_protocol", |error| error.name())
+            }
         }
     }
 }
@@ -90,6 +93,7 @@ impl From<ArenaError> for AddFeedError {
 #[derive(Debug)]
 enum Translator<'m> {
     Itch50(ItchFeed<'m>),
+    Deep10(DeepFeed<'m>),
 }
 
 #[derive(Debug)]
@@ -125,7 +129,7 @@ impl<'m> Pipeline<'m> {
         let line = Line::new(spec, index as u8, writer, arena)?;
         let translator = match protocol {
             Protocol::Itch50 => Translator::Itch50(ItchFeed::new(line, spec, days, arena)?),
-            Protocol::Deep10 => return Err(AddFeedError::TooManyFeeds),
+            Protocol::Deep10 => Translator::Deep10(DeepFeed::new(line, spec, arena)?),
         };
         let feed = Feed { group: spec.identity.group, port: spec.identity.port, translator };
         self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)
@@ -155,6 +159,7 @@ impl<'m> Pipeline<'m> {
         self.publisher.begin_packet(ts_recv);
         match &mut feed.translator {
             Translator::Itch50(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
+            Translator::Deep10(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
         }
     }
 

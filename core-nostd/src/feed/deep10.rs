@@ -9,7 +9,7 @@
 //!
 //! Levels have no order id (0); price and side name them. [`flags::LAST`] is set where IEX says
 //! that its event is complete: only then is a book to be read, and only then does the market table
-//! change. `D` gives a symbol record when it says something new, `S`, `H`, `O`, `P` and `E` a
+//! change. `D` gives a symbol record, `S`, `H`, `O`, `P` and `E` a
 //! status record, `B` a break, `A` an auction record. `X` (official price) is counted.
 
 use super::line::{FeedSpec, Line};
@@ -20,16 +20,12 @@ use super::symbol_index::SymbolIndex;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{
-    AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action,
-    flags,
+    AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action, flags,
 };
 use crate::segment::{Counter, FeedCounter};
 use crate::wire::deep10::{self, Message};
 use crate::wire::iex::{self, MessageError};
 use crate::wire::iextp;
-
-/// Event flag of a price level update: the event is complete.
-const EVENT_COMPLETE: u8 = 0x01;
 
 /// A DEEP feed: its session, symbols and levels.
 #[derive(Debug)]
@@ -45,11 +41,7 @@ pub struct DeepFeed<'m> {
 
 impl<'m> DeepFeed<'m> {
     /// Claims the book's memory.
-    pub fn new(
-        line: Line<'m>,
-        spec: &FeedSpec,
-        arena: &mut Arena<'m>,
-    ) -> Result<Self, ArenaError> {
+    pub fn new(line: Line<'m>, spec: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
         let instruments = line.instruments();
         let book_spec = LevelBookSpec { instruments, levels: spec.levels };
         let book = LevelBook::new(arena, &book_spec)?;
@@ -149,7 +141,7 @@ impl<'m> DeepFeed<'m> {
     fn stamp(
         &mut self,
         symbol: [u8; 8],
-        timestamp: i64,
+        timestamp: iex::Time,
         publisher: &mut Publisher<'m>,
     ) -> Option<(u32, MessageStamp)> {
         let Some((local, new)) = self.symbols.get_or_insert(symbol) else {
@@ -166,10 +158,10 @@ impl<'m> DeepFeed<'m> {
 
     #[inline]
     fn level(&mut self, m: &deep10::PriceLevel, side: Side, publisher: &mut Publisher<'m>) {
-        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp.get(), publisher) else {
+        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
             return;
         };
-        let complete = m.event_flags & EVENT_COMPLETE != 0;
+        let complete = m.event_flags & deep10::EVENT_COMPLETE != 0;
         let price = m.price.nanos();
         let size = m.size.get();
         let (action, size, change) = match self.book.set(local, side, price, size) {
@@ -194,7 +186,7 @@ impl<'m> DeepFeed<'m> {
 
     #[inline]
     fn trade(&mut self, m: &iex::TradeReport, publisher: &mut Publisher<'m>) {
-        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp.get(), publisher) else {
+        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
             return;
         };
         let (price, size) = (m.price.nanos(), m.size.get());
@@ -208,7 +200,7 @@ impl<'m> DeepFeed<'m> {
     }
 
     fn directory(&mut self, m: &iex::SecurityDirectory, publisher: &mut Publisher<'m>) {
-        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp.get(), publisher) else {
+        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
             return;
         };
         let entry = self.line.announce(local, &m.symbol, m.round_lot.get(), publisher);
@@ -229,17 +221,19 @@ impl<'m> DeepFeed<'m> {
         change: StatusChange,
         publisher: &mut Publisher<'m>,
     ) {
-        let Some((local, stamp)) = self.stamp(symbol, timestamp.get(), publisher) else { return };
+        let Some((local, stamp)) = self.stamp(symbol, timestamp, publisher) else { return };
         let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
         let event_seq = publisher.publish(&record);
-        if change.sets_state && let Some(market) = self.line.market(local) {
+        if change.sets_state
+            && let Some(market) = self.line.market(local)
+        {
             market.set_status(change.code);
             self.line.publish_market(local, event_seq, &stamp, publisher);
         }
     }
 
     fn trade_break(&mut self, m: &iex::TradeReport, publisher: &mut Publisher<'m>) {
-        let Some((_, stamp)) = self.stamp(m.symbol, m.timestamp.get(), publisher) else { return };
+        let Some((_, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else { return };
         publisher.publish(&BreakMsg {
             hd: stamp.header::<BreakMsg>(),
             ts_recv: stamp.ts_recv,
@@ -251,7 +245,7 @@ impl<'m> DeepFeed<'m> {
     }
 
     fn auction(&mut self, m: &deep10::AuctionInfo, publisher: &mut Publisher<'m>) {
-        let Some((_, stamp)) = self.stamp(m.symbol, m.timestamp.get(), publisher) else { return };
+        let Some((_, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else { return };
         let indicative = m.indicative_price.nanos();
         publisher.publish(&AuctionMsg {
             hd: stamp.header::<AuctionMsg>(),
@@ -270,6 +264,12 @@ impl<'m> DeepFeed<'m> {
             sequence: stamp.sequence as u32,
         });
     }
+}
+
+/// A time of the wire; one before 1970 is none.
+#[inline]
+fn time(timestamp: iex::Time) -> u64 {
+    u64::try_from(timestamp.get()).unwrap_or(0)
 }
 
 /// IEX-TP numbers its sessions: the number in decimal digits, as a session id.

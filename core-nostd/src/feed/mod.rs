@@ -8,4 +8,4 @@ pub mod line;
 pub mod status;
 pub mod symbol_index;
 pub mod itch50;
-//pub mod deep10;
+pub mod deep10;
