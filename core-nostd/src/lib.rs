@@ -16,6 +16,7 @@ pub mod wire;
 
 pub mod ring;
 pub mod histogram;
+pub mod simd;
 pub mod segment;
 pub mod arena;
 pub mod book;

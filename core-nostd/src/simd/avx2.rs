@@ -1,0 +1,113 @@
+//! The kernels with AVX2.
+
+use core::arch::x86_64::*;
+
+use super::dispatch::compiled;
+use super::{Compare, portable};
+
+// Of these the compiler makes as good code as can be written by hand.
+compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
+    fn sum_i64(values: &[i64]) -> i128;
+    fn min_i64(values: &[i64]) -> i64;
+    fn max_i64(values: &[i64]) -> i64;
+    fn sum_u32(values: &[u32]) -> u64;
+    fn min_u32(values: &[u32]) -> u32;
+    fn max_u32(values: &[u32]) -> u32;
+    fn sum_f64(values: &[f64]) -> f64;
+    fn min_f64(values: &[f64]) -> f64;
+    fn max_f64(values: &[f64]) -> f64;
+    fn notional(prices: &[i64], sizes: &[u32]) -> i128;
+    fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
+    fn delta(values: &mut [i64], before: i64);
+    fn undelta(values: &mut [i64], before: i64);
+    fn zigzag(values: &mut [i64]);
+    fn unzigzag(values: &mut [i64]);
+    fn range(values: &[u64]) -> u64;
+    fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);
+    fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]);
+}}
+
+compiled! { "avx2,bmi1,bmi2,popcnt" => by_hand {
+    fn mask_i64(values: &[i64], compare: Compare, pivot: i64, mask: &mut [u64]) -> usize;
+    fn mask_u32(values: &[u32], compare: Compare, pivot: u32, mask: &mut [u64]) -> usize;
+}}
+
+mod by_hand {
+    use super::*;
+
+    /// Which of equal and greater make up a comparison, and whether it is their opposite.
+    fn parts(compare: Compare) -> (bool, bool, bool) {
+        match compare {
+            Compare::Equal => (true, false, false),
+            Compare::NotEqual => (true, false, true),
+            Compare::Greater => (false, true, false),
+            Compare::LessEqual => (false, true, true),
+            Compare::GreaterEqual => (true, true, false),
+            Compare::Less => (true, true, true),
+        }
+    }
+
+    fn holds<T: Ord>(compare: Compare, value: T, pivot: T) -> bool {
+        let (equal, greater, opposite) = parts(compare);
+        (equal && value == pivot || greater && value > pivot) != opposite
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn mask_i64(
+        values: &[i64],
+        compare: Compare,
+        pivot: i64,
+        mask: &mut [u64],
+    ) -> usize {
+        let (equal, greater, opposite) = parts(compare);
+        let pivots = _mm256_set1_epi64x(pivot);
+        let all = |yes: bool| _mm256_set1_epi64x(-i64::from(yes));
+        let (equal, greater, opposite) = (all(equal), all(greater), all(opposite));
+        let bits = |chunk: &[i64; 64]| {
+            let mut word = 0;
+            for (at, four) in chunk.as_chunks::<4>().0.iter().enumerate() {
+                // SAFETY: `four` is 32 readable bytes, and the load asks for no alignment.
+                let four = unsafe { _mm256_loadu_si256(four.as_ptr().cast()) };
+                let is_equal = _mm256_and_si256(_mm256_cmpeq_epi64(four, pivots), equal);
+                let is_greater = _mm256_and_si256(_mm256_cmpgt_epi64(four, pivots), greater);
+                let found = _mm256_xor_si256(_mm256_or_si256(is_equal, is_greater), opposite);
+                let four = _mm256_movemask_pd(_mm256_castsi256_pd(found)) as u64;
+                word |= four << (4 * at);
+            }
+            word
+        };
+        portable::masks(values, mask, bits, |value| holds(compare, value, pivot))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn mask_u32(
+        values: &[u32],
+        compare: Compare,
+        pivot: u32,
+        mask: &mut [u64],
+    ) -> usize {
+        let (equal, greater, opposite) = parts(compare);
+        // Comparisons are of signed values: both sides have their sign bit flipped.
+        let sign = _mm256_set1_epi32(i32::MIN);
+        let pivots = _mm256_xor_si256(_mm256_set1_epi32(pivot as i32), sign);
+        let all = |yes: bool| _mm256_set1_epi32(-i32::from(yes));
+        let (equal, greater, opposite) = (all(equal), all(greater), all(opposite));
+        let bits = |chunk: &[u32; 64]| {
+            let mut word = 0;
+            for (at, eight) in chunk.as_chunks::<8>().0.iter().enumerate() {
+                // SAFETY: `eight` is 32 readable bytes, and the load asks for no alignment.
+                let eight = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };
+                let eight = _mm256_xor_si256(eight, sign);
+                let is_equal = _mm256_and_si256(_mm256_cmpeq_epi32(eight, pivots), equal);
+                let is_greater = _mm256_and_si256(_mm256_cmpgt_epi32(eight, pivots), greater);
+                let found = _mm256_xor_si256(_mm256_or_si256(is_equal, is_greater), opposite);
+                let eight = u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(found)) as u32);
+                word |= eight << (8 * at);
+            }
+            word
+        };
+        portable::masks(values, mask, bits, |value| holds(compare, value, pivot))
+    }
+}

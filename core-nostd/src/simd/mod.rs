@@ -1,0 +1,240 @@
+//! Kernels over columns, with the widest instructions that the processor has.
+//!
+//! Every function here is one call through the table that [`dispatch`](level) chose once, by
+//! CPUID: AVX-512, AVX2 or portable code. All three give the same answer on any input, bit for
+//! bit (any NaN being as good as any other): the portable code is the definition, and the tests
+//! hold the others against it.
+//!
+//! * Integer sums are exact: they are wide enough not to overflow for slices of fewer than 2^32
+//!   values.
+//! * `f64` sums add element `i` to partial sum `i % 32`, in order, and then partial sum `j + 16`
+//!   to `j`, `j + 8` to `j`, and so on: a fixed order, with an error that grows as n/32 rather
+//!   than n. NaN and infinities behave as in any sum.
+//! * `f64` minimum and maximum skip NaN; if all are NaN there is none. Of 0.0 and -0.0, which
+//!   compare equal, either may be returned, but always the same one for the same input.
+//!
+//! Packing of integers in blocks lives in [`packing`], self-describing blocks in [`block`], and
+//! the Gorilla baseline in [`gorilla`].
+
+mod bits;
+mod dispatch;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+pub mod block;
+pub mod gorilla;
+pub mod packing;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+#[doc(hidden)]
+pub use dispatch::{Kernels, kernels_of};
+pub use dispatch::{Level, level};
+
+use dispatch::kernels;
+
+/// A comparison with a pivot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compare {
+    /// Equal to the pivot.
+    Equal,
+    /// Not equal to the pivot.
+    NotEqual,
+    /// Less than the pivot.
+    Less,
+    /// Less than or equal to the pivot.
+    LessEqual,
+    /// Greater than the pivot.
+    Greater,
+    /// Greater than or equal to the pivot.
+    GreaterEqual,
+}
+
+/// What a window of a column comes to: a bar's worth of prices or sizes.
+///
+/// ```
+/// use wiretape_core::simd::Aggregate;
+///
+/// let bar = Aggregate::of_i64(&[100, 103, 99, 101]).unwrap();
+/// assert_eq!((bar.first, bar.max, bar.min, bar.last), (100, 103, 99, 101));
+/// assert_eq!((bar.count, bar.sum), (4, 403));
+/// assert_eq!(Aggregate::of_i64(&[]), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate<T, S> {
+    /// The first value.
+    pub first: T,
+    /// The last value.
+    pub last: T,
+    /// The smallest value.
+    pub min: T,
+    /// The largest value.
+    pub max: T,
+    /// The sum of all values, exact.
+    pub sum: S,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Aggregate<i64, i128> {
+    /// The aggregate of `values`; `None` if there is none.
+    pub fn of_i64(values: &[i64]) -> Option<Aggregate<i64, i128>> {
+        Some(Aggregate {
+            first: *values.first()?,
+            last: *values.last()?,
+            min: min_i64(values)?,
+            max: max_i64(values)?,
+            sum: sum_i64(values),
+            count: values.len(),
+        })
+    }
+}
+
+impl Aggregate<u32, u64> {
+    /// The aggregate of `values`; `None` if there is none.
+    pub fn of_u32(values: &[u32]) -> Option<Aggregate<u32, u64>> {
+        Some(Aggregate {
+            first: *values.first()?,
+            last: *values.last()?,
+            min: min_u32(values)?,
+            max: max_u32(values)?,
+            sum: sum_u32(values),
+            count: values.len(),
+        })
+    }
+}
+
+/// The exact sum; 0 for no values.
+///
+/// ```
+/// assert_eq!(wiretape_core::simd::sum_i64(&[i64::MAX, i64::MAX, 1]), 2 * i64::MAX as i128 + 1);
+/// ```
+pub fn sum_i64(values: &[i64]) -> i128 {
+    (kernels().sum_i64)(values)
+}
+
+/// The smallest value.
+pub fn min_i64(values: &[i64]) -> Option<i64> {
+    (!values.is_empty()).then(|| (kernels().min_i64)(values))
+}
+
+/// The largest value.
+pub fn max_i64(values: &[i64]) -> Option<i64> {
+    (!values.is_empty()).then(|| (kernels().max_i64)(values))
+}
+
+/// The exact sum; 0 for no values.
+pub fn sum_u32(values: &[u32]) -> u64 {
+    (kernels().sum_u32)(values)
+}
+
+/// The smallest value.
+pub fn min_u32(values: &[u32]) -> Option<u32> {
+    (!values.is_empty()).then(|| (kernels().min_u32)(values))
+}
+
+/// The largest value.
+pub fn max_u32(values: &[u32]) -> Option<u32> {
+    (!values.is_empty()).then(|| (kernels().max_u32)(values))
+}
+
+/// The sum, in the order of additions that the [module](self) describes; 0.0 for no values.
+pub fn sum_f64(values: &[f64]) -> f64 {
+    (kernels().sum_f64)(values)
+}
+
+/// The smallest value that is not NaN.
+pub fn min_f64(values: &[f64]) -> Option<f64> {
+    let min = (kernels().min_f64)(values);
+    // Infinity is also what the kernel starts from.
+    (min < f64::INFINITY || values.contains(&f64::INFINITY)).then_some(min)
+}
+
+/// The largest value that is not NaN.
+pub fn max_f64(values: &[f64]) -> Option<f64> {
+    let max = (kernels().max_f64)(values);
+    (max > f64::NEG_INFINITY || values.contains(&f64::NEG_INFINITY)).then_some(max)
+}
+
+/// The exact sum of price times size, over as many pairs as the shorter slice has: the numerator
+/// of a volume-weighted average price.
+///
+/// ```
+/// use wiretape_core::simd;
+///
+/// let (prices, sizes) = ([100_500_000_000, 100_520_000_000], [300, 100]);
+/// let vwap = simd::notional(&prices, &sizes) / i128::from(simd::sum_u32(&sizes));
+/// assert_eq!(vwap, 100_505_000_000);
+/// ```
+pub fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
+    (kernels().notional)(prices, sizes)
+}
+
+/// Sets bit `i % 64` of `mask[i / 64]` to whether `values[i]` compares to `pivot`, and the bits
+/// behind the last value to 0. Looks at no more values than `mask` has bits. Returns how many
+/// compare.
+///
+/// ```
+/// use wiretape_core::simd::{self, Compare};
+///
+/// let mut mask = [0u64; 1];
+/// assert_eq!(simd::mask_i64(&[5, 7, 9, 7], Compare::GreaterEqual, 7, &mut mask), 3);
+/// assert_eq!(mask, [0b1110]);
+/// ```
+pub fn mask_i64(values: &[i64], compare: Compare, pivot: i64, mask: &mut [u64]) -> usize {
+    (kernels().mask_i64)(values, compare, pivot, mask)
+}
+
+/// As [`mask_i64`], for `u32`.
+pub fn mask_u32(values: &[u32], compare: Compare, pivot: u32, mask: &mut [u64]) -> usize {
+    (kernels().mask_u32)(values, compare, pivot, mask)
+}
+
+/// The index of the first value that is not less than `key`, or the length: the values must be in
+/// ascending order, otherwise the answer is some index up to the length.
+///
+/// ```
+/// let times = [10, 20, 20, 30];
+/// assert_eq!(wiretape_core::simd::lower_bound_i64(&times, 20), 1);
+/// ```
+pub fn lower_bound_i64(sorted: &[i64], key: i64) -> usize {
+    (kernels().lower_bound_i64)(sorted, key)
+}
+
+/// Replaces each value by its difference from the one before it, the first by its difference
+/// from `before`; differences wrap. [`undelta`] is the inverse. Applied twice, it gives the delta
+/// of delta.
+///
+/// ```
+/// use wiretape_core::simd;
+///
+/// let mut times = [100, 110, 120, 131];
+/// simd::delta(&mut times, 100);
+/// assert_eq!(times, [0, 10, 10, 11]);
+/// simd::undelta(&mut times, 100);
+/// assert_eq!(times, [100, 110, 120, 131]);
+/// ```
+pub fn delta(values: &mut [i64], before: i64) {
+    (kernels().delta)(values, before)
+}
+
+/// Replaces each value by the wrapping sum of `before` and all values up to it.
+pub fn undelta(values: &mut [i64], before: i64) {
+    (kernels().undelta)(values, before)
+}
+
+/// Maps integers of small magnitude to small unsigned ones: 0, -1, 1, -2 become 0, 1, 2, 3 (as in
+/// Protocol Buffers).
+pub fn zigzag(values: &mut [i64]) {
+    (kernels().zigzag)(values)
+}
+
+/// The inverse of [`zigzag`].
+pub fn unzigzag(values: &mut [i64]) {
+    (kernels().unzigzag)(values)
+}
