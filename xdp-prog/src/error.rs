@@ -7,7 +7,7 @@ use crate::mode::Mode;
 
 /// A BPF map that could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} the map {map}: {source}")]
+#[error("cannot {action} the map {map}: {source}{}", map_hint(source))]
 pub struct MapError {
     /// What was attempted.
     pub action: &'static str,
@@ -15,6 +15,16 @@ pub struct MapError {
     pub map: &'static str,
     /// What the kernel said.
     pub source: libbpf_rs::Error,
+}
+
+fn map_hint(source: &libbpf_rs::Error) -> &'static str {
+    match source.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => {
+            "; be root, or a member of the group that `load` was given by --pin-group"
+        }
+        libbpf_rs::ErrorKind::TooBig => "; it holds 4096 entries, one a group and one an address",
+        _ => "",
+    }
 }
 
 /// Why an operation on an interface's steering failed. Nothing half done is left behind.
@@ -128,13 +138,11 @@ pub enum Error {
     /// The pin directory is not in a BPF file system.
     #[error(
         "{0} is not in a bpf file system, the only kind that can hold pins; \
-         mount one: mkdir -p {1} && mount -t bpf bpf {1}", dir.display(), mount_at.display()
+         mount one: mkdir -p {0} && mount -t bpf bpf {0}", dir.display()
     )]
     NotBpffs {
         /// The pin directory.
         dir: PathBuf,
-        /// A good place to mount one.
-        mount_at: PathBuf,
     },
     /// The bpf file system takes no name with a dot.
     #[error("cannot make {}: a bpf file system takes no name with a dot in it", dir.display())]

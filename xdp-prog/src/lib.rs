@@ -10,8 +10,8 @@ pub mod mode;
 pub mod interface;
 pub mod pin;
 pub mod bpffs;
+pub mod program;
 pub mod error;
-mod program;
 #[allow(unsafe_code)]
 mod user_group;
 #[allow(unsafe_code)]
@@ -20,7 +20,7 @@ mod kernel;
 pub use counters::Counters;
 pub use error::Error;
 pub use group::{Group, GroupKey};
-pub use load::{Load, Loaded};
+pub use load::{Load, Loaded, Pending};
 pub use mode::{Mode, ModeChoice};
 pub use pin::Pins;
 pub use status::{State, Status};

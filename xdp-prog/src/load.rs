@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::bpffs;
 use crate::error::Error;
-use crate::group::{self, Group};
+use crate::group::Group;
 use crate::interface::Interface;
 use crate::kernel;
 use crate::mode::{Mode, ModeChoice, driver_refused, refusal};
@@ -48,22 +48,49 @@ pub struct Loaded {
     pub replaced_stale: bool,
 }
 
+/// An interface that steers but is not pinned by name yet; dropped, it is as it was before.
+#[derive(Debug)]
+pub struct Pending {
+    loaded: Loaded,
+    // Closed before the pins are undone: with it goes one of the two holders of the attachment.
+    _link: OwnedFd,
+    staged: Staged,
+}
+
+impl Pending {
+    /// What will have been done.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Gives the pins their names, all at once.
+    pub fn publish(self) -> Result<Loaded, Error> {
+        self.staged.publish()?;
+        Ok(self.loaded)
+    }
+}
+
 impl Load {
     /// Loads, attaches and pins; or fails, and leaves interface and pin directory as they were.
-    ///
-    /// The order makes it so: what cannot be undone (the pins' final name) comes last, and
-    /// everything before is undone by drop.
     pub fn run(&self) -> Result<Loaded, Error> {
+        self.prepare()?.publish()
+    }
+
+    /// Everything but the last step, which cannot be undone: the pins' names.
+    ///
+    /// A failure on the way undoes, by drop, what was done before. Only a bpf file system that was
+    /// mounted stays.
+    pub fn prepare(&self) -> Result<Pending, Error> {
         let interface = Interface::named(&self.interface)?;
         let user_group = self.user_group.as_deref().map(UserGroup::find).transpose()?;
+        let steer = SteerProgram::load(self.multi_buffer)?;
+        for group in &self.groups {
+            steer.add_group(*group)?;
+        }
+
         let mounted = bpffs::prepare(&self.pin_dir)?;
         let staged = Staged::begin(&self.pin_dir, interface.name())?;
         let replaced_stale = self.check_free(&interface)?;
-
-        let steer = SteerProgram::load(self.multi_buffer, None)?;
-        for group in &self.groups {
-            group::add(&steer.maps.groups, *group)?;
-        }
         let pins = staged.open()?;
         pin(steer.program.as_fd(), pins.prog())?;
         pin(steer.maps.xsks.as_fd(), pins.xsks())?;
@@ -76,10 +103,9 @@ impl Load {
         let (link, native_refused) = self.attach(&steer, &interface)?;
         pin(link.as_fd(), pins.link())?;
         let (program_id, mode) = granted(&steer, &interface)?;
-        staged.publish()?;
-        let mounted = mounted.map(bpffs::Mounted::keep).is_some();
         let pins = Pins::of(&self.pin_dir, interface.name());
-        Ok(Loaded { mode, program_id, pins, native_refused, mounted, replaced_stale })
+        let loaded = Loaded { mode, program_id, pins, native_refused, mounted, replaced_stale };
+        Ok(Pending { loaded, _link: link, staged })
     }
 
     /// Whether there are stale pins to replace; fails if the interface or the pins are taken.

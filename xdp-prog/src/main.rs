@@ -13,7 +13,10 @@ use wiretape_xdp::{Error, Group, Load, Steering, Unloaded, status};
 use cli::{Cli, Command, GroupCommand, LoadArgs, StatusArgs};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if let Ok(absolute) = std::path::absolute(&cli.pin_dir) {
+        cli.pin_dir = absolute;
+    }
     let to_stderr = |_: PrintLevel, message: String| eprint!("{message}");
     libbpf_rs::set_print(cli.verbose.then_some((PrintLevel::Info, to_stderr)));
     match run(&cli) {
@@ -56,7 +59,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let interface = &args.interface;
             let what = match at(interface).unload()? {
                 Unloaded::Attached => "unloaded",
-                Unloaded::Stale => "the interface was gone; removed the pins it left",
+                Unloaded::Stale => {
+                    "removed the pins that an interface now gone, or a killed load, left"
+                }
                 Unloaded::Elsewhere => "unloaded in another network namespace",
             };
             writeln!(out, "{interface}: {what}")?;

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::Error;
+use crate::kernel;
 use crate::user_group::UserGroup;
 
 /// The pins of one interface: a directory and the names in it. Nothing is implied of what exists.
@@ -75,28 +77,38 @@ impl Pins {
         Self { dir: dir.into() }
     }
 
-    /// Removes whatever of the pins exists, the link first: packets stop being taken at once.
+    /// Removes what a load that was killed left behind; a link among it still holds the interface.
+    /// `false` if there was nothing.
+    pub(crate) fn remove_leftovers(&self) -> Result<bool, Error> {
+        let leftovers = [self.staging(), self.outgoing()];
+        let found = leftovers.iter().any(|pins| pins.dir.exists());
+        leftovers.iter().try_for_each(Pins::remove)?;
+        Ok(found)
+    }
+
+    /// Detaches the program and removes the directory with all that is in it, if it exists.
+    ///
+    /// The link is detached by name: its last reference is dropped by the kernel at leisure, and
+    /// not at all while another process holds the link.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        let failed = |action, path: &Path, source| {
-            let path = path.to_path_buf();
-            Err(Error::Pin { action, path, source })
-        };
-        for path in
-            [self.link(), self.prog_new(), self.prog(), self.xsks(), self.groups(), self.counters()]
-        {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return failed("remove the pin", &path, source);
-                }
-                _ => {}
-            }
-        }
-        match fs::remove_dir(&self.dir) {
+        let failed =
+            |action, path: &Path, source| Error::Pin { action, path: path.to_path_buf(), source };
+        let link = self.link();
+        match kernel::open_pin(&link).and_then(|link| kernel::link_detach(link.as_fd())) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                failed("remove the directory", &self.dir, source)
+                return Err(failed("detach the link", &link, source));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let entries = match fs::read_dir(&self.dir) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|source| failed("list", &self.dir, source))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(|source| failed("list", &self.dir, source))?.path();
+            fs::remove_file(&path).map_err(|source| failed("remove the pin", &path, source))?;
+        }
+        fs::remove_dir(&self.dir).map_err(|source| failed("remove", &self.dir, source))
     }
 }
 
@@ -172,9 +184,7 @@ impl Staged {
         let mut staged = Self { target, staging, made: Vec::new(), lock: None, published: false };
         staged.make_dirs(pin_dir)?;
         staged.lock = Lock::take(pin_dir)?;
-        // What a load that was killed left behind; a link among it held the interface.
-        staged.staging.remove()?;
-        staged.target.outgoing().remove()?;
+        staged.target.remove_leftovers()?;
         Ok(staged)
     }
 
@@ -243,7 +253,11 @@ impl Staged {
             return Err(error);
         }
         self.published = true;
-        if had_old { outgoing.remove() } else { Ok(()) }
+        if had_old {
+            // The load is done; what cannot be removed now, the next load reports.
+            let _ = outgoing.remove();
+        }
+        Ok(())
     }
 }
 

@@ -1,15 +1,20 @@
 //! The compiled XDP program and its maps, loaded into the kernel.
+//!
+//! [`SteerProgram`] is public so that tests and benchmarks can run the very program on packets of
+//! their own, attached to nothing.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, MapCore, MapHandle, MapType, ProgramInput, libbpf_sys};
 
-use crate::counters::{COUNTERS_BYTES, QUEUES, SLOTS};
+use crate::counters::{self, COUNTERS_BYTES, Counters, QUEUES, SLOTS};
 use crate::error::{Error, MapError};
-use crate::group::{GROUP_ENTRIES, GroupKey};
+use crate::group::{self, GROUP_ENTRIES, Group, GroupKey};
+use crate::kernel;
 use crate::pin::Pins;
 use crate::skel::{OpenSteerSkel, SteerSkelBuilder};
 
@@ -63,17 +68,42 @@ fn check_layout(
 
 /// The steering program, verified and in the kernel, attached to nothing yet.
 #[derive(Debug)]
-pub(crate) struct SteerProgram {
-    pub program: OwnedFd,
-    pub maps: Maps,
+pub struct SteerProgram {
+    pub(crate) program: OwnedFd,
+    pub(crate) maps: Maps,
+}
+
+/// A frame for the program to judge.
+#[derive(Clone, Copy, Debug)]
+pub struct TestFrame<'a> {
+    /// From the Ethernet header on, at least its 14 bytes.
+    pub bytes: &'a [u8],
+    /// Interface and receive queue that it seems to have come by; the queue must exist.
+    pub received_by: Option<(u32, u32)>,
+    /// How many times to run, at least one.
+    pub repeat: u32,
+}
+
+/// What the program did with a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct TestVerdict {
+    /// `enum xdp_action`: 2 is XDP_PASS, 4 is XDP_REDIRECT.
+    pub action: u32,
+    /// Mean time of a run.
+    pub duration: Duration,
 }
 
 impl SteerProgram {
-    /// Loads the program, on maps of its own or on those that another left (`reuse`).
+    /// Loads the program, with maps of its own.
     ///
     /// `multi_buffer` lets it attach to interfaces whose MTU needs several buffers a frame; kernels
     /// before 5.18 refuse it.
-    pub fn load(multi_buffer: bool, reuse: Option<&Maps>) -> Result<Self, Error> {
+    pub fn load(multi_buffer: bool) -> Result<Self, Error> {
+        Self::load_on(multi_buffer, None)
+    }
+
+    /// Loads the program, on the maps that another left if there are any.
+    pub(crate) fn load_on(multi_buffer: bool, reuse: Option<&Maps>) -> Result<Self, Error> {
         let mut storage = MaybeUninit::uninit();
         let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(refused)?;
         if multi_buffer {
@@ -100,6 +130,37 @@ impl SteerProgram {
                 counters: handle(MapHandle::try_from(&loaded.maps.counters))?,
             },
         })
+    }
+
+    /// Steers a group; `false` if it was steered already.
+    pub fn add_group(&self, group: Group) -> Result<bool, Error> {
+        group::add(&self.maps.groups, group)
+    }
+
+    /// A slot's counters, summed over all CPUs.
+    pub fn counters(&self, slot: u32) -> Result<Counters, Error> {
+        counters::read(&self.maps.counters, slot)
+    }
+
+    /// Runs the program on a frame; nothing is sent anywhere.
+    pub fn test_run(&self, frame: TestFrame<'_>) -> Result<TestVerdict, Error> {
+        let mut context = libbpf_sys::xdp_md {
+            data_end: u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX),
+            ..Default::default()
+        };
+        if let Some((interface, queue)) = frame.received_by {
+            context.ingress_ifindex = interface;
+            context.rx_queue_index = queue;
+        }
+        let (action, nanos) =
+            kernel::test_run(self.program.as_fd(), frame.bytes, &context, frame.repeat).map_err(
+                |source| Error::Bpf {
+                    action: "test-run the program".to_string(),
+                    source,
+                    hint: "",
+                },
+            )?;
+        Ok(TestVerdict { action, duration: Duration::from_nanos(nanos.into()) })
     }
 }
 
@@ -135,7 +196,8 @@ fn reuse_maps(open: &mut OpenSteerSkel<'_>, maps: &Maps) -> Result<(), Error> {
 fn refused(source: libbpf_rs::Error) -> Error {
     let reason = match source.kind() {
         ErrorKind::PermissionDenied => {
-            "it needs the capabilities CAP_BPF and CAP_NET_ADMIN; run as root"
+            "it needs the capabilities CAP_BPF and CAP_NET_ADMIN, so run as root; \
+             if you do, --verbose shows what the verifier has against it"
         }
         ErrorKind::InvalidInput => {
             "the kernel refused it; kernels before 5.18 need --no-frags, \

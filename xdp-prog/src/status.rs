@@ -90,6 +90,10 @@ impl Steering {
         queues.iter().for_each(|queue| total += queue.counters);
         let program = kernel::open_pin(&self.pins().prog()).ok();
         let program = program.and_then(|program| kernel::program_info(program.as_fd()).ok());
+        // A replacement that was killed leaves the pin a program behind the link.
+        let program = program.filter(|pinned| {
+            attachment.is_none_or(|attachment| attachment.program_id == pinned.id)
+        });
         let of = |field: fn(&Attachment) -> u32| attachment.as_ref().map(field);
         Ok(Status {
             interface: self.interface().to_string(),

@@ -64,7 +64,7 @@ pub struct Replaced {
 pub enum Unloaded {
     /// A program that was attached.
     Attached,
-    /// The pins of an interface that is gone.
+    /// What an interface that is gone, or a load that was killed, left behind.
     Stale,
     /// A program attached in another network namespace.
     Elsewhere,
@@ -94,7 +94,7 @@ impl Steering {
         let attachment = self.attached()?;
         let link = self.open_link()?;
         let maps = Maps::open(&self.pins)?;
-        let new = SteerProgram::load(multi_buffer, Some(&maps))?;
+        let new = SteerProgram::load_on(multi_buffer, Some(&maps))?;
         let bpf_error = |source| Error::Bpf {
             action: format!("replace the program of {}", self.interface),
             source,
@@ -121,22 +121,17 @@ impl Steering {
     /// Detaches the program and removes the pins.
     pub fn unload(&self) -> Result<Unloaded, Error> {
         let lock = self.lock()?;
-        let found = self.find()?;
-        let unloaded = match found {
-            Found::Nothing => return Err(self.not_loaded()),
+        let leftovers = self.pins.remove_leftovers()?;
+        let unloaded = match self.find()? {
+            Found::Nothing if leftovers => Unloaded::Stale,
+            Found::Nothing => {
+                lock.remove_if_empty();
+                return Err(self.not_loaded());
+            }
             Found::Gone => Unloaded::Stale,
             Found::Elsewhere => Unloaded::Elsewhere,
             Found::Attached(_) => Unloaded::Attached,
         };
-        if unloaded != Unloaded::Stale {
-            // Without this, whoever else holds the link would keep the program attached.
-            let link = self.open_link()?;
-            kernel::link_detach(link.as_fd()).map_err(|source| Error::Bpf {
-                action: format!("detach the program from {}", self.interface),
-                source,
-                hint: "",
-            })?;
-        }
         self.pins.remove()?;
         lock.remove_if_empty();
         Ok(unloaded)

@@ -1,0 +1,447 @@
+//! Loading, replacing, inspecting and removing on veth pairs in namespaces of the tests' own.
+
+mod namespace;
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use wiretape_xdp::{Error, Load, Mode, ModeChoice, Pins, State, Status, Steering, Unloaded};
+
+use namespace::{Namespace, PinDir, group, load_native, output, run, stderr, tool};
+
+const PAYLOAD: [u8; 100] = [7; 100];
+/// With Ethernet, IPv4 and UDP headers.
+const FRAME_BYTES: u64 = 142;
+
+/// A socket that sends on `out` to a group, without checksums: a veth leaves them to its peer, which
+/// never sees them behind an XDP program.
+fn sender(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind("10.99.0.1:0").unwrap();
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int that outlives the call, with its own size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    socket.connect(SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), port)).unwrap();
+    socket
+}
+
+fn send(port: u16, count: usize) {
+    let socket = sender(port);
+    (0..count).for_each(|_| assert_eq!(socket.send(&PAYLOAD).unwrap(), PAYLOAD.len()));
+}
+
+/// An ordinary socket that has joined the group on `wire`.
+fn receiver(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::new(239, 1, 1, 1), port)).unwrap();
+    socket.join_multicast_v4(&Ipv4Addr::new(239, 1, 1, 1), &Ipv4Addr::new(10, 99, 0, 2)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket
+}
+
+fn receive(socket: &UdpSocket, count: usize) {
+    let mut buffer = [0; 200];
+    (0..count).for_each(|_| assert_eq!(socket.recv(&mut buffer).unwrap(), PAYLOAD.len()));
+}
+
+/// Packets are counted in soft interrupt, soon after `send` returns.
+fn settle(steering: &Steering, seen: u64) -> Status {
+    for _ in 0..200 {
+        let status = steering.status().unwrap();
+        if status.total.seen >= seen {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    steering.status().unwrap()
+}
+
+#[test]
+fn load_steer_and_unload() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("load", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        let (ours, other) = (receiver(5000), receiver(6000));
+        let loaded = load_native(&pins).run().unwrap();
+        assert_eq!(loaded.mode, Mode::Native);
+        assert_eq!(namespace.xdp("wire"), Some((1, loaded.program_id.into())));
+
+        // Without an AF_XDP socket everything reaches the kernel's sockets.
+        send(5000, 30);
+        send(6000, 20);
+        receive(&ours, 30);
+        receive(&other, 20);
+        let steering = Steering::at(&pins.path, "wire");
+        let status = settle(&steering, 50);
+        assert_eq!((status.state, status.mode), (State::Attached, Some(Mode::Native)));
+        assert_eq!(status.program_id, Some(loaded.program_id));
+        assert_eq!(status.groups, [group(5000)]);
+        assert_eq!((status.total.seen, status.total.passed), (50, 20));
+        assert_eq!((status.total.matched, status.total.no_socket), (30, 30));
+        assert_eq!(status.total.matched_bytes, 30 * FRAME_BYTES);
+        assert!(status.closes);
+
+        assert_eq!(steering.unload().unwrap(), Unloaded::Attached);
+        assert_eq!(namespace.xdp("wire"), None);
+        assert!(pins.listing().is_empty(), "{:?}", pins.listing());
+        assert!(matches!(steering.unload(), Err(Error::NotLoaded { .. })));
+        assert!(matches!(steering.status(), Err(Error::NotLoaded { .. })));
+        send(5000, 1);
+        receive(&ours, 1);
+    });
+}
+
+#[test]
+fn generic_mode_is_granted_where_asked_for() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("generic", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        let load = Load { mode: ModeChoice::Generic, ..load_native(&pins) };
+        let loaded = load.run().unwrap();
+        assert_eq!(loaded.mode, Mode::Generic);
+        assert_eq!(namespace.xdp("wire"), Some((2, loaded.program_id.into())));
+        let ours = receiver(5000);
+        send(5000, 5);
+        receive(&ours, 5);
+        let status = settle(&Steering::at(&pins.path, "wire"), 5);
+        assert_eq!((status.mode, status.total.matched), (Some(Mode::Generic), 5));
+    });
+}
+
+#[test]
+fn groups_change_while_packets_arrive() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("groups", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        load_native(&pins).run().unwrap();
+        let steering = Steering::at(&pins.path, "wire");
+        send(5001, 10);
+        assert_eq!(settle(&steering, 10).total.passed, 10);
+
+        let (first, second) = (group(5000), group(5001));
+        assert_eq!(steering.add_groups(&[first, second]).unwrap(), [second]);
+        assert_eq!(steering.groups().unwrap(), [first, second]);
+        send(5001, 10);
+        assert_eq!(settle(&steering, 20).total.matched, 10);
+
+        // Fragments of the address are counted for as long as one group of it is left.
+        assert_eq!(steering.remove_groups(&[second, second]).unwrap(), [second]);
+        let big = [1; 3000];
+        sender(9).send(&big).unwrap();
+        assert_eq!(settle(&steering, 23).total.fragments, 3);
+        assert_eq!(steering.remove_groups(&[first]).unwrap(), [first]);
+        sender(9).send(&big).unwrap();
+        let total = settle(&steering, 26).total;
+        assert_eq!((total.fragments, total.passed, total.matched), (3, 13, 10));
+        assert_eq!(steering.groups().unwrap(), []);
+        let map = MapHandle::from_pinned_path(steering.pins().groups()).unwrap();
+        assert_eq!(map.keys().count(), 0, "no marker is left without its groups");
+    });
+}
+
+/// A socket bound to queue 0 of `wire`, with its memory; it receives nothing, since nobody fills its
+/// fill ring, but the map takes it and packets are redirected to it.
+struct XdpSocket {
+    fd: OwnedFd,
+    _frames: Vec<u8>,
+}
+
+/// `struct xdp_umem_reg` as of Linux 5.4.
+#[repr(C)]
+struct UmemRegistration {
+    address: u64,
+    len: u64,
+    chunk_size: u32,
+    headroom: u32,
+    flags: u32,
+    pad: u32,
+}
+
+impl XdpSocket {
+    fn bind(interface_index: u32) -> io::Result<Self> {
+        let check = |result: libc::c_int| match result {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(fd),
+        };
+        // SAFETY: takes numbers only.
+        let fd =
+            check(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+        // SAFETY: the kernel just returned this descriptor to us.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut frames = vec![0u8; 64 * 4096 + 4096];
+        let address = frames.as_mut_ptr() as usize;
+        let registration = UmemRegistration {
+            address: address.next_multiple_of(4096) as u64,
+            len: 64 * 4096,
+            chunk_size: 4096,
+            headroom: 0,
+            flags: 0,
+            pad: 0,
+        };
+        let set = |option: libc::c_int, value: *const libc::c_void, len: usize| {
+            // SAFETY: every caller passes a value that outlives the call, with its size.
+            check(unsafe {
+                libc::setsockopt(
+                    fd.as_raw_fd(),
+                    libc::SOL_XDP,
+                    option,
+                    value,
+                    len as libc::socklen_t,
+                )
+            })
+        };
+        let len = size_of::<UmemRegistration>();
+        set(libc::XDP_UMEM_REG, (&raw const registration).cast(), len)?;
+        let entries: u32 = 64;
+        for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING] {
+            set(ring, (&raw const entries).cast(), size_of::<u32>())?;
+        }
+        let name = libc::sockaddr_xdp {
+            sxdp_family: libc::AF_XDP as u16,
+            sxdp_flags: libc::XDP_COPY,
+            sxdp_ifindex: interface_index,
+            sxdp_queue_id: 0,
+            sxdp_shared_umem_fd: 0,
+        };
+        let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
+        // SAFETY: the address outlives the call, with its size.
+        check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const name).cast(), len) })?;
+        Ok(Self { fd, _frames: frames })
+    }
+}
+
+#[test]
+fn replace_loses_no_packet_and_keeps_maps_and_sockets() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("replace", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        let first = load_native(&pins).run().unwrap();
+        let steering = Steering::at(&pins.path, "wire");
+        let index = steering.status().unwrap().interface_index.unwrap();
+        let socket = XdpSocket::bind(index).unwrap();
+        let xsks = MapHandle::from_pinned_path(steering.pins().xsks()).unwrap();
+        let fd = socket.fd.as_raw_fd().to_ne_bytes();
+        assert!(steering.status().unwrap().queues.is_empty());
+        xsks.update(&0u32.to_ne_bytes(), &fd, MapFlags::ANY).unwrap();
+        let queues = steering.status().unwrap().queues;
+        assert_eq!((queues[0].queue, queues[0].socket), (Some(0), Some(true)));
+        assert_eq!(queues.len(), 1);
+
+        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut now = first.program_id;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let socket = sender(5000);
+                while !stop.load(Ordering::Relaxed) {
+                    socket.send(&PAYLOAD).unwrap();
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            for _ in 0..5 {
+                thread::sleep(Duration::from_millis(20));
+                let replaced = steering.replace(true).unwrap();
+                assert_eq!((replaced.old_program_id, replaced.mode), (now, Mode::Native));
+                assert_ne!(replaced.program_id, now);
+                now = replaced.program_id;
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let sent = sent.into_inner();
+        let status = settle(&steering, sent);
+        println!("{sent} packets through 5 replacements");
+        assert!(sent > 1000, "only {sent} packets were sent");
+        assert_eq!((status.total.seen, status.total.redirected), (sent, sent));
+        assert_eq!(status.queues[0].socket, Some(true));
+        assert_eq!(namespace.xdp("wire"), Some((1, now.into())));
+        assert_eq!(pinned_program(steering.pins()), now);
+
+        drop(socket);
+        // A child that another test is starting may hold the socket open for a moment.
+        let closed = || steering.status().unwrap().queues[0].socket == Some(false);
+        assert!((0..200).any(|_| closed() || {
+            thread::sleep(Duration::from_millis(10));
+            false
+        }));
+    });
+}
+
+fn pinned_program(pins: &Pins) -> u32 {
+    let fd = libbpf_rs::Program::fd_from_pinned_path(pins.prog()).unwrap();
+    libbpf_rs::Program::id_from_fd(fd.as_fd()).unwrap()
+}
+
+#[test]
+fn a_large_mtu_needs_frames_of_several_buffers() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("mtu", 1, 1), PinDir::new());
+    for interface in ["out", "wire"] {
+        namespace.ip(&["link", "set", interface, "mtu", "9000"]);
+    }
+    namespace.enter(|| {
+        let single = Load { multi_buffer: false, ..load_native(&pins) };
+        let refused = single.run().unwrap_err().to_string();
+        assert!(refused.contains("MTU") && refused.contains("without --no-frags"), "{refused}");
+        assert!(pins.listing().is_empty());
+        assert_eq!(load_native(&pins).run().unwrap().mode, Mode::Native);
+        let socket = receiver(5000);
+        sender(5000).send(&[9; 8000]).unwrap();
+        let mut buffer = [0; 9000];
+        assert_eq!(socket.recv(&mut buffer).unwrap(), 8000);
+        let total = settle(&Steering::at(&pins.path, "wire"), 1).total;
+        assert_eq!((total.matched, total.matched_bytes), (1, 8042));
+    });
+}
+
+#[test]
+fn two_interfaces_one_of_them_with_a_dot() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("dot", 1, 1), PinDir::new());
+    namespace.ip(&["link", "add", "wire.7", "type", "veth", "peer", "name", "out.7"]);
+    namespace.enter(|| {
+        load_native(&pins).run().unwrap();
+        let mode = ModeChoice::Generic; // a veth has as many queues as the machine has CPUs
+        let load = Load { interface: "wire.7".to_string(), mode, ..load_native(&pins) };
+        load.run().unwrap();
+        let all = wiretape_xdp::status::all(&pins.path).unwrap();
+        let names: Vec<_> = all.iter().map(|status| status.interface.as_str()).collect();
+        assert_eq!(names, ["wire", "wire.7"]);
+        assert_eq!(Steering::at(&pins.path, "wire").unload().unwrap(), Unloaded::Attached);
+        assert!(pins.path.join("wire:7").is_dir(), "the other interface's pins stay");
+        assert_eq!(Steering::at(&pins.path, "wire.7").unload().unwrap(), Unloaded::Attached);
+        assert!(pins.listing().is_empty());
+    });
+}
+
+#[test]
+fn the_command_line_end_to_end() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("tool", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        let run = |arguments: &[&str]| output(tool(arguments, &pins.path));
+        let expect = |arguments: &[&str], code: i32, word: &str| {
+            let (status, output) = run(arguments);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+            assert_eq!(status, Some(code), "{arguments:?}: {text}");
+            assert!(text.contains(word), "{arguments:?}: {word:?} is not in: {text}");
+        };
+        expect(&["unload", "-i", "wire"], 1, "does not steer");
+        expect(&["load", "-i", "wire", "-g", "239.1.1.1"], 2, "as in 239.1.1.1:5000");
+        expect(&["load", "-i", "wire", "-g", "239.1.1.1:5000"], 0, "wire: native mode, program");
+        expect(&["group", "add", "-i", "wire", "239.1.1.1:5001"], 0, "steers 239.1.1.1:5001");
+        expect(&["group", "list", "-i", "wire"], 0, "239.1.1.1:5000\n239.1.1.1:5001\n");
+        expect(&["status"], 0, "wire: native mode");
+        expect(&["replace", "-i", "wire"], 0, "still in native mode");
+        let (_, status) = run(&["status", "-i", "wire", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        assert_eq!(status[0]["mode"], "native");
+        assert_eq!(status[0]["groups"].as_array().unwrap().len(), 2);
+        assert_eq!(status[0]["total"]["seen"], 0);
+        expect(&["unload", "-i", "wire"], 0, "unloaded");
+        expect(&["status"], 0, "no interface steers");
+        expect(&["completions", "bash"], 0, "wiretape-xdp");
+        expect(&["man"], 0, ".TH wiretape-xdp");
+    });
+}
+
+#[test]
+fn members_of_the_pin_group_need_no_rights() {
+    skip_without_rights!();
+    const MEMBER: u32 = 54321; // whose name nobody needs to know
+    let (namespace, pins) = (Namespace::with_veth("member", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        let load = Load { user_group: Some(MEMBER.to_string()), ..load_native(&pins) };
+        match load.run() {
+            Err(Error::Unreachable { dir, .. }) => {
+                println!("skipped: {} is closed to user groups", dir.display());
+                return;
+            }
+            result => result.unwrap(),
+        };
+        // Somewhere an ordinary user can run it from.
+        let copy = std::env::temp_dir().join(format!("wiretape-xdp-{}", std::process::id()));
+        // By cp: a file that this process writes may be open in a child of another thread still.
+        run("cp", &[env!("CARGO_BIN_EXE_wiretape-xdp"), copy.to_str().unwrap()]);
+        let list_as = |group: u32| {
+            let mut command = Command::new(&copy);
+            command.args(["status", "--json", "--pin-dir"]).arg(&pins.path);
+            command.uid(65534).gid(group);
+            output(command)
+        };
+        let member = list_as(MEMBER);
+        let stranger = list_as(MEMBER + 1);
+        fs::remove_file(&copy).unwrap();
+        assert_eq!(member.0, Some(0), "{}", stderr(&member.1));
+        let status: serde_json::Value = serde_json::from_slice(&member.1.stdout).unwrap();
+        assert_eq!(status[0]["mode"], "native");
+        assert_eq!(status[0]["groups"][0], "239.1.1.1:5000");
+        assert_eq!(stranger.0, Some(1));
+        assert!(stderr(&stranger.1).contains("--pin-group"), "{}", stderr(&stranger.1));
+    });
+}
+
+#[test]
+fn a_private_mount_namespace_is_explained() {
+    skip_without_rights!();
+    let namespace = Namespace::with_veth("private", 1, 1);
+    let load = ["load", "--interface", "wire", "--group", "239.1.1.1:5000"];
+    let run_inside = |arguments: &[&str]| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace.name(), env!("CARGO_BIN_EXE_wiretape-xdp")]);
+        command.args(arguments);
+        output(command)
+    };
+    let (code, refused) = run_inside(&load);
+    assert_eq!(code, Some(1));
+    assert!(stderr(&refused).contains("nsenter --net"), "{}", stderr(&refused));
+    assert_eq!(namespace.xdp("wire"), None);
+
+    // The way out that it names: a bpf file system elsewhere, mounted before entering.
+    let mounted = MountPoint::named(namespace.name());
+    run("mount", &["-t", "bpf", "bpf", mounted.path()]);
+    let pins = format!("{}/wiretape", mounted.path());
+    let (code, loaded) = run_inside(&[&load[..], &["--pin-dir", &pins]].concat());
+    assert_eq!(code, Some(0), "{}", stderr(&loaded));
+    assert!(namespace.xdp("wire").is_some());
+    let (code, unloaded) = run_inside(&["unload", "-i", "wire", "--pin-dir", &pins]);
+    assert_eq!(code, Some(0), "{}", stderr(&unloaded));
+    assert_eq!(namespace.xdp("wire"), None);
+}
+
+/// A directory to mount on, unmounted and removed on drop.
+struct MountPoint {
+    path: String,
+}
+
+impl MountPoint {
+    fn named(name: &str) -> Self {
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self { path: path.to_str().unwrap().to_string() }
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl Drop for MountPoint {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.path).output();
+        let _ = fs::remove_dir(&self.path);
+    }
+}
