@@ -98,9 +98,13 @@ impl ConfigError {
 
 /// "did you mean ...", where a known name is near, else the list of all.
 pub(super) fn suggestion(unknown: &str, known: &[&str]) -> String {
-    let nearest = known.iter().min_by_key(|name| distance(unknown, name));
-    match nearest {
-        Some(name) if distance(unknown, name) <= name.len().max(3) / 3 + 1 => {
+    // The start of a name is as good a hint as a few wrong letters.
+    let edits = |name: &str| match name.starts_with(unknown) && unknown.len() > 2 {
+        true => 0,
+        false => distance(unknown, name),
+    };
+    match known.iter().min_by_key(|name| edits(name)) {
+        Some(name) if edits(name) <= name.len().max(3) / 3 + 1 => {
             format!("did you mean '{name}'?")
         }
         _ => format!("there are: {}", known.join(", ")),
@@ -132,6 +136,7 @@ mod tests {
         assert_eq!(distance("qeue", "queue"), 1);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(suggestion("qeue", &["queue", "mode"]), "did you mean 'queue'?");
+        assert_eq!(suggestion("itch", &["deep10", "itch50"]), "did you mean 'itch50'?");
         assert_eq!(suggestion("colour", &["queue", "mode"]), "there are: queue, mode");
     }
 }

@@ -149,8 +149,8 @@ fn mistakes_of_flags_name_the_flag() {
     assert!(complain(pcap()).contains("there is no feed"));
     let feeds = |feed: &str| Overrides { feeds: vec![feed.into()], ..pcap() };
     assert_eq!(
-        complain(feeds("deep@224.2.3.10:1")),
-        "the command line: --feed: there is no protocol 'deep'; there are: itch50-moldudp64, \
+        complain(feeds("ouch@224.2.3.10:1")),
+        "the command line: --feed: there is no protocol 'ouch'; there are: itch50-moldudp64, \
          deep10-iextp"
     );
     assert!(complain(feeds("deep10-iextp")).contains("--feed: 'group' is missing"));

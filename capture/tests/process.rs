@@ -1,0 +1,264 @@
+//! The program as its users meet it: exit codes, sentences, and what is left behind after a
+//! clean end, a signal and a kill.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use wiretape_capture::segment_file::MappedWords;
+use wiretape_core::event::Event;
+use wiretape_core::segment::{FeedCounter, Ledger, SegmentView, State};
+
+mod day;
+
+/// A directory for a segment and a capture file in it.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(pcap: &[u8]) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("day.pcap"), pcap).unwrap();
+        Place { dir }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));
+        command.arg("--segment-dir").arg(self.segments()).args(["--event-slots", "65536"]);
+        command.args(["--instruments", "16384"]).args(arguments);
+        command
+    }
+
+    /// A run over the capture file, with more arguments.
+    fn replay(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&["--feed", day::FEED]);
+        command.arg("--pcap").arg(self.dir.path().join("day.pcap")).args(arguments);
+        command
+    }
+
+    fn segments(&self) -> PathBuf {
+        self.dir.path().join("segments")
+    }
+
+    fn left_behind(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.segments()) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn output(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// Kills the child at the end, whatever happens.
+struct Running(Child);
+
+impl Running {
+    /// Starts a capture and waits until its segment is there.
+    fn start(mut command: Command, segment: &Path) -> Running {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (running, start) = (Running(child), Instant::now());
+        while state(segment) != Some(State::Running) {
+            assert!(start.elapsed() < Duration::from_secs(10), "no segment after 10 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child is ours and has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
+    }
+
+    fn code(mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn map(segment: &Path) -> Option<MappedWords> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(segment).ok()?;
+    let bytes = file.metadata().ok()?.len() as usize;
+    MappedWords::map(&file, bytes).ok()
+}
+
+fn state(segment: &Path) -> Option<State> {
+    let map = map(segment)?;
+    Some(SegmentView::attach(map.words()).ok()?.header().state())
+}
+
+/// Every event that the ring still holds.
+fn events(view: &SegmentView<'_>) -> Vec<Event> {
+    let mut reader = view.events().reader_from_oldest();
+    let mut events = Vec::new();
+    while let Some((_, event)) = reader.next_event().unwrap() {
+        events.push(event);
+    }
+    events
+}
+
+#[test]
+fn a_replay_counts_every_message_and_gives_the_same_events_each_time() {
+    let frames = day::frames(&day::made_up(3_000), 9);
+    let place = Place::new(&day::pcap(&frames, 1_000));
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let (code, stdout, stderr) = output(place.replay(&["--json"]));
+        assert_eq!(code, 0, "{stderr}");
+        let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(summary["feeds"][0]["messages"], 4_501);
+        assert_eq!(summary["frames"], frames.len());
+        assert_eq!(summary["ledger"]["closed"], true);
+        assert_eq!(summary["cut"], serde_json::Value::Null);
+        let map = map(&place.segments().join("capture.seg")).unwrap();
+        let view = SegmentView::attach(map.words()).unwrap();
+        assert_eq!(view.header().state(), State::Ended);
+        let events = events(&view);
+        assert_eq!(summary["events"], events.len());
+        runs.push((events, view.header().epoch()));
+    }
+    assert_eq!(runs[0].0, runs[1].0, "the same packets, the same events, bit for bit");
+    assert_ne!(runs[0].1, runs[1].1, "another epoch");
+    assert_eq!(place.left_behind(), ["capture.lock", "capture.seg"]);
+}
+
+#[test]
+fn real_messages_come_through_and_a_compressed_file_changes_nothing() {
+    let Some(path) = day::shared("itch/aapl-20200130-10k.itch") else { return };
+    let pcap = day::pcap(&day::frames(&day::messages_of(&path), 8), 1_000);
+    let place = Place::new(&zstd::encode_all(&pcap[..], 1).unwrap());
+    let (code, stdout, stderr) = output(place.replay(&["--json", "--date", "2020-01-30"]));
+    assert_eq!(code, 0, "{stderr}");
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(summary["feeds"][0]["messages"], 10_000);
+    let map = map(&place.segments().join("capture.seg")).unwrap();
+    let view = SegmentView::attach(map.words()).unwrap();
+    let feed = view.feed(0).unwrap();
+    let known = [(b'A', 4_758), (b'D', 4_083), (b'E', 849), (b'P', 240), (b'L', 52), (b'U', 7)];
+    for (kind, count) in known {
+        assert_eq!(feed.messages_of_type(kind), count, "{}", char::from(kind));
+    }
+    assert_eq!(feed.counter(FeedCounter::BookErrors), 0);
+    assert!(Ledger::read(&view.counters(), false).closes());
+}
+
+#[test]
+fn a_file_cut_inside_a_record_is_delivered_up_to_there_and_said() {
+    let frames = day::frames(&day::made_up(300), 9);
+    let mut pcap = day::pcap(&frames, 1_000);
+    pcap.truncate(pcap.len() - 10);
+    let place = Place::new(&pcap);
+    let (code, stdout, stderr) = output(place.replay(&[]));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let count = frames.len() as u64;
+    assert!(stdout.contains(&format!("{} frames", count - 1)), "{stdout}");
+    assert!(stdout.contains(&format!("the file ends inside record {count} ")), "{stdout}");
+}
+
+#[test]
+fn damage_ends_the_run_with_a_reason_and_the_segment_with_what_came_before() {
+    let frames = day::frames(&day::made_up(300), 9);
+    let mut pcap = day::pcap(&frames, 1_000);
+    let second = 24 + 16 + frames[0].len();
+    pcap[second + 8..second + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+    let place = Place::new(&pcap);
+    let (code, _, stderr) = output(place.replay(&[]));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("is damaged at byte") && stderr.contains("after 1 packets"),
+        "{stderr}"
+    );
+    let map = map(&place.segments().join("capture.seg")).unwrap();
+    let view = SegmentView::attach(map.words()).unwrap();
+    assert_eq!(view.header().state(), State::Ended);
+    assert_eq!(view.feed(0).unwrap().counter(FeedCounter::Packets), 1);
+}
+
+#[test]
+fn a_signal_ends_the_capture_cleanly() {
+    // The second packet is due in an hour.
+    let frames = day::frames(&day::made_up(9), 9);
+    let place = Place::new(&day::pcap(&frames[..2], 3_600_000_000_000));
+    let segment = place.segments().join("capture.seg");
+    let recorded = ["--speed", "recorded"];
+    let running = Running::start(place.replay(&recorded), &segment);
+    let (code, _, stderr) = output(place.replay(&recorded));
+    assert_eq!(code, 1);
+    let pid = running.0.id();
+    assert!(stderr.contains(&format!("'capture' runs already (pid {pid})")), "{stderr}");
+    assert_eq!(state(&segment), Some(State::Running), "the refused one changed nothing");
+    let asked = Instant::now();
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert_eq!(state(&segment), Some(State::Ended));
+}
+
+#[test]
+fn after_a_kill_a_restart_needs_no_cleaning_and_old_readers_learn_of_it() {
+    let frames = day::frames(&day::made_up(9), 9);
+    let place = Place::new(&day::pcap(&frames[..2], 3_600_000_000_000));
+    let segment = place.segments().join("capture.seg");
+    let recorded = ["--speed", "recorded", "--idle", "park"];
+    let running = Running::start(place.replay(&recorded), &segment);
+    let reader = map(&segment).unwrap();
+    let old = SegmentView::attach(reader.words()).unwrap();
+    let start = Instant::now();
+    while old.events().head() < 2 && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let seen = events(&old);
+    running.signal(libc::SIGKILL);
+    assert_eq!(running.code(), None);
+    assert_eq!((old.header().state(), events(&old)), (State::Running, seen.clone()));
+
+    let (code, _, stderr) = output(place.replay(&["--speed", "unlimited"]));
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!((old.header().state(), events(&old)), (State::Superseded, seen));
+    assert_eq!(state(&segment), Some(State::Ended));
+}
+
+#[test]
+fn nothing_is_left_when_asked_and_nothing_is_made_on_a_mistake() {
+    let place = Place::new(&day::pcap(&day::frames(&day::made_up(50), 9), 1_000));
+    assert_eq!(output(place.replay(&["--unlink-on-exit"])).0, 0);
+    assert_eq!(place.left_behind(), [""; 0]);
+
+    let mistakes: [(&[&str], i32, &str); 6] = [
+        (&["--feed", day::FEED], 2, "there is no [source]"),
+        (&["--pcap", "/nonexistent.pcap", "--feed", day::FEED], 1, "cannot open the capture"),
+        (&["--interface", "no-such-if0", "--feed", day::FEED], 1, "no interface 'no-such-if0'"),
+        (&["--pcap", "x", "--feed", "itch@1.2.3.4:5"], 2, "did you mean"),
+        (&["--pcap", "x", "--interface", "y"], 2, "cannot be used with"),
+        (&["--config", "/nonexistent.toml"], 2, "/nonexistent.toml: cannot read"),
+    ];
+    for (arguments, expected, sentence) in mistakes {
+        let (code, _, stderr) = output(place.command(arguments));
+        assert_eq!(code, expected, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(sentence), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(place.left_behind(), [""; 0]);
+}
+
+#[test]
+fn a_check_starts_nothing() {
+    let place = Place::new(&[]);
+    let (code, stdout, _) =
+        output(place.command(&["--check", "--pcap", "/nonexistent.pcap", "--feed", day::FEED]));
+    assert_eq!(code, 0);
+    assert!(stdout.contains("configuration is valid"), "{stdout}");
+    assert_eq!(place.left_behind(), [""; 0]);
+}
