@@ -39,7 +39,7 @@ Examples:
   wiretape-xdp group add --interface eth1 233.54.12.112:26477
   wiretape-xdp unload --interface eth1
 
-Exit codes: 0 done, 1 failed (and nothing changed), 2 not understood.
+Exit codes: 0 done, 1 failed and nothing changed, 2 not understood.
 
 In a network namespace: `ip netns exec` gives its command a /sys without the bpf file system. Enter
 with nsenter --net=/run/netns/NAME, or mount a bpf file system elsewhere before and give --pin-dir.";
@@ -77,17 +77,20 @@ pub enum Command {
         shell: Shell,
     },
 
-    /// Print the manual page (roff): wiretape-xdp man | man -l -
+    /// Print the manual page (roff), or write one for each command: wiretape-xdp man | man -l -
     #[command(hide = true)]
-    Man,
+    Man {
+        /// Directory to write all pages to.
+        dir: Option<PathBuf>,
+    },
 }
 
 const LOAD_EXAMPLES: &str = "\
 Examples:
   Two groups, in the driver:
     wiretape-xdp load --interface eth1 --group 233.54.12.111:26477 --group 233.49.196.111:26477
-  A veth or a driver without native XDP:
-    wiretape-xdp load --interface veth0 --group 239.1.1.1:5000 --mode generic
+  A driver without native XDP:
+    wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --mode generic
   Capture as an ordinary user, member of the group wiretape:
     wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --pin-group wiretape";
 

@@ -72,7 +72,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "wiretape-xdp", &mut out);
             Ok(())
         }
-        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut out)?),
+        Command::Man { dir: None } => Ok(clap_mangen::Man::new(Cli::command()).render(&mut out)?),
+        Command::Man { dir: Some(dir) } => Ok(clap_mangen::generate_to(Cli::command(), dir)?),
     }
 }
 

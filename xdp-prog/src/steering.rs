@@ -48,6 +48,9 @@ pub(crate) struct Attachment {
     pub features: u64,
 }
 
+/// Adds or removes a group; whether anything changed.
+type GroupChange = fn(&libbpf_rs::MapHandle, Group) -> Result<bool, Error>;
+
 /// What a replacement did.
 #[derive(Clone, Copy, Debug)]
 pub struct Replaced {
@@ -145,26 +148,35 @@ impl Steering {
 
     /// Steers more groups from now on; returns those that were new.
     pub fn add_groups(&self, groups: &[Group]) -> Result<Vec<Group>, Error> {
-        self.change_groups(groups, group::add)
+        self.change_groups(groups, group::add, group::remove)
     }
 
     /// Leaves groups to the kernel from now on; returns those that were steered before.
     pub fn remove_groups(&self, groups: &[Group]) -> Result<Vec<Group>, Error> {
-        self.change_groups(groups, group::remove)
+        self.change_groups(groups, group::remove, group::add)
     }
 
+    /// Changes all of the groups or, by undoing what was done, none.
     fn change_groups(
         &self,
         groups: &[Group],
-        change: fn(&libbpf_rs::MapHandle, Group) -> Result<bool, Error>,
+        change: GroupChange,
+        undo: GroupChange,
     ) -> Result<Vec<Group>, Error> {
         let _lock = self.lock()?;
         self.check_pinned()?;
         let map = program::open_groups(&self.pins)?;
         let mut changed = Vec::new();
         for group in groups {
-            if change(&map, *group)? {
-                changed.push(*group);
+            match change(&map, *group) {
+                Ok(true) => changed.push(*group),
+                Ok(false) => {}
+                Err(error) => {
+                    for done in changed {
+                        undo(&map, done)?;
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(changed)

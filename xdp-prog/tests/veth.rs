@@ -151,6 +151,10 @@ fn groups_change_while_packets_arrive() {
         assert_eq!(steering.groups().unwrap(), []);
         let map = MapHandle::from_pinned_path(steering.pins().groups()).unwrap();
         assert_eq!(map.keys().count(), 0, "no marker is left without its groups");
+
+        let too_many: Vec<_> = (1..=4096).map(group).collect();
+        assert!(steering.add_groups(&too_many).is_err());
+        assert_eq!(map.keys().count(), 0, "all are added or none");
     });
 }
 
