@@ -180,9 +180,9 @@ impl<'m> Control<'_, 'm> {
                 })
                 .map_err(|source| RunError::Thread { source })?;
             let pinned = pinned_rx.recv().ok().flatten();
-            self.announce(pinned, notice);
             let steered = live.map_or(Ok(()), LiveParts::steer);
             if steered.is_ok() {
+                self.announce(pinned, notice);
                 self.look_after(live, || handle.is_finished());
             }
             // Out of the map first: from here on nothing new is received.
