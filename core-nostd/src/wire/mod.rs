@@ -30,6 +30,7 @@ pub mod udp;
 pub mod checksum;
 
 pub mod moldudp64;
+pub mod soupbintcp;
 pub mod binaryfile;
 
 pub mod message;
