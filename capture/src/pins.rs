@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 // Commands and map types of the kernel's uapi/linux/bpf.h.
@@ -88,6 +89,12 @@ impl XskMap {
     /// Number of queues that the map can name a socket for.
     pub fn queues(&self) -> u32 {
         self.0.info.max_entries
+    }
+
+    /// Whether the pin that was opened is still there. It is gone when the program was unloaded,
+    /// and another one when it was loaded anew; replacing the program keeps it.
+    pub fn is_pinned(&self) -> bool {
+        fs::metadata(&self.0.path).is_ok_and(|there| there.ino() == self.0.inode)
     }
 
     /// From now on packets of `queue` go to `socket`.
@@ -179,6 +186,7 @@ struct MapInfo {
 struct Map {
     fd: OwnedFd,
     path: PathBuf,
+    inode: u64,
     info: MapInfo,
 }
 
@@ -199,7 +207,8 @@ impl Map {
         // SAFETY: a new descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let info = map_info(&fd).map_err(fail)?;
-        Ok(Map { fd, path: path.to_owned(), info })
+        let inode = fs::metadata(path).map_err(fail)?.ino();
+        Ok(Map { fd, path: path.to_owned(), inode, info })
     }
 
     fn expect(

@@ -181,9 +181,10 @@ impl<'m> Control<'_, 'm> {
                 .map_err(|source| RunError::Thread { source })?;
             let pinned = pinned_rx.recv().ok().flatten();
             let steered = live.map_or(Ok(()), LiveParts::steer);
+            let mut failure = None;
             if steered.is_ok() {
                 self.announce(pinned, notice);
-                self.look_after(live, || handle.is_finished());
+                failure = self.look_after(live, || handle.is_finished());
             }
             // Out of the map first: from here on nothing new is received.
             let unsteered = live.map_or(Ok(()), LiveParts::unsteer);
@@ -197,6 +198,7 @@ impl<'m> Control<'_, 'm> {
             };
             steered?;
             ended?;
+            failure.map_or(Ok(()), Err)?;
             unsteered?;
             Ok(())
         })
@@ -219,7 +221,8 @@ impl<'m> Control<'_, 'm> {
         notice(Notice::Started(format!("{name}: {}, {core}, segment {path}", self.text)));
     }
 
-    fn look_after(&self, live: Option<&LiveParts>, ended: impl Fn() -> bool) {
+    /// Until the worker ended, a stop was asked for, or nothing can arrive any more.
+    fn look_after(&self, live: Option<&LiveParts>, ended: impl Fn() -> bool) -> Option<RunError> {
         let mut waker = Waker::new(self.header(), self.segment.ring());
         let mut beat = Instant::now();
         let mut aligned = beat;
@@ -231,6 +234,9 @@ impl<'m> Control<'_, 'm> {
                 self.header().set_heartbeat_ns(monotonic_ns());
                 if let Some(live) = live {
                     live.ledger.update(&self.counters());
+                    if let Some(failure) = live.failure() {
+                        return Some(failure);
+                    }
                 }
             }
             if live.is_some() && aligned.elapsed() >= ALIGN {
@@ -238,6 +244,7 @@ impl<'m> Control<'_, 'm> {
                 self.clock.align();
             }
         }
+        None
     }
 
     /// The last entries in the ledger, and the end of the segment, whatever the worker's result.

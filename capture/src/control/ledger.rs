@@ -45,6 +45,11 @@ impl LedgerFeeder {
         Ok(LedgerFeeder { map, queue, baseline, socket })
     }
 
+    /// Why the socket will receive nothing any more, if so.
+    pub fn socket_failure(&self) -> Option<std::io::Error> {
+        self.socket.failure()
+    }
+
     /// Writes the counters as they stand now. What cannot be read keeps its last value: a ledger
     /// that stands still shows as one that does not close.
     pub fn update(&self, counters: &Counters<'_>) {

@@ -74,6 +74,23 @@ pub enum RunError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The interface went away.
+    #[error("the AF_XDP socket on {interface} receives no more: {source}; the interface is gone")]
+    InterfaceGone {
+        /// The interface.
+        interface: String,
+        /// What the socket says.
+        source: io::Error,
+    },
+    /// The XDP program was unloaded, or loaded anew with other maps.
+    #[error(
+        "the XDP program of {interface} was unloaded: nothing arrives here any more; load it \
+         (wiretape-xdp load) and start the capture again"
+    )]
+    Unloaded {
+        /// The interface.
+        interface: String,
+    },
     /// No thread could be started.
     #[error("cannot start the worker thread: {source}")]
     Thread {

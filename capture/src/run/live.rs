@@ -14,6 +14,7 @@ use super::RunError;
 #[derive(Debug)]
 pub(super) struct LiveParts {
     map: XskMap,
+    interface: String,
     queue: u32,
     /// The socket, to put it into the map: the worker owns the other descriptor.
     socket: std::os::fd::OwnedFd,
@@ -57,6 +58,7 @@ impl LiveParts {
         };
         let parts = LiveParts {
             map,
+            interface: xdp.interface.clone(),
             queue: xdp.queue,
             socket: std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(watch)?,
             granted: socket.granted(),
@@ -74,6 +76,15 @@ impl LiveParts {
     /// From now on they go to the kernel.
     pub(super) fn unsteer(&self) -> Result<(), PinError> {
         self.map.remove(self.queue)
+    }
+
+    /// Why nothing can arrive any more, if so.
+    pub(super) fn failure(&self) -> Option<RunError> {
+        let interface = || self.interface.clone();
+        if let Some(source) = self.ledger.socket_failure() {
+            return Some(RunError::InterfaceGone { interface: interface(), source });
+        }
+        (!self.map.is_pinned()).then(|| RunError::Unloaded { interface: interface() })
     }
 
     /// What was granted, in words.

@@ -179,6 +179,15 @@ impl StatisticsHandle {
     pub fn read(&self) -> io::Result<Statistics> {
         statistics(self.fd.as_raw_fd())
     }
+
+    /// Why nothing will be received any more, once: `ENETDOWN` after the interface went away.
+    pub fn failure(&self) -> Option<io::Error> {
+        match get_at::<i32>(self.fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR) {
+            Ok(0) => None,
+            Ok(code) => Some(io::Error::from_raw_os_error(code)),
+            Err(error) => Some(error),
+        }
+    }
 }
 
 /// An AF_XDP socket with the UMEM and rings of its own.
@@ -444,13 +453,17 @@ fn set<T>(fd: RawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     }
 }
 
-/// Reads an option whose structure consists of integers only.
 fn get<T: Copy>(fd: RawFd, option: i32) -> io::Result<T> {
+    get_at(fd, libc::SOL_XDP, option)
+}
+
+/// Reads an option whose structure consists of integers only.
+fn get_at<T: Copy>(fd: RawFd, level: i32, option: i32) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut len = size_of::<T>() as libc::socklen_t;
     let into = value.as_mut_ptr().cast();
     // SAFETY: `value` is writable for `len` bytes.
-    if unsafe { libc::getsockopt(fd, libc::SOL_XDP, option, into, &mut len) } != 0 {
+    if unsafe { libc::getsockopt(fd, level, option, into, &mut len) } != 0 {
         return Err(io::Error::last_os_error());
     }
     if (len as usize) < size_of::<T>() {
