@@ -1,16 +1,25 @@
 //! An order index by hash: open addressing, linear probing, deletion by shifting back.
 //!
-//! A slot is eight bytes: 32 bits of the id's hash and the order's handle (0 if vacant). Whether
-//! the id is the one sought is seen in the order itself, which the caller reads next anyhow. The
-//! hash is Fibonacci's (Knuth, TAOCP 3, 6.4: multiply by 2^64 / phi, keep the high bits), because
-//! order references of one Nasdaq symbol all share their low two bits. Deletion moves the rest of
-//! the run back (TAOCP 3, 6.4, algorithm R), so there are no tombstones and no slow decay over a
-//! day. The table is at most half full.
+//! ```text
+//!  slot, 8 bytes:  tag (hash of id / 8, its low 3 bits mixed with the id's) │ handle, 0 if vacant
+//!  home:           line = high bits of the tag, slot of the line = its low 3 bits
+//! ```
+//!
+//! Whether the id is the one sought is seen in the order itself, which the caller reads next
+//! anyhow. Eight consecutive ids share a line of eight slots, since venues hand out ids one after
+//! the other and most messages are about young orders; which of the eight is which differs from
+//! line to line, because order references of one Nasdaq symbol all share their low two bits. The
+//! line comes from Fibonacci hashing (Knuth, TAOCP 3, 6.4: multiply by 2^64 / phi, keep the high
+//! bits). Deletion moves the rest of the run back (TAOCP 3, 6.4, algorithm R), so there are no
+//! tombstones and no slow decay over a day. The table is at most half full.
 
 use super::{IndexFull, Located, OrderIndex, Orders, Place};
 use crate::arena::{Arena, ArenaError, slice_bytes};
 
 const FIBONACCI: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Slots of a cache line: log2, and the bits of a tag that choose among them.
+const LINE_BITS: u32 = 3;
+const LINE_MASK: u32 = (1 << LINE_BITS) - 1;
 
 /// An order index by hash, for ids of any kind. O(1) expected; ids chosen by an adversary could
 /// make it slow, never wrong.
@@ -18,7 +27,7 @@ const FIBONACCI: u64 = 0x9E37_79B9_7F4A_7C15;
 pub struct HashIndex<'m> {
     slots: &'m mut [u64],
     mask: u64,
-    /// Shifts a tag right to its home slot.
+    /// Shifts a tag right to the number of its home line.
     shift: u32,
     len: usize,
 }
@@ -28,7 +37,8 @@ impl<'m> HashIndex<'m> {
     pub fn new(arena: &mut Arena<'m>, orders: u32) -> Result<Self, ArenaError> {
         let slots = arena.alloc_slice("order index slots", Self::slots(orders))?;
         let mask = (slots.len() as u64).wrapping_sub(1);
-        let shift = slots.len().leading_zeros().saturating_sub(usize::BITS - 33);
+        let line_bits = slots.len().trailing_zeros().saturating_sub(LINE_BITS);
+        let shift = u32::BITS.saturating_sub(line_bits);
         Ok(HashIndex { slots, mask, shift, len: 0 })
     }
 
@@ -37,27 +47,21 @@ impl<'m> HashIndex<'m> {
         slice_bytes::<u64>(Self::slots(orders))
     }
 
-    /// A power of two, at least twice the ids. Home slots come from 32 bits of hash: more than
-    /// 2^31 ids would fill the table further, up to the brim, and still be right.
+    /// A power of two, at least twice the ids, and at least two lines.
     const fn slots(orders: u32) -> usize {
         let slots = (orders as usize).saturating_mul(2).next_power_of_two();
-        if slots < 4 {
-            4
-        } else if slots > 1 << 32 {
-            1 << 32
-        } else {
-            slots
-        }
+        if slots < 16 { 16 } else { slots }
     }
 
     #[inline]
     fn tag(id: u64) -> u32 {
-        (id.wrapping_mul(FIBONACCI) >> 32) as u32
+        let line = ((id >> LINE_BITS).wrapping_mul(FIBONACCI) >> 32) as u32;
+        line ^ (id as u32 & LINE_MASK)
     }
 
     #[inline]
     fn home(&self, tag: u32) -> u64 {
-        u64::from(tag) >> self.shift
+        ((u64::from(tag) >> self.shift) << LINE_BITS) | u64::from(tag & LINE_MASK)
     }
 
     /// Where an `id` that is not in the index would go.
@@ -103,7 +107,7 @@ impl OrderIndex for HashIndex<'_> {
         if self.len as u64 >= self.mask || handle == 0 {
             return Err(IndexFull);
         }
-        self.set(place.0, u64::from(Self::tag(id)) << 32 | u64::from(handle));
+        self.set(place.0, (u64::from(Self::tag(id)) << 32) | u64::from(handle));
         self.len = self.len.wrapping_add(1);
         Ok(())
     }
