@@ -26,8 +26,8 @@ const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 pub enum PinError {
     /// The pin could not be opened.
     #[error(
-        "cannot open the pinned map {path}: {source}; load the XDP program first \
-         (wiretape-xdp load), or name its pins with pin_dir", path = path.display()
+        "cannot open the pinned map {path}: {source}; {}", open_hint(source),
+        path = path.display()
     )]
     Open {
         /// The pin.
@@ -68,6 +68,15 @@ pub enum PinError {
     /// The number of processors is unknown, so per-CPU values cannot be read.
     #[error("cannot read the possible processors from {POSSIBLE_CPUS}: {0}")]
     Processors(io::Error),
+}
+
+fn open_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "run as root, or load the XDP program with --pin-group for this user's group"
+        }
+        _ => "load the XDP program first (wiretape-xdp load), or name its pins with pin_dir",
+    }
 }
 
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";

@@ -122,9 +122,7 @@ enum Step {
 /// What to do about a refusal.
 fn hint(source: &io::Error, step: Step) -> &'static str {
     match (step, source.raw_os_error()) {
-        (_, Some(libc::EPERM | libc::EACCES)) => {
-            "; CAP_NET_RAW (and CAP_BPF to reach the pins) is needed, or run as root"
-        }
+        (_, Some(libc::EPERM | libc::EACCES)) => "; CAP_NET_RAW is needed, or run as root",
         (Step::Socket, Some(libc::EAFNOSUPPORT)) => "; this kernel was built without XDP sockets",
         (Step::Setup, Some(libc::ENOBUFS | libc::ENOMEM)) => {
             "; the locked-memory limit is too low for the packet memory: raise it (ulimit -l), \
