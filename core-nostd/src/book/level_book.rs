@@ -132,8 +132,17 @@ impl<'m> LevelBook<'m> {
     }
 
     /// Applies a DBN record that carries [`flags::MBP`]: A and M set a level, C removes it, R
-    /// clears the instrument; T, F and N do nothing (`None`, as for R).
+    /// clears the instrument; T, F and N do nothing (`None`, as for R). An error marks the
+    /// record's instrument.
     pub fn apply(&mut self, msg: &MboMsg) -> Result<Option<LevelChange>, BookError> {
+        let applied = self.apply_action(msg);
+        if applied.is_err() {
+            self.mark(msg.hd.instrument_id, health::BOOK_ERROR);
+        }
+        applied
+    }
+
+    fn apply_action(&mut self, msg: &MboMsg) -> Result<Option<LevelChange>, BookError> {
         let instrument = msg.hd.instrument_id;
         let size = match msg.action {
             action::TRADE | action::FILL | action::NONE => return Ok(None),

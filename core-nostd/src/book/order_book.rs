@@ -339,36 +339,37 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
     }
 
     /// Applies a DBN record of market-by-order kind. A, C, M and R change the book; T, F and N
-    /// never do.
+    /// never do. An error marks the record's instrument.
     pub fn apply(&mut self, msg: &MboMsg) -> Result<Applied, BookError> {
+        let applied = self.apply_action(msg);
+        if applied.is_err() {
+            self.mark(msg.hd.instrument_id, health::BOOK_ERROR);
+        }
+        applied
+    }
+
+    #[inline]
+    fn apply_action(&mut self, msg: &MboMsg) -> Result<Applied, BookError> {
         let instrument = msg.hd.instrument_id;
         match msg.action {
             action::TRADE | action::FILL | action::NONE => return Ok(Applied::Unchanged),
             action::CLEAR => return self.clear(instrument).map(Applied::Cleared),
             _ if msg.flags & (flags::MBP | flags::TOB) != 0 => return Err(BookError::NotAnOrder),
-            _ => {}
+            action::ADD | action::CANCEL | action::MODIFY => {}
+            _ => return Err(BookError::InvalidAction),
         }
-        let side = Side::from_dbn(msg.side).ok_or(BookError::InvalidSide);
-        match msg.action {
-            action::ADD => {
-                self.add(instrument, msg.order_id, side?, msg.price, msg.size).map(Applied::Added)
+        let (id, price, size) = (msg.order_id, msg.price, msg.size);
+        if msg.action == action::CANCEL {
+            if self.order(id).is_some_and(|order| order.instrument != instrument) {
+                return Err(BookError::WrongInstrument);
             }
-            action::MODIFY => self
-                .modify(instrument, msg.order_id, side?, msg.price, msg.size)
-                .map(Applied::Modified),
-            action::CANCEL => {
-                if self.order(msg.order_id).is_some_and(|order| order.instrument != instrument) {
-                    self.mark(instrument, health::BOOK_ERROR);
-                    return Err(BookError::WrongInstrument);
-                }
-                let reduced = self.reduce(msg.order_id, msg.size);
-                if reduced.is_err() {
-                    self.mark(instrument, health::BOOK_ERROR);
-                }
-                reduced.map(Applied::Reduced)
-            }
-            _ => Err(BookError::InvalidAction),
+            return self.reduce(id, size).map(Applied::Reduced);
         }
+        let side = Side::from_dbn(msg.side).ok_or(BookError::InvalidSide)?;
+        if msg.action == action::ADD {
+            return self.add(instrument, id, side, price, size).map(Applied::Added);
+        }
+        self.modify(instrument, id, side, price, size).map(Applied::Modified)
     }
 
     /// Adds bits of [`health`] to an instrument's: for who finds a loss, or an error whose order
