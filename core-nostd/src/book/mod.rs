@@ -27,6 +27,7 @@ mod level_book;
 mod order;
 mod order_book;
 mod order_index;
+mod outcome;
 mod paged_index;
 mod view;
 
@@ -35,8 +36,9 @@ pub use error::BookError;
 pub use hash_index::HashIndex;
 pub use level_book::{LevelBook, LevelBookSpec, LevelChange};
 pub use order::Orders;
-pub use order_book::{Added, Applied, BookSpec, BookUsage, Modified, OrderBook, Reduced, Replaced};
+pub use order_book::{BookSpec, OrderBook};
 pub use order_index::{EitherIndex, IndexFull, Located, OrderIndex, Place};
+pub use outcome::{Added, Applied, BookUsage, Modified, Reduced, Replaced};
 pub use paged_index::{PagedIndex, PagedSpec};
 pub use view::{LevelView, OrderView, QueuePosition, Resting};
 
