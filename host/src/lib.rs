@@ -1,5 +1,6 @@
 //! Reader library, in-memory store, queries and the wiretape command.
 
+pub mod reader;
 pub mod store;
 pub mod query;
 pub mod result;

@@ -1,0 +1,166 @@
+//! A segment that another process writes.
+
+use super::mapping::{Mapping, sleep_on};
+use rustix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wiretape_core::segment::{AttachError as LayoutError, SegmentView, State};
+use wiretape_core::sync::Ordering;
+
+/// Age of a heartbeat from which on the writer counts as silent. Capture's control thread gives a
+/// sign of life every few milliseconds; a machine under load may keep it from doing so for long.
+pub const HEARTBEAT_STALE: Duration = Duration::from_secs(2);
+
+/// Why a segment cannot be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such file.
+    #[error(
+        "no segment at {path}: is wiretape-capture running, and does its worker have this name? \
+         (`wiretape segments` lists what is there)", path = path.display()
+    )]
+    NotFound {
+        /// Where it was sought.
+        path: PathBuf,
+    },
+    /// The file cannot be read or mapped.
+    #[error("cannot {doing} segment {path}: {source}{hint}", path = path.display())]
+    File {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The file is no segment that this build can read.
+    #[error("cannot attach to {path}: {source}", path = path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: LayoutError,
+    },
+}
+
+impl AttachError {
+    /// Whether a little patience may help: the file is not there yet, or not ready.
+    pub fn is_not_yet(&self) -> bool {
+        match self {
+            AttachError::NotFound { .. } => true,
+            AttachError::Layout { source, .. } => *source == LayoutError::NotReady,
+            AttachError::File { .. } => false,
+        }
+    }
+}
+
+/// Whether a segment's writer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It gave a sign of life lately.
+    Live,
+    /// It ended and said so, or its successor did.
+    Over(State),
+    /// It gave no sign of life for this long: it was killed, or the machine stands still.
+    Silent(Duration),
+}
+
+/// A segment, mapped read-only.
+#[derive(Debug)]
+pub struct Segment {
+    mapping: Mapping,
+    path: PathBuf,
+    /// Device and inode: what tells a new segment at the same path from this one.
+    identity: (u64, u64),
+}
+
+impl Segment {
+    /// Maps the segment at `path` and checks that this build can read it.
+    pub fn attach(path: &Path) -> Result<Segment, AttachError> {
+        let failed = |doing: &'static str| {
+            move |source: io::Error| match source.kind() {
+                io::ErrorKind::NotFound => AttachError::NotFound { path: path.to_owned() },
+                kind => AttachError::File {
+                    doing,
+                    path: path.to_owned(),
+                    source,
+                    hint: match kind {
+                        io::ErrorKind::PermissionDenied => {
+                            " (segments are readable by the user and the group of capture: join \
+                             that group)"
+                        }
+                        _ => "",
+                    },
+                },
+            }
+        };
+        let file = File::open(path).map_err(failed("open"))?;
+        let metadata = file.metadata().map_err(failed("look at"))?;
+        let mapping = Mapping::new(&file).map_err(failed("map"))?;
+        let identity = (metadata.dev(), metadata.ino());
+        let segment = Segment { mapping, path: path.to_owned(), identity };
+        segment.check()?;
+        Ok(segment)
+    }
+
+    fn check(&self) -> Result<SegmentView<'_>, AttachError> {
+        let path = || self.path.clone();
+        SegmentView::attach(self.mapping.words())
+            .map_err(|source| AttachError::Layout { path: path(), source })
+    }
+
+    /// Everything in the segment. `None` only if its writer damaged the header after it was
+    /// attached.
+    pub fn view(&self) -> Option<SegmentView<'_>> {
+        SegmentView::attach(self.mapping.words()).ok()
+    }
+
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether another file has taken this one's place at its path.
+    pub fn is_replaced(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) != self.identity)
+    }
+
+    /// Whether its writer lives.
+    pub fn liveness(&self) -> Liveness {
+        let Some(view) = self.view() else { return Liveness::Over(State::Ended) };
+        let header = view.header();
+        match header.state() {
+            state if !state.is_live() => Liveness::Over(state),
+            _ => match Duration::from_nanos(heartbeat_age_ns(header.heartbeat_ns())) {
+                age if age >= HEARTBEAT_STALE => Liveness::Silent(age),
+                _ => Liveness::Live,
+            },
+        }
+    }
+
+    /// Sleeps until the writer's control thread announces events after `position`, the next
+    /// sequence wanted, or `timeout` is over.
+    pub fn sleep(&self, position: u64, timeout: Duration) {
+        let Some(view) = self.view() else { return std::thread::sleep(timeout) };
+        let Some(word) = view.header().wake_word() else { return std::thread::sleep(timeout) };
+        // Acquire: pairs with the release with which the control thread counts up. Events
+        // committed before that are seen below; later ones change the word, and the kernel then
+        // does not sleep.
+        let seen = word.load(Ordering::Acquire) as u32;
+        if view.events().head() < position {
+            sleep_on(word, seen, timeout);
+        }
+    }
+}
+
+/// Nanoseconds since a heartbeat.
+pub fn heartbeat_age_ns(heartbeat_ns: u64) -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    now.saturating_sub(heartbeat_ns)
+}
