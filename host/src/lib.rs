@@ -1,6 +1,7 @@
 //! Reader library, in-memory store, queries and the wiretape command.
 
 pub mod reader;
+pub mod ingest;
 pub mod store;
 pub mod query;
 pub mod result;

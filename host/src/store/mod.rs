@@ -14,10 +14,16 @@ pub mod position;
 pub mod columns;
 pub mod chunk;
 pub mod coverage;
+pub mod budget;
+pub mod instrument;
+pub mod worker;
 
+pub use budget::Budget;
 pub use chunk::{Axis, Chunk, Table};
 pub use columns::{
     Columns, EventColumns, EventRow, QuoteColumns, QuoteRow, TradeColumns, TradeRow,
 };
 pub use coverage::{Coverage, Loss, LossReason, WorkerCoverage, WorkerState};
+pub use instrument::{Instrument, InstrumentSnapshot, Kind};
 pub use position::Position;
+pub use worker::WorkerStore;

@@ -1,0 +1,125 @@
+//! The book of one feed, replayed from its records.
+
+use super::IngestSettings;
+use wiretape_core::arena::Arena;
+use wiretape_core::book::{Bbo, BookSpec, HashIndex, LevelBook, LevelBookSpec, OrderBook, health};
+use wiretape_core::event::{MboMsg, action, flags};
+
+/// Memory of a feed's books. Fresh zero pages: what is never touched is never used.
+#[derive(Debug)]
+pub struct BookMemory {
+    orders: Vec<u8>,
+    levels: Vec<u8>,
+    order_spec: BookSpec,
+    level_spec: LevelBookSpec,
+}
+
+/// Room for what the arena adds to align slices.
+const SLACK: usize = 4_096;
+
+impl BookMemory {
+    /// Memory for the books of a feed with `instruments` instruments.
+    pub fn new(instruments: u32, settings: &IngestSettings) -> BookMemory {
+        let order_spec =
+            BookSpec { instruments, orders: settings.book_orders, levels: settings.book_levels };
+        let level_spec = LevelBookSpec { instruments, levels: settings.book_levels };
+        let bytes = order_spec.bytes() + HashIndex::bytes(settings.book_orders) + SLACK;
+        BookMemory {
+            orders: vec![0; bytes],
+            levels: vec![0; level_spec.bytes() + SLACK],
+            order_spec,
+            level_spec,
+        }
+    }
+
+    /// The books, whose first instrument has id `first`.
+    pub fn book(&mut self, first: u32) -> Option<FeedBook<'_>> {
+        let mut arena = Arena::with_contents_as_found(&mut self.orders);
+        let index = HashIndex::new(&mut arena, self.order_spec.orders).ok()?;
+        let orders = OrderBook::new(&mut arena, &self.order_spec, index).ok()?;
+        let mut arena = Arena::with_contents_as_found(&mut self.levels);
+        let levels = LevelBook::new(&mut arena, &self.level_spec).ok()?;
+        Some(FeedBook { first, orders, levels, by_level: false, bad: false, pending: None })
+    }
+}
+
+/// The books of one feed: by order, or by level where its records carry [`flags::MBP`].
+#[derive(Debug)]
+pub struct FeedBook<'m> {
+    first: u32,
+    orders: OrderBook<'m, HashIndex<'m>>,
+    levels: LevelBook<'m>,
+    by_level: bool,
+    /// Something was lost that the records do not tell of: this reader missed them.
+    bad: bool,
+    /// The instrument whose book changed without the exchange's event being over.
+    pending: Option<u32>,
+}
+
+impl FeedBook<'_> {
+    /// Applies a record. One that cannot be applied marks the instrument.
+    pub fn apply(&mut self, record: &MboMsg) {
+        let id = record.hd.instrument_id;
+        let mut local = *record;
+        local.hd.instrument_id = id.wrapping_sub(self.first);
+        match record.action {
+            action::TRADE | action::FILL | action::NONE => return,
+            action::CLEAR => {
+                let _ = self.orders.clear(local.hd.instrument_id);
+                let _ = self.levels.clear(local.hd.instrument_id);
+            }
+            _ if record.flags & flags::MBP != 0 => {
+                self.by_level = true;
+                if self.levels.apply(&local).is_err() {
+                    self.levels.mark(local.hd.instrument_id, health::BOOK_ERROR);
+                }
+            }
+            _ => {
+                if self.orders.apply(&local).is_err() {
+                    self.orders.mark(local.hd.instrument_id, health::BOOK_ERROR);
+                }
+            }
+        }
+        self.pending = (record.flags & flags::LAST == 0).then_some(id);
+    }
+
+    /// Whether the book of `id` has changed within an event that is not over.
+    pub fn is_pending(&self, id: u32) -> bool {
+        self.pending == Some(id)
+    }
+
+    /// Best bid and offer of `id`, and whether the book may be wrong.
+    pub fn best(&mut self, id: u32) -> (Bbo, bool) {
+        if self.pending == Some(id) {
+            self.pending = None;
+        }
+        let local = id.wrapping_sub(self.first);
+        if self.by_level {
+            (self.levels.best(local), self.levels.health(local) != 0)
+        } else {
+            (self.orders.best(local), self.orders.health(local) != 0)
+        }
+    }
+
+    /// Takes note that records were lost: every book may be wrong until it is cleared.
+    pub fn mark_bad(&mut self) {
+        self.bad = true;
+        self.orders.mark_all(health::MAYBE_BAD);
+        self.levels.mark_all(health::MAYBE_BAD);
+    }
+
+    /// Empties all books, which are right again.
+    pub fn clear_all(&mut self) {
+        // Also touches what was never used; only a session change or a loss brings it here.
+        if self.by_level {
+            self.levels.clear_all();
+        } else {
+            self.orders.clear_all();
+        }
+        if std::mem::take(&mut self.bad) {
+            self.levels.clear_all();
+            self.orders.clear_all();
+        }
+        self.pending = None;
+    }
+}

@@ -1,0 +1,324 @@
+//! From the ring to the columns: one thread per segment path.
+//!
+//! Best bid and offer are had by replaying the records into a book of the feed, as any reader
+//! could: the ring is the only source, so that a replay of the same events gives the same columns.
+
+pub mod book;
+
+use crate::reader::{AttachError, EpochEnd, Followed, Follower, Segment, Start};
+use crate::store::{Budget, Loss, LossReason, Position, QuoteRow, WorkerState, WorkerStore};
+use book::{BookMemory, FeedBook};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wiretape_core::event::{
+    Event, GapMsg, MboMsg, NO_INSTRUMENT, SessionMsg, SymbolMsg, action, flags, gap_reason, rtype,
+    session_change,
+};
+
+/// A worker's store, shared by the thread that fills it and those that ask.
+pub type SharedStore = Arc<Mutex<WorkerStore>>;
+
+/// Locks a store. Its invariants hold between any two appends, so that a thread that panicked
+/// with the lock leaves nothing half done that matters.
+pub fn lock(store: &SharedStore) -> MutexGuard<'_, WorkerStore> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How an ingest goes about its work.
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    /// Live orders that the book of each feed holds. Memory is only used as it fills.
+    pub book_orders: u32,
+    /// Price levels that the book of each feed holds.
+    pub book_levels: u32,
+}
+
+impl Default for IngestSettings {
+    fn default() -> IngestSettings {
+        IngestSettings { book_orders: 4 << 20, book_levels: 1 << 20 }
+    }
+}
+
+/// Follows one path into a store.
+#[derive(Debug)]
+pub struct Ingest {
+    path: PathBuf,
+    store: SharedStore,
+    settings: IngestSettings,
+}
+
+/// Why an epoch's loop ended.
+enum Next {
+    /// A new segment was attached.
+    Epoch,
+    /// The host stops.
+    Stop,
+}
+
+impl Ingest {
+    /// An ingest of the segment at `path`, whose worker is called `worker`.
+    pub fn new(path: &Path, worker: &str, budget: Arc<Budget>, settings: IngestSettings) -> Ingest {
+        let store = Arc::new(Mutex::new(WorkerStore::new(worker, budget)));
+        Ingest { path: path.to_owned(), store, settings }
+    }
+
+    /// An ingest into a store that is there already.
+    pub fn into_store(path: &Path, store: SharedStore, settings: IngestSettings) -> Ingest {
+        Ingest { path: path.to_owned(), store, settings }
+    }
+
+    /// The store.
+    pub fn store(&self) -> SharedStore {
+        self.store.clone()
+    }
+
+    /// Follows until `stop` is set, or a segment of another version appears at the path.
+    pub fn run(&self, stop: &AtomicBool) -> Result<(), AttachError> {
+        let mut follower = Follower::waiting(&self.path, Start::Oldest);
+        let result = self.follow(&mut follower, stop);
+        if result.is_err() {
+            lock(&self.store).set_state(WorkerState::Gone);
+        }
+        result
+    }
+
+    fn follow(&self, follower: &mut Follower, stop: &AtomicBool) -> Result<(), AttachError> {
+        let (mut epoch, mut first) = loop {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match follower.poll()? {
+                Followed::Began { epoch, first } => break (epoch, first),
+                _ => follower.wait(),
+            }
+        };
+        while let Next::Epoch = self.follow_epoch(follower, stop, &mut epoch, &mut first)? {}
+        Ok(())
+    }
+
+    /// Takes one epoch in. The books live as long as it does.
+    fn follow_epoch(
+        &self,
+        follower: &mut Follower,
+        stop: &AtomicBool,
+        epoch: &mut u64,
+        first: &mut u64,
+    ) -> Result<Next, AttachError> {
+        let feeds = follower.segment().map(feed_ranges).unwrap_or_default();
+        let mut memory: Vec<BookMemory> =
+            feeds.iter().map(|(_, count)| BookMemory::new(*count, &self.settings)).collect();
+        let mut books: Vec<FeedBook<'_>> = Vec::new();
+        for (memory, (first, _)) in memory.iter_mut().zip(&feeds) {
+            books.extend(memory.book(*first));
+        }
+        let mut taker = Taker { epoch: *epoch, books, seen_any: false, last: None };
+        lock(&self.store).begin_epoch(*epoch);
+        if *first > 1 {
+            taker.lose(&self.store, LossReason::BeforeAttach, 1, *first);
+        }
+        while !stop.load(Ordering::Relaxed) {
+            match follower.poll()? {
+                Followed::Began { epoch: next, first: at } => {
+                    (*epoch, *first) = (next, at);
+                    return Ok(Next::Epoch);
+                }
+                Followed::Events { first, events, .. } => {
+                    // The follower lends its batch, the directory is read through the segment:
+                    // copying the batch is cheaper than a lookup that is hardly ever needed.
+                    let events: Vec<Event> = events.to_vec();
+                    taker.take(&self.store, follower.segment(), first, &events);
+                }
+                Followed::Lost { lapped, .. } => {
+                    taker.lose(&self.store, LossReason::Lapped, lapped.first, lapped.end);
+                }
+                Followed::Silent { .. } => lock(&self.store).set_state(WorkerState::Dead),
+                Followed::Ended { end, .. } => lock(&self.store).set_state(match end {
+                    EpochEnd::Clean => WorkerState::Ended,
+                    EpochEnd::Superseded | EpochEnd::Damaged => WorkerState::Dead,
+                }),
+                Followed::Idle => follower.wait(),
+            }
+        }
+        Ok(Next::Stop)
+    }
+}
+
+/// First instrument and number of instruments of each feed.
+fn feed_ranges(segment: &Segment) -> Vec<(u32, u32)> {
+    let Some(view) = segment.view() else { return Vec::new() };
+    // What a header says is an allegation: the directory's real length bounds it.
+    let length = view.symbols().len() as u32;
+    let range = |first: u32, count: u32| {
+        let first = first.min(length);
+        (first, if count == 0 { length } else { count }.min(length - first))
+    };
+    let identities = view.feeds().map(|feed| feed.identity());
+    identities.map(|feed| range(feed.first_instrument, feed.instruments)).collect()
+}
+
+/// Takes the events of an epoch in.
+struct Taker<'m> {
+    epoch: u64,
+    books: Vec<FeedBook<'m>>,
+    seen_any: bool,
+    /// Exchange and receive time of the last event.
+    last: Option<(u64, u64)>,
+}
+
+impl Taker<'_> {
+    fn take(
+        &mut self,
+        store: &SharedStore,
+        segment: Option<&Segment>,
+        first: u64,
+        events: &[Event],
+    ) {
+        let mut store = lock(store);
+        store.set_state(WorkerState::Live);
+        for (sequence, event) in (first..).zip(events) {
+            let header = event.header();
+            let times = (header.ts_event, event.ts_recv());
+            if !std::mem::replace(&mut self.seen_any, true) {
+                store.forget_quotes(sequence, times.0, times.1);
+            }
+            match header.rtype {
+                rtype::MBO => {
+                    if let Some(record) = event.mbo() {
+                        self.take_record(&mut store, segment, sequence, &record);
+                    }
+                }
+                rtype::SYMBOL => {
+                    if let Some(record) = event.get::<SymbolMsg>() {
+                        let text = symbol_text(&record.symbol);
+                        if header.instrument_id < MAX_INSTRUMENT_ID && !text.is_empty() {
+                            store.name(header.instrument_id, record.feed, &text);
+                        }
+                    }
+                }
+                rtype::GAP => {
+                    if let Some(record) = event.get::<GapMsg>() {
+                        self.take_gap(&mut store, sequence, &record);
+                    }
+                }
+                rtype::SESSION => {
+                    if let Some(record) = event.get::<SessionMsg>() {
+                        self.take_session(&record);
+                    }
+                }
+                _ => {}
+            }
+            store.see(Position { epoch: self.epoch, sequence }, times.0, times.1);
+            self.last = Some(times);
+        }
+    }
+
+    fn take_record(
+        &mut self,
+        store: &mut WorkerStore,
+        segment: Option<&Segment>,
+        sequence: u64,
+        record: &MboMsg,
+    ) {
+        let id = record.hd.instrument_id;
+        if id == NO_INSTRUMENT || id >= MAX_INSTRUMENT_ID {
+            return;
+        }
+        let index = match store.find_id(id) {
+            Some(index) => index,
+            None => {
+                let (feed, symbol) = look_up(segment, id)
+                    .unwrap_or_else(|| (u16::from(record.channel_id), format!("#{id}")));
+                store.name(id, feed, &symbol)
+            }
+        };
+        store.push(index, sequence, record);
+        let Some(book) = self.books.get_mut(usize::from(record.channel_id)) else { return };
+        book.apply(record);
+        let changes_book = !matches!(record.action, action::TRADE | action::FILL);
+        if record.flags & flags::LAST == 0 || !(changes_book || book.is_pending(id)) {
+            return;
+        }
+        let (best, bad) = book.best(id);
+        let bad = if bad { flags::MAYBE_BAD_BOOK } else { 0 };
+        store.push_quote(
+            index,
+            QuoteRow {
+                ts_event: record.hd.ts_event,
+                ts_recv: record.ts_recv,
+                sequence,
+                bid_price: best.bid_px,
+                ask_price: best.ask_px,
+                bid_size: u64::from(best.bid_sz),
+                ask_size: u64::from(best.ask_sz),
+                bid_count: best.bid_ct,
+                ask_count: best.ask_ct,
+                flags: record.flags | bad,
+            },
+        );
+    }
+
+    fn take_gap(&mut self, store: &mut WorkerStore, sequence: u64, gap: &GapMsg) {
+        if let Some(book) = self.books.get_mut(usize::from(gap.feed)) {
+            book.mark_bad();
+        }
+        store.lose(Loss {
+            reason: match gap.reason {
+                gap_reason::MALFORMED => LossReason::Malformed,
+                _ => LossReason::FeedGap,
+            },
+            epoch: self.epoch,
+            first: sequence,
+            end: sequence,
+            messages: Some((gap.first_seq, gap.end_seq)),
+            feed: Some((gap.feed, symbol_text(&gap.session))),
+            rows: None,
+            exchange: (self.last.map(|last| last.0), Some(gap.hd.ts_event)),
+            receive: (self.last.map(|last| last.1), Some(gap.ts_recv)),
+            count: 1,
+        });
+    }
+
+    fn take_session(&mut self, session: &SessionMsg) {
+        let emptied =
+            matches!(session.change, session_change::RESTART | session_change::NEW_SESSION);
+        // Records that clear each instrument follow in the ring; this drops what they do not
+        // name and, with it, the doubt that a loss had left.
+        if let Some(book) = self.books.get_mut(usize::from(session.feed)).filter(|_| emptied) {
+            book.clear_all();
+        }
+    }
+
+    /// Takes note that ring sequences `first..end` were not read.
+    fn lose(&mut self, store: &SharedStore, reason: LossReason, first: u64, end: u64) {
+        for book in &mut self.books {
+            book.mark_bad();
+        }
+        lock(store).lose(Loss {
+            reason,
+            epoch: self.epoch,
+            first,
+            end,
+            messages: None,
+            feed: None,
+            rows: None,
+            exchange: (self.last.map(|last| last.0), None),
+            receive: (self.last.map(|last| last.1), None),
+            count: 1,
+        });
+    }
+}
+
+/// Ids beyond this are taken for damage: the table of ids is an array.
+const MAX_INSTRUMENT_ID: u32 = 1 << 20;
+
+fn look_up(segment: Option<&Segment>, id: u32) -> Option<(u16, String)> {
+    let entry = segment?.view()?.symbols().read(id).ok()??;
+    let symbol = entry.symbol();
+    (!symbol.is_empty()).then(|| (entry.feed, symbol.to_owned()))
+}
+
+/// Padded text of a record: what is printable before the first NUL or blank.
+pub fn symbol_text(bytes: &[u8]) -> String {
+    bytes.iter().take_while(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect()
+}
