@@ -5,3 +5,6 @@ pub mod ingest;
 pub mod store;
 pub mod query;
 pub mod result;
+pub mod serve;
+pub mod digest;
+pub mod dbn;

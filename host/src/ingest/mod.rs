@@ -180,7 +180,7 @@ impl Taker<'_> {
             let header = event.header();
             let times = (header.ts_event, event.ts_recv());
             if !std::mem::replace(&mut self.seen_any, true) {
-                store.forget_quotes(sequence, times.0, times.1);
+                store.forget_quotes(None, sequence, times, flags::MAYBE_BAD_BOOK);
             }
             match header.rtype {
                 rtype::MBO => {
@@ -203,7 +203,7 @@ impl Taker<'_> {
                 }
                 rtype::SESSION => {
                     if let Some(record) = event.get::<SessionMsg>() {
-                        self.take_session(&record);
+                        self.take_session(&mut store, sequence, &record);
                     }
                 }
                 _ => {}
@@ -264,7 +264,7 @@ impl Taker<'_> {
         }
         store.lose(Loss {
             reason: match gap.reason {
-                gap_reason::MALFORMED => LossReason::Malformed,
+                gap_reason::LATE_JOIN => LossReason::LateJoin,
                 _ => LossReason::FeedGap,
             },
             epoch: self.epoch,
@@ -279,13 +279,14 @@ impl Taker<'_> {
         });
     }
 
-    fn take_session(&mut self, session: &SessionMsg) {
+    fn take_session(&mut self, store: &mut WorkerStore, sequence: u64, session: &SessionMsg) {
         let emptied =
             matches!(session.change, session_change::RESTART | session_change::NEW_SESSION);
-        // Records that clear each instrument follow in the ring; this drops what they do not
-        // name and, with it, the doubt that a loss had left.
-        if let Some(book) = self.books.get_mut(usize::from(session.feed)).filter(|_| emptied) {
+        let feed = usize::from(session.feed);
+        if let Some(book) = self.books.get_mut(feed).filter(|_| emptied) {
             book.clear_all();
+            let times = (session.hd.ts_event, session.ts_recv);
+            store.forget_quotes(Some(session.feed.into()), sequence, times, 0);
         }
     }
 

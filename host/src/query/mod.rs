@@ -8,8 +8,12 @@ pub mod series;
 pub mod merge;
 pub mod asof;
 pub mod bars;
+pub mod request;
+pub mod execute;
 
 pub use asof::asof;
 pub use bars::{Bar, BarRule, bars};
+pub use execute::{QueryError, execute};
 pub use merge::merge;
+pub use request::{Request, Scope};
 pub use series::{RowId, Series, Span, Window};

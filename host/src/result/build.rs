@@ -2,7 +2,7 @@
 
 use super::schema::{NOTIONAL, PRICE, schema, time, with_coverage, word};
 use crate::query::{Bar, RowId, Series};
-use crate::store::{Columns, Coverage, EventColumns, QuoteColumns, TradeColumns};
+use crate::store::{Columns, Coverage, EventColumns, Loss, QuoteColumns, TradeColumns};
 use arrow_array::types::Int32Type;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int32Array, RecordBatch,
@@ -432,6 +432,56 @@ pub fn instruments(lines: &[InstrumentLine], coverage: &Coverage) -> Answer {
         time(|span| span.1),
     ];
     let rows = columns[0].len();
+    let batch = RecordBatch::try_new(schema.clone(), columns);
+    Answer { schema, rows, batches: Box::new(std::iter::once(batch)) }
+}
+
+/// What is missing, a line for each loss.
+pub fn losses(coverage: &Coverage) -> Answer {
+    let fields = schema(&[
+        ("worker", DataType::Utf8, NOT_NULL),
+        ("reason", DataType::Utf8, NOT_NULL),
+        ("epoch", DataType::UInt64, NOT_NULL),
+        ("first", DataType::UInt64, NOT_NULL),
+        ("end", DataType::UInt64, NOT_NULL),
+        ("first_message", DataType::UInt64, NULL),
+        ("end_message", DataType::UInt64, NULL),
+        ("what", DataType::Utf8, NULL),
+        ("after", time(), NULL),
+        ("before", time(), NULL),
+        ("merged", DataType::UInt64, NOT_NULL),
+    ]);
+    let schema = with_coverage(&fields, coverage);
+    let lines: Vec<(&str, &Loss)> = coverage
+        .workers
+        .iter()
+        .flat_map(|worker| worker.lost.iter().map(|loss| (worker.worker.as_str(), loss)))
+        .collect();
+    let count = |pick: fn(&Loss) -> Option<u64>| -> ArrayRef {
+        Arc::new(lines.iter().map(|(_, loss)| pick(loss)).collect::<UInt64Array>())
+    };
+    let time = |pick: fn(&Loss) -> Option<u64>| {
+        times(lines.iter().map(|(_, loss)| pick(loss).unwrap_or(UNDEF_TIMESTAMP)).collect())
+    };
+    let what = |loss: &Loss| match (&loss.rows, &loss.feed) {
+        (Some(rows), _) => Some(format!("{} {} of {}", rows.rows, rows.kind, rows.symbol)),
+        (None, Some((feed, session))) => Some(format!("feed {feed} session {session}")),
+        (None, None) => None,
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(lines.iter().map(|line| line.0))),
+        Arc::new(StringArray::from_iter_values(lines.iter().map(|line| line.1.reason.as_str()))),
+        count(|loss| Some(loss.epoch)),
+        count(|loss| Some(loss.first)),
+        count(|loss| Some(loss.end)),
+        count(|loss| loss.messages.map(|messages| messages.0)),
+        count(|loss| loss.messages.map(|messages| messages.1)),
+        Arc::new(lines.iter().map(|(_, loss)| what(loss)).collect::<StringArray>()),
+        time(|loss| loss.receive.0),
+        time(|loss| loss.receive.1),
+        count(|loss| Some(loss.count)),
+    ];
+    let rows = lines.len();
     let batch = RecordBatch::try_new(schema.clone(), columns);
     Answer { schema, rows, batches: Box::new(std::iter::once(batch)) }
 }

@@ -224,6 +224,13 @@ impl<C: Columns> Table<C> {
         (!chunk.is_empty()).then(|| chunk.position(0))
     }
 
+    /// Earliest and latest time of `axis` among the rows held.
+    pub fn time_span(&self, axis: Axis) -> Option<(u64, u64)> {
+        let chunks = self.sealed.iter().map(|chunk| chunk.as_ref()).chain([&self.open]);
+        let ranges = chunks.filter(|chunk| !chunk.is_empty()).map(|chunk| chunk.time_range(axis));
+        ranges.map(|range| (range.min, range.max)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
     /// Rows held.
     pub fn len(&self) -> usize {
         self.sealed.iter().map(|chunk| chunk.len()).sum::<usize>() + self.open.len()

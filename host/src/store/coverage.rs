@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum LossReason {
     /// The exchange's own sequence numbers show that messages never arrived.
     FeedGap,
-    /// Packets arrived malformed; what they carried was not used.
-    Malformed,
+    /// Sent before capture joined the exchange's session.
+    LateJoin,
     /// The host was slower than the ring, which overwrote events it had not read.
     Lapped,
     /// The ring no longer held these events when the host attached.
@@ -27,7 +27,7 @@ impl LossReason {
     pub fn as_str(self) -> &'static str {
         match self {
             LossReason::FeedGap => "feed gap",
-            LossReason::Malformed => "malformed packets",
+            LossReason::LateJoin => "before capture joined the session",
             LossReason::Lapped => "lapped by the ring",
             LossReason::BeforeAttach => "before the host attached",
             LossReason::MemoryBudget => "memory budget",

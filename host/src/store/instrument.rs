@@ -1,6 +1,6 @@
 //! The tables of one instrument.
 
-use super::chunk::{Appended, Chunk, Dropped, Table};
+use super::chunk::{Appended, Axis, Chunk, Dropped, Table};
 use super::columns::{EventColumns, EventRow, QuoteColumns, QuoteRow, TradeColumns, TradeRow};
 use super::position::Position;
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,11 @@ impl Instrument {
             Kind::Trades => self.trades.len(),
             Kind::Quotes => self.quotes.len(),
         }
+    }
+
+    /// Earliest and latest exchange time of the events held.
+    pub fn time_span(&self) -> Option<(u64, u64)> {
+        self.events.time_span(Axis::Exchange)
     }
 
     /// The tables of `kinds`, as they stand.

@@ -177,9 +177,15 @@ impl WorkerStore {
         }
     }
 
-    /// Says of every instrument with a best bid or offer that it is not known any more: the first
-    /// event of an epoch, in which all books begin empty.
-    pub fn forget_quotes(&mut self, sequence: u64, ts_event: u64, ts_recv: u64) {
+    /// Empties the best bid and offer of every instrument (of a feed) that has one: at the first
+    /// event of an epoch, in which all books begin empty, and where a session starts over.
+    pub fn forget_quotes(
+        &mut self,
+        feed: Option<u16>,
+        sequence: u64,
+        (ts_event, ts_recv): (u64, u64),
+        flags: u8,
+    ) {
         let row = QuoteRow {
             ts_event,
             ts_recv,
@@ -190,10 +196,12 @@ impl WorkerStore {
             ask_size: 0,
             bid_count: 0,
             ask_count: 0,
-            flags: flags::MAYBE_BAD_BOOK,
+            flags,
         };
         for index in 0..self.instruments.len() {
-            if self.instruments[index].last_quote.is_some_and(|last| !last.is_empty()) {
+            let instrument = &self.instruments[index];
+            let concerned = feed.is_none_or(|feed| feed == instrument.feed);
+            if concerned && instrument.last_quote.is_some_and(|last| !last.is_empty()) {
                 self.push_quote(index as u32, row);
             }
         }

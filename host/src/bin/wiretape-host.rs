@@ -1,0 +1,168 @@
+//! `wiretape-host`: keeps the events of capture workers in columns and answers queries.
+
+use clap::Parser;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use wiretape_host::ingest::IngestSettings;
+use wiretape_host::reader::DEFAULT_DIRECTORY;
+use wiretape_host::serve::{Claim, Hosted, Limits, Segments, Service, default_socket_path};
+use wiretape_host::store::Budget;
+
+/// Keeps the events of capture workers in memory and answers queries over them.
+///
+/// Follows every segment of a directory (or those named), keeps market-by-order records, trades
+/// and best bid/offer in columns, and answers `wiretape query` on a Unix socket. It reads only:
+/// capture never waits for it. Stopped by SIGINT or SIGTERM; after a kill it starts again without
+/// cleaning up, and takes in what the rings still hold.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  wiretape-host
+  wiretape-host --segment /dev/shm/wiretape/nasdaq.seg --memory 8GiB
+  wiretape-host --directory /dev/shm/test --socket /tmp/host.sock
+
+Exit codes: 0 stopped on request, 1 failed, 2 wrong usage."
+)]
+struct Arguments {
+    /// Segments to follow, there or not yet there [default: every *.seg of the directory].
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    segment: Vec<PathBuf>,
+    /// Directory whose segments are followed, also those that appear later.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY, conflicts_with = "segment")]
+    directory: PathBuf,
+    /// Socket to answer on [default: $XDG_RUNTIME_DIR/wiretape/host.sock, or
+    /// /run/wiretape/host.sock for root].
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Memory that columns may take. When it is reached, the oldest chunks are dropped, and
+    /// answers say which rows are gone.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_bytes)]
+    memory: usize,
+    /// Rows that one answer may have.
+    #[arg(long, value_name = "ROWS", default_value_t = 20_000_000)]
+    rows_max: usize,
+    /// Clients served at one time.
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    clients_max: usize,
+    /// Live orders that the book of each feed holds.
+    #[arg(long, value_name = "COUNT", default_value_t = IngestSettings::default().book_orders)]
+    book_orders: u32,
+    /// Price levels that the book of each feed holds.
+    #[arg(long, value_name = "COUNT", default_value_t = IngestSettings::default().book_levels)]
+    book_levels: u32,
+}
+
+/// How often the directory is looked at.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wiretape-host: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second signal ends the process at once, should the clean way hang.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let claim = Claim::new(&arguments.socket.unwrap_or_else(default_socket_path))?;
+    let segments = match arguments.segment.is_empty() {
+        true => Segments::Directory(arguments.directory),
+        false => Segments::Paths(arguments.segment),
+    };
+    let settings = IngestSettings {
+        book_orders: arguments.book_orders.max(1),
+        book_levels: arguments.book_levels.max(1),
+    };
+    let budget = Arc::new(Budget::new(arguments.memory));
+    let hosted = Arc::new(Hosted::new(segments, budget, settings));
+    let limits = Limits { clients: arguments.clients_max.max(1), rows: arguments.rows_max };
+    let service = Service::new(hosted.clone(), limits);
+    let path = claim.listener().local_addr()?;
+    let shown = path.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
+    eprintln!("wiretape-host: answering on {shown}");
+    let served = serve(&stop, &claim, &hosted, &service);
+    hosted.stop();
+    drop(claim);
+    served?;
+    eprintln!("wiretape-host: stopped");
+    io::stderr().flush()?;
+    Ok(())
+}
+
+fn serve(
+    stop: &AtomicBool,
+    claim: &Claim,
+    hosted: &Hosted,
+    service: &Service,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut failed = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        match hosted.look() {
+            Ok(new) => {
+                for path in new {
+                    eprintln!("wiretape-host: following {}", path.display());
+                }
+            }
+            Err(error) if error.to_string() != failed => {
+                eprintln!("wiretape-host: cannot look for segments: {error}");
+                failed = error.to_string();
+            }
+            Err(_) => {}
+        }
+        let mut listening = [PollFd::new(claim.listener(), PollFlags::IN)];
+        match poll(&mut listening, Some(&LOOK)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        loop {
+            match claim.listener().accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    service.admit(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Out of descriptors, most likely: clients that leave give some back.
+                    eprintln!("wiretape-host: cannot take a client in: {error}");
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit: usize = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        other => return Err(format!("unknown unit '{other}': write 512MiB or 8GiB")),
+    };
+    let count: usize = digits
+        .trim()
+        .parse()
+        .map_err(|_| format!("'{text}' is not a size: write 512MiB or 8GiB"))?;
+    count.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(|| "size out of range".to_owned())
+}

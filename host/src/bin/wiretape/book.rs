@@ -1,0 +1,150 @@
+//! `wiretape book`.
+
+use crate::failure::Failure;
+use crate::instant::parse_zone;
+use crate::source::Source;
+use crate::terminal::grouped;
+use clap::Args;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use wiretape_core::event::UNDEF_PRICE;
+use wiretape_core::segment::{MarketEntry, health};
+use wiretape_host::reader::Segment;
+use wiretape_host::result::text::{self, TimeStyle};
+
+/// Shows best bid and offer and the last trade of instruments, as of now.
+///
+/// Read from the market table, which capture keeps beside the events: one look, no history.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wiretape book AAPL AMZN
+  wiretape book AAPL --json")]
+pub struct BookArguments {
+    /// Symbols.
+    #[arg(required = true)]
+    symbols: Vec<String>,
+    #[command(flatten)]
+    source: Source,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Time zone of the times printed.
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = parse_zone)]
+    tz: TimeZone,
+}
+
+/// Runs the command.
+pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
+    let mut out = stdout().lock();
+    let mut missing: Vec<&str> = arguments.symbols.iter().map(String::as_str).collect();
+    let mut unreadable = None;
+    for path in arguments.source.all()? {
+        let segment = match Segment::attach(&path) {
+            Ok(segment) => segment,
+            Err(error) => {
+                unreadable = Some(error);
+                continue;
+            }
+        };
+        let Some(view) = segment.view() else { continue };
+        for (id, entry) in view.symbols().iter() {
+            let symbol = entry.symbol();
+            if !arguments.symbols.iter().any(|wanted| wanted == symbol) {
+                continue;
+            }
+            missing.retain(|wanted| *wanted != symbol);
+            let market = view.market().read(id).map_err(|error| {
+                Failure::Told(format!("cannot read {symbol} in {}: {error}", path.display()))
+            })?;
+            let market = market.unwrap_or(MarketEntry::EMPTY);
+            let worker = view.header().worker();
+            if arguments.json {
+                writeln!(out, "{}", as_json(&market, symbol, &worker, &arguments.tz))?;
+            } else {
+                print(&mut out, &market, symbol, &worker, &arguments.tz)?;
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(error) = unreadable {
+        return Err(error.into());
+    }
+    Err(Failure::Told(format!(
+        "{} not announced by any worker: symbols are spelled as the exchange does, and appear \
+         once it has sent its directory",
+        missing.join(", ")
+    )))
+}
+
+fn price(value: i64) -> String {
+    let mut out = String::new();
+    match value {
+        UNDEF_PRICE => out.push('-'),
+        value => text::price(value, &mut out),
+    }
+    out
+}
+
+fn moment(time: u64, zone: &TimeZone, style: TimeStyle) -> String {
+    let mut out = String::new();
+    text::time(time as i64, zone, style, &mut out);
+    out
+}
+
+fn print(
+    out: &mut impl Write,
+    m: &MarketEntry,
+    symbol: &str,
+    worker: &str,
+    zone: &TimeZone,
+) -> std::io::Result<()> {
+    if m.event_seq == 0 {
+        return writeln!(out, "{symbol} ({worker}): announced, nothing traded or quoted yet");
+    }
+    writeln!(out, "{symbol} ({worker}) at {}", moment(m.ts_event, zone, TimeStyle::Plain))?;
+    let bid = format!("{} x {}", m.bid_sz, price(m.bid_px));
+    let ask = format!("{} x {}", price(m.ask_px), m.ask_sz);
+    writeln!(out, "  bid {bid:>20} | {ask:<20} ask   ({} and {} orders)", m.bid_ct, m.ask_ct)?;
+    let (volume, trades) = (grouped(m.volume), grouped(m.trades));
+    writeln!(out, "  last {} x {}, {volume} in {trades} trades", price(m.last_px), m.last_sz)?;
+    let status = if m.status == 0 { '-' } else { char::from(m.status) };
+    writeln!(out, "  status {status}, {} orders or levels in the book", grouped(m.orders))?;
+    for warning in warnings(m.health) {
+        writeln!(out, "  CAUTION: {warning}")?;
+    }
+    Ok(())
+}
+
+fn warnings(bits: u8) -> Vec<&'static str> {
+    let mut warnings = Vec::new();
+    if bits & health::MAYBE_BAD != 0 {
+        warnings.push("messages were lost, the book may be wrong");
+    }
+    if bits & health::BOOK_ERROR != 0 {
+        warnings.push("a message could not be applied to this book");
+    }
+    warnings
+}
+
+fn as_json(m: &MarketEntry, symbol: &str, worker: &str, zone: &TimeZone) -> Value {
+    let price = |value: i64| match value {
+        UNDEF_PRICE => Value::Null,
+        value => price(value).into(),
+    };
+    json!({
+        "symbol": symbol, "worker": worker, "sequence": m.event_seq,
+        "ts_event": moment(m.ts_event, zone, TimeStyle::Offset),
+        "ts_recv": moment(m.ts_recv, zone, TimeStyle::Offset),
+        "bid_price": price(m.bid_px), "bid_size": m.bid_sz, "bid_count": m.bid_ct,
+        "ask_price": price(m.ask_px), "ask_size": m.ask_sz, "ask_count": m.ask_ct,
+        "last_price": price(m.last_px), "last_size": m.last_sz,
+        "volume": m.volume, "trades": m.trades, "orders": m.orders,
+        "status": if m.status == 0 { Value::Null } else { char::from(m.status).to_string().into() },
+        "warnings": warnings(m.health),
+    })
+}

@@ -1,0 +1,53 @@
+//! `wiretape`: look at running captures, follow their events, ask the host.
+
+mod arguments;
+mod failure;
+mod instant;
+mod terminal;
+mod source;
+mod line;
+mod tail;
+mod digest;
+mod status;
+mod book;
+mod segments;
+mod query;
+
+use arguments::{Arguments, Command};
+use clap::{CommandFactory, Parser};
+use failure::Failure;
+use std::io;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("wiretape: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    match arguments.command {
+        Command::Tail(arguments) => tail::run(&arguments),
+        Command::Digest(arguments) => digest::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Book(arguments) => book::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
+        Command::Segments(arguments) => segments::run(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "wiretape", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Arguments::command()).render(&mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `wiretape segments`.
+
+use crate::failure::Failure;
+use crate::source::Source;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::fs;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use wiretape_host::reader::{DEFAULT_DIRECTORY, Liveness, Segment, segment_files};
+
+/// Lists segments, or removes those that nobody writes any more.
+///
+/// A segment stays after its capture ended or was killed, so that it can still be read. Capture
+/// replaces it when it starts again under the same worker name.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wiretape segments
+  wiretape segments remove            all that have no living writer
+  wiretape segments remove w0")]
+pub struct SegmentsArguments {
+    /// What to do; without it, list.
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Directory in which capture keeps its segments.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY, global = true)]
+    directory: PathBuf,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Remove segments whose writer has ended or died.
+    Remove {
+        /// Worker names [default: all without a living writer].
+        workers: Vec<String>,
+        /// Also one whose writer lives: its readers go on, new ones find nothing.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(arguments: &SegmentsArguments) -> Result<ExitCode, Failure> {
+    match &arguments.action {
+        None => list(arguments),
+        Some(Action::Remove { workers, force }) => remove(&arguments.directory, workers, *force),
+    }
+}
+
+/// How a segment stands, in a word.
+pub fn standing(segment: &Segment) -> String {
+    match segment.liveness() {
+        Liveness::Live => {
+            segment.view().map_or("damaged", |view| view.header().state().name()).to_owned()
+        }
+        Liveness::Over(state) => state.name().to_owned(),
+        Liveness::Silent(age) => format!("dead (silent for {} s)", age.as_secs()),
+    }
+}
+
+fn list(arguments: &SegmentsArguments) -> Result<ExitCode, Failure> {
+    let files = segment_files(&arguments.directory)?;
+    let mut out = stdout().lock();
+    if files.is_empty() && !arguments.json {
+        writeln!(out, "no segment in {}", arguments.directory.display())?;
+    }
+    if !files.is_empty() && !arguments.json {
+        writeln!(out, "{:<16} {:<24} {:>8} {:>10}  epoch", "worker", "state", "pid", "size")?;
+    }
+    for file in files {
+        let size = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        let name = file.file_stem().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        let attached = Segment::attach(&file);
+        let header =
+            attached.as_ref().ok().and_then(|segment| segment.view()).map(|view| view.header());
+        let state = match &attached {
+            Ok(segment) => standing(segment),
+            Err(error) => format!("unreadable: {error}"),
+        };
+        let (pid, epoch) = header.map_or((0, 0), |header| (header.pid(), header.epoch()));
+        if arguments.json {
+            let object = json!({
+                "worker": name, "path": file, "state": state, "pid": pid, "epoch": epoch,
+                "bytes": size,
+            });
+            writeln!(out, "{object}")?;
+        } else {
+            let size = format!("{} MiB", size >> 20);
+            writeln!(out, "{name:<16} {state:<24} {pid:>8} {size:>10}  {epoch}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(directory: &Path, workers: &[String], force: bool) -> Result<ExitCode, Failure> {
+    let files = match workers.is_empty() {
+        true => segment_files(directory)?,
+        false => workers.iter().map(|name| Source::file_of(directory, name)).collect(),
+    };
+    let mut refused = false;
+    for file in files {
+        let lives = match Segment::attach(&file) {
+            Ok(segment) => segment.liveness() == Liveness::Live,
+            // One that cannot be read has no reader to miss it, but only if it was named.
+            Err(error) if workers.is_empty() || error.is_not_yet() => {
+                eprintln!("wiretape: left alone: {error}");
+                refused |= !workers.is_empty();
+                continue;
+            }
+            Err(_) => false,
+        };
+        if lives && !force {
+            if !workers.is_empty() {
+                let path = file.display();
+                eprintln!("wiretape: {path} has a living writer: stop it, or add --force");
+                refused = true;
+            }
+            continue;
+        }
+        fs::remove_file(&file)
+            .map_err(|error| Failure::Told(format!("cannot remove {}: {error}", file.display())))?;
+        println!("removed {}", file.display());
+    }
+    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

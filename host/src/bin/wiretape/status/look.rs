@@ -1,0 +1,223 @@
+//! One look at a segment: everything that status shows, read once.
+
+use crate::segments::standing;
+use serde_json::{Value, json};
+use std::time::Instant;
+use wiretape_core::event::UNDEF_PRICE;
+use wiretape_core::segment::{
+    Counter, FeedCounter, FeedIdentity, Ledger, MarketEntry, SessionState,
+};
+use wiretape_host::reader::segment::heartbeat_age_ns;
+use wiretape_host::reader::{Liveness, Segment};
+
+/// What rates are measured on.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    at: Instant,
+    frames: u64,
+    events: u64,
+}
+
+impl Totals {
+    /// The totals of now.
+    pub fn read(segment: &Segment) -> Option<Totals> {
+        let counters = segment.view()?.counters();
+        let (frames, events) = (counters.get(Counter::Frames), counters.get(Counter::Events));
+        Some(Totals { at: Instant::now(), frames, events })
+    }
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Look {
+    pub worker: String,
+    pub path: String,
+    pub source: String,
+    pub standing: String,
+    pub over: bool,
+    pub epoch: u64,
+    pub pid: u32,
+    pub heartbeat_age_ns: u64,
+    pub frames_per_s: f64,
+    pub events_per_s: f64,
+    pub head: u64,
+    pub ring: u64,
+    pub counters: Vec<(Counter, u64)>,
+    pub ledger: Ledger,
+    pub feeds: Vec<FeedLook>,
+    pub market: MarketLook,
+    pub latency_ns: Option<[u64; 4]>,
+}
+
+/// A feed.
+#[derive(Debug)]
+pub struct FeedLook {
+    pub identity: FeedIdentity,
+    pub session: SessionState,
+    pub counters: Vec<(FeedCounter, u64)>,
+    /// Messages by type.
+    pub types: Vec<(u8, u64)>,
+}
+
+/// The market table summed up.
+#[derive(Debug, Default)]
+pub struct MarketLook {
+    pub announced: usize,
+    pub quoted: usize,
+    pub traded: usize,
+    pub volume: u64,
+    pub trades: u64,
+    pub doubtful: usize,
+    /// The busiest instruments.
+    pub busiest: Vec<(String, MarketEntry)>,
+}
+
+/// Instruments that a look shows by name.
+const BUSIEST: usize = 5;
+
+impl Look {
+    /// Looks at `segment`, with rates since `before`.
+    pub fn take(segment: &Segment, before: Option<Totals>) -> Option<Look> {
+        let view = segment.view()?;
+        let (header, counters) = (view.header(), view.counters());
+        let source = header.source().as_str().to_owned();
+        let now = Totals::read(segment)?;
+        let rate = |now_count: u64, before_count: u64, before: &Totals| {
+            let seconds = now.at.duration_since(before.at).as_secs_f64();
+            if seconds > 0.0 {
+                now_count.saturating_sub(before_count) as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        let live = source.starts_with("xdp") || counters.get(Counter::XdpSeen) > 0;
+        let feeds = view.feeds().map(|feed| FeedLook {
+            identity: feed.identity(),
+            session: feed.session().unwrap_or_default(),
+            counters: FeedCounter::ALL.iter().map(|one| (*one, feed.counter(*one))).collect(),
+            types: (0..=u8::MAX)
+                .map(|kind| (kind, feed.messages_of_type(kind)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        });
+        let latency = view.latency().filter(|latency| latency.count() > 0);
+        Some(Look {
+            worker: header.worker().as_str().to_owned(),
+            path: segment.path().display().to_string(),
+            standing: standing(segment),
+            over: !matches!(segment.liveness(), Liveness::Live),
+            epoch: header.epoch(),
+            pid: header.pid(),
+            heartbeat_age_ns: heartbeat_age_ns(header.heartbeat_ns()),
+            frames_per_s: before.map_or(0.0, |then| rate(now.frames, then.frames, &then)),
+            events_per_s: before.map_or(0.0, |then| rate(now.events, then.events, &then)),
+            head: view.events().head(),
+            ring: view.events().capacity(),
+            counters: Counter::ALL.iter().map(|one| (*one, counters.get(*one))).collect(),
+            ledger: Ledger::read(&counters, live),
+            feeds: feeds.collect(),
+            market: MarketLook::take(segment),
+            latency_ns: latency.map(|all| [all.p50(), all.p99(), all.p999(), all.max()]),
+            source,
+        })
+    }
+
+    /// Whether the worker has ended or died.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The value of a counter.
+    pub fn counter(&self, wanted: Counter) -> u64 {
+        self.counters.iter().find(|(counter, _)| *counter == wanted).map_or(0, |one| one.1)
+    }
+
+    /// Everything as JSON.
+    pub fn as_json(&self) -> Value {
+        let named = |rows: &[wiretape_core::segment::LedgerRow]| {
+            let rows = rows.iter().map(|row| (row.counter.name().to_owned(), row.packets.into()));
+            Value::Object(rows.collect())
+        };
+        let counters =
+            self.counters.iter().map(|(counter, value)| (counter.name().into(), (*value).into()));
+        json!({
+            "worker": self.worker, "path": self.path, "source": self.source,
+            "state": self.standing, "epoch": self.epoch, "pid": self.pid,
+            "heartbeat_age_ns": self.heartbeat_age_ns, "frames_per_s": self.frames_per_s,
+            "events_per_s": self.events_per_s, "sequence": self.head, "ring_slots": self.ring,
+            "counters": Value::Object(counters.collect()),
+            "ledger": {
+                "closes": self.ledger.closes(), "redirected": self.ledger.redirected,
+                "arrivals": named(&self.ledger.arrivals), "outcomes": named(&self.ledger.outcomes),
+                "unaccounted_arrivals": self.ledger.unaccounted_arrivals(),
+                "unaccounted_outcomes": self.ledger.unaccounted_outcomes(),
+                "lost": self.ledger.lost(),
+            },
+            "feeds": self.feeds.iter().map(FeedLook::as_json).collect::<Vec<_>>(),
+            "market": {
+                "announced": self.market.announced, "quoted": self.market.quoted,
+                "traded": self.market.traded, "volume": self.market.volume,
+                "trades": self.market.trades, "doubtful": self.market.doubtful,
+            },
+            "latency_ns": self.latency_ns.map(|[p50, p99, p999, max]| {
+                json!({ "p50": p50, "p99": p99, "p99.9": p999, "max": max })
+            }),
+        })
+    }
+}
+
+impl FeedLook {
+    /// The value of a counter.
+    pub fn counter(&self, wanted: FeedCounter) -> u64 {
+        self.counters.iter().find(|(counter, _)| *counter == wanted).map_or(0, |one| one.1)
+    }
+
+    /// The session as text.
+    pub fn session_name(&self) -> String {
+        wiretape_host::ingest::symbol_text(&self.session.session)
+    }
+
+    fn as_json(&self) -> Value {
+        let counters =
+            self.counters.iter().map(|(counter, value)| (counter.name().into(), (*value).into()));
+        let types = self.types.iter().map(|(kind, count)| (type_name(*kind), Value::from(*count)));
+        let group = std::net::Ipv4Addr::from(self.identity.group);
+        json!({
+            "name": self.identity.name.as_str(), "protocol": self.identity.protocol.as_str(),
+            "group": group.to_string(), "port": self.identity.port,
+            "session": self.session_name(), "next_seq": self.session.next_seq,
+            "ended": self.session.ended, "maybe_bad_book": self.session.maybe_bad_book,
+            "last_packet_ns": self.session.last_packet_ns,
+            "counters": Value::Object(counters.collect()),
+            "messages_by_type": Value::Object(types.collect()),
+        })
+    }
+}
+
+/// A message type's letter, or its number where it is none.
+pub fn type_name(kind: u8) -> String {
+    if kind.is_ascii_graphic() { char::from(kind).to_string() } else { format!("0x{kind:02x}") }
+}
+
+impl MarketLook {
+    fn take(segment: &Segment) -> MarketLook {
+        let mut look = MarketLook::default();
+        let Some(view) = segment.view() else { return look };
+        for (id, entry) in view.symbols().iter() {
+            look.announced += 1;
+            let Ok(Some(market)) = view.market().read(id) else { continue };
+            look.quoted +=
+                usize::from(market.bid_px != UNDEF_PRICE || market.ask_px != UNDEF_PRICE);
+            look.traded += usize::from(market.trades > 0);
+            look.doubtful += usize::from(market.health != 0);
+            look.volume = look.volume.saturating_add(market.volume);
+            look.trades = look.trades.saturating_add(market.trades);
+            if market.event_seq > 0 {
+                look.busiest.push((entry.symbol().to_owned(), market));
+            }
+        }
+        look.busiest.sort_by_key(|(_, market)| std::cmp::Reverse((market.trades, market.orders)));
+        look.busiest.truncate(BUSIEST);
+        look
+    }
+}

@@ -1,0 +1,183 @@
+//! Status for people.
+
+use super::look::{FeedLook, Look, type_name};
+use crate::terminal::{Tone, grouped, tinted};
+use std::io::{self, Write};
+use wiretape_core::event::UNDEF_PRICE;
+use wiretape_core::segment::{Counter, FeedCounter, LedgerRow};
+use wiretape_host::result::text;
+
+/// Prints a worker.
+pub fn print(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()> {
+    let tone = if look.over { Tone::Notable } else { Tone::Good };
+    let worker = tinted(&look.worker, Tone::Heading, coloured);
+    let standing = tinted(&look.standing, tone, coloured);
+    writeln!(out, "worker {worker}: {standing}, {}", look.source)?;
+    let age_ms = look.heartbeat_age_ns / 1_000_000;
+    let (epoch, pid) = (look.epoch, look.pid);
+    writeln!(out, "  epoch {epoch}, pid {pid}, last sign of life {} ms ago", grouped(age_ms))?;
+    let (frames, events) = (look.counter(Counter::Frames), look.counter(Counter::Events));
+    writeln!(
+        out,
+        "  {} packets ({}/s), {} events ({}/s), ring holds {} of them",
+        grouped(frames),
+        grouped(look.frames_per_s.round() as u64),
+        grouped(events),
+        grouped(look.events_per_s.round() as u64),
+        grouped(look.head.min(look.ring)),
+    )?;
+    if let Some([p50, p99, p999, max]) = look.latency_ns {
+        let [p50, p99, p999, max] = [p50, p99, p999, max].map(grouped);
+        writeln!(out, "  received to published: p50 {p50} ns, p99 {p99}, p99.9 {p999}, max {max}")?;
+    }
+    for feed in &look.feeds {
+        print_feed(out, feed, coloured)?;
+    }
+    print_market(out, look, coloured)?;
+    print_ledger(out, look, coloured)
+}
+
+fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Result<()> {
+    let name = tinted(feed.identity.name.as_str(), Tone::Heading, coloured);
+    let group = std::net::Ipv4Addr::from(feed.identity.group);
+    let (protocol, port) = (feed.identity.protocol.as_str(), feed.identity.port);
+    writeln!(out, "  feed {name} ({protocol}, {group}:{port})")?;
+    let count = |counter| grouped(feed.counter(counter));
+    let session = match feed.session_name() {
+        name if name.is_empty() => "no packet yet".to_owned(),
+        name => format!("session {name}, next message {}", grouped(feed.session.next_seq)),
+    };
+    let ended = if feed.session.ended { ", ended" } else { "" };
+    writeln!(
+        out,
+        "    {session}{ended}; {} restarts, {} new sessions",
+        count(FeedCounter::Restarts),
+        count(FeedCounter::NewSessions),
+    )?;
+    let (gaps, lost) = (feed.counter(FeedCounter::Gaps), feed.counter(FeedCounter::LostMessages));
+    let text = match gaps {
+        0 => tinted("no gap", Tone::Good, coloured),
+        _ => {
+            let text = format!("{} gaps, {} messages lost", grouped(gaps), grouped(lost));
+            tinted(&text, Tone::Bad, coloured)
+        }
+    };
+    let late = match feed.counter(FeedCounter::JoinedLateMessages) {
+        0 => String::new(),
+        late => format!(" ({} sent before capture joined)", grouped(late)),
+    };
+    writeln!(
+        out,
+        "    {} packets, {} messages, {} heartbeats, {} duplicates; {text}{late}",
+        count(FeedCounter::Packets),
+        count(FeedCounter::Messages),
+        count(FeedCounter::Heartbeats),
+        count(FeedCounter::DuplicatePackets),
+    )?;
+    let worrying = [
+        FeedCounter::MalformedPackets,
+        FeedCounter::UnknownMessages,
+        FeedCounter::BadMessages,
+        FeedCounter::BookErrors,
+        FeedCounter::Undirected,
+    ];
+    for counter in worrying {
+        let value = feed.counter(counter);
+        if value > 0 {
+            let text = format!("{} {}", grouped(value), counter.name());
+            writeln!(out, "    {}: {}", tinted(&text, Tone::Notable, coloured), counter.help())?;
+        }
+    }
+    if feed.session.maybe_bad_book {
+        let text = "books may be wrong since a loss, until the session starts over";
+        writeln!(out, "    {}", tinted(text, Tone::Notable, coloured))?;
+    }
+    let types: Vec<String> = feed
+        .types
+        .iter()
+        .map(|(kind, count)| format!("{} {}", type_name(*kind), grouped(*count)))
+        .collect();
+    if !types.is_empty() {
+        writeln!(out, "    messages by type: {}", types.join(", "))?;
+    }
+    Ok(())
+}
+
+fn print_market(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()> {
+    let market = &look.market;
+    writeln!(
+        out,
+        "  market: {} instruments, {} quoted, {} traded; {} shares in {} trades",
+        grouped(market.announced as u64),
+        grouped(market.quoted as u64),
+        grouped(market.traded as u64),
+        grouped(market.volume),
+        grouped(market.trades),
+    )?;
+    if market.doubtful > 0 {
+        let text = format!("{} books may be wrong", grouped(market.doubtful as u64));
+        writeln!(out, "    {}", tinted(&text, Tone::Notable, coloured))?;
+    }
+    let price = |value: i64| {
+        let mut out = String::new();
+        match value {
+            UNDEF_PRICE => out.push('-'),
+            value => text::price(value, &mut out),
+        }
+        out
+    };
+    for (symbol, m) in &market.busiest {
+        let bid = format!("{} x {}", m.bid_sz, price(m.bid_px));
+        let ask = format!("{} x {}", price(m.ask_px), m.ask_sz);
+        let last = format!("{} x {}", price(m.last_px), m.last_sz);
+        let trades = grouped(m.trades);
+        writeln!(out, "    {symbol:<8} {bid:>18} | {ask:<18} last {last:<18} {trades:>9} trades")?;
+    }
+    Ok(())
+}
+
+fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()> {
+    let ledger = &look.ledger;
+    let verdict = |unaccounted: i64| match unaccounted {
+        0 => tinted("closes", Tone::Good, coloured),
+        n => {
+            let in_flight = if look.over { "" } else { " (or in flight)" };
+            let text = format!("does NOT close: {n} packets unaccounted{in_flight}");
+            tinted(&text, Tone::Bad, coloured)
+        }
+    };
+    writeln!(out, "  ledger")?;
+    let line = |out: &mut dyn Write, text: &str, packets: u64| {
+        writeln!(out, "    {text:<34} {:>14}", grouped(packets))
+    };
+    let row = |row: &LedgerRow| (row.counter.name().replace('_', " "), row.packets);
+    if let Some(redirected) = ledger.redirected {
+        for counter in [Counter::XdpSeen, Counter::XdpMatched, Counter::XdpNoSocket] {
+            line(out, &counter.name().replace('_', " "), look.counter(counter))?;
+        }
+        line(out, "redirected to the socket", redirected)?;
+        for one in &ledger.arrivals {
+            let (name, packets) = row(one);
+            line(out, &format!("  {name}"), packets)?;
+        }
+        writeln!(out, "    {}", verdict(ledger.unaccounted_arrivals()))?;
+    }
+    line(out, "taken by the worker", look.counter(Counter::Frames))?;
+    for one in &ledger.outcomes {
+        let (name, packets) = row(one);
+        if packets > 0 || one.counter == Counter::Datagrams {
+            line(out, &format!("  {name}"), packets)?;
+        }
+    }
+    writeln!(out, "    {}", verdict(ledger.unaccounted_outcomes()))?;
+    let lost = ledger.lost();
+    if lost > 0 {
+        let text = format!("{} packets were dropped on the way in", grouped(lost));
+        writeln!(out, "    {}", tinted(&text, Tone::Bad, coloured))?;
+    }
+    if look.counter(Counter::SourceCut) > 0 {
+        let text = "the capture file ends inside a record, which was not used";
+        writeln!(out, "    {}", tinted(text, Tone::Notable, coloured))?;
+    }
+    Ok(())
+}

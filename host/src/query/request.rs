@@ -1,0 +1,115 @@
+//! A question, as it travels over the socket: one JSON object on one line.
+//!
+//! ```json
+//! {"query":"asof","instruments":["AAPL"],"from":1340285400000000000,"tolerance":1000000000}
+//! ```
+
+use super::bars::BarRule;
+use super::series::Window;
+use crate::store::{Axis, Kind};
+use serde::{Deserialize, Serialize};
+
+/// What all questions share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Symbols; none means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instruments: Vec<String>,
+    /// Times wanted, UTC nanoseconds: `from` inclusive, `to` exclusive.
+    #[serde(flatten)]
+    pub window: Window,
+    /// Which time `from`, `to` and the order go by.
+    #[serde(default)]
+    pub by: Axis,
+    /// Rows at most, the first in order; absent means what the host allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "query", rename_all = "lowercase")]
+pub enum Request {
+    /// Rows as they were published.
+    Range {
+        /// Which rows.
+        #[serde(default)]
+        kind: Kind,
+        /// Of what, when.
+        #[serde(flatten)]
+        scope: Scope,
+    },
+    /// Each trade with the quote before it.
+    Asof {
+        /// Of what, when: the trades.
+        #[serde(flatten)]
+        scope: Scope,
+        /// Age in nanoseconds up to which a quote counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tolerance: Option<u64>,
+    },
+    /// Bars of trades.
+    Bars {
+        /// Of what, when.
+        #[serde(flatten)]
+        scope: Scope,
+        /// What closes a bar.
+        rule: BarRule,
+        /// Also trades that the exchange marks as not printable.
+        #[serde(default)]
+        unprintable: bool,
+    },
+    /// What instruments there are, and how many rows of each.
+    Instruments {},
+    /// What is held and what is missing, as a table.
+    Coverage {},
+}
+
+impl Request {
+    /// Of what and when, for the questions that have a scope.
+    pub fn scope(&self) -> Option<&Scope> {
+        match self {
+            Request::Range { scope, .. }
+            | Request::Asof { scope, .. }
+            | Request::Bars { scope, .. } => Some(scope),
+            Request::Instruments {} | Request::Coverage {} => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_survive_the_wire() {
+        let scope = Scope {
+            instruments: vec!["AAPL".into()],
+            window: Window { from: Some(1), to: None },
+            by: Axis::Receive,
+            limit: Some(9),
+        };
+        let requests = [
+            Request::Range { kind: Kind::Quotes, scope: scope.clone() },
+            Request::Asof { scope: scope.clone(), tolerance: Some(5) },
+            Request::Bars {
+                scope,
+                rule: BarRule::Time { width: 60, origin: 3 },
+                unprintable: true,
+            },
+            Request::Instruments {},
+            Request::Coverage {},
+        ];
+        for request in requests {
+            let line = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request, "{line}");
+        }
+        let short = r#"{"query":"bars","rule":{"volume":1000}}"#;
+        let bars = Request::Bars {
+            scope: Scope::default(),
+            rule: BarRule::Volume(1000),
+            unprintable: false,
+        };
+        assert_eq!(serde_json::from_str::<Request>(short).unwrap(), bars);
+    }
+}

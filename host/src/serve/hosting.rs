@@ -1,0 +1,116 @@
+//! The ingest threads of a host, one per segment path, started as segments appear.
+
+use crate::ingest::{Ingest, IngestSettings, SharedStore};
+use crate::reader::{DEFAULT_DIRECTORY, segment_files};
+use crate::store::{Budget, WorkerStore};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Which segments a host follows.
+#[derive(Clone, Debug)]
+pub enum Segments {
+    /// Every segment of a directory, also those that appear later.
+    Directory(PathBuf),
+    /// These, there or not yet there.
+    Paths(Vec<PathBuf>),
+}
+
+impl Default for Segments {
+    fn default() -> Segments {
+        Segments::Directory(PathBuf::from(DEFAULT_DIRECTORY))
+    }
+}
+
+/// The stores of a host and the threads that fill them.
+#[derive(Debug)]
+pub struct Hosted {
+    segments: Segments,
+    budget: Arc<Budget>,
+    settings: IngestSettings,
+    stop: Arc<AtomicBool>,
+    followed: Mutex<BTreeMap<PathBuf, Followed>>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    store: SharedStore,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Pause before a path is tried again whose segment could not be read.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Hosted {
+    /// Nothing is followed until the first [`Hosted::look`].
+    pub fn new(segments: Segments, budget: Arc<Budget>, settings: IngestSettings) -> Hosted {
+        let (stop, followed) = (Arc::new(AtomicBool::new(false)), Mutex::default());
+        Hosted { segments, budget, settings, stop, followed }
+    }
+
+    /// Starts to follow segments that were not there before; returns their paths.
+    pub fn look(&self) -> std::io::Result<Vec<PathBuf>> {
+        let paths = match &self.segments {
+            Segments::Directory(directory) => segment_files(directory)?,
+            Segments::Paths(paths) => paths.clone(),
+        };
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new = Vec::new();
+        for path in paths {
+            if !followed.contains_key(&path) {
+                followed.insert(path.clone(), self.follow(&path)?);
+                new.push(path);
+            }
+        }
+        Ok(new)
+    }
+
+    fn follow(&self, path: &Path) -> std::io::Result<Followed> {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = name.unwrap_or_else(|| "worker".to_owned());
+        let store = Arc::new(Mutex::new(WorkerStore::new(&name, self.budget.clone())));
+        let ingest = Ingest::into_store(path, store.clone(), self.settings.clone());
+        let stop = self.stop.clone();
+        let run = move || {
+            let mut said = String::new();
+            while !stop.load(Ordering::Relaxed) {
+                let Err(error) = ingest.run(&stop) else { break };
+                let text = error.to_string();
+                if text != said {
+                    eprintln!("wiretape-host: {text}");
+                    said = text;
+                }
+                std::thread::sleep(RETRY);
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("ingest {name}")).spawn(run)?;
+        Ok(Followed { store, thread: Some(thread) })
+    }
+
+    /// The stores, in the order of their paths.
+    pub fn stores(&self) -> Vec<SharedStore> {
+        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.values().map(|followed| followed.store.clone()).collect()
+    }
+
+    /// The budget that the stores share.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Stops the threads and waits for them.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        for followed in followed.values_mut() {
+            if let Some(thread) = followed.thread.take()
+                && thread.join().is_err()
+            {
+                eprintln!("wiretape-host: an ingest thread panicked; its columns may be short");
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Serves queries on a Unix socket.
+//!
+//! A client sends one request a line, JSON ([`crate::query::Request`]). It gets, for each, either
+//! an Arrow IPC stream, whose schema metadata holds the coverage, or one line of JSON
+//! `{"error":"…"}`. The first byte tells which: a stream begins with `0xFF`.
+//!
+//! Each client has a thread of its own and sees a snapshot of the columns, so that a client that
+//! reads slowly keeps nobody waiting: not the ring, not the other clients. There is an upper
+//! bound to clients, to the length of a request, to the rows of an answer, and to the time that
+//! an answer may take.
+
+pub mod socket;
+pub mod client;
+pub mod hosting;
+
+pub use client::{Asked, ClientError, ask};
+pub use hosting::{Hosted, Segments};
+pub use socket::{Claim, ClaimError, client_socket_path, default_socket_path};
+
+use crate::ingest::SharedStore;
+use crate::query::{Request, execute};
+use crate::result::build::Answer;
+use arrow_ipc::writer::StreamWriter;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Bytes of a request line at most.
+const REQUEST_MAX: u64 = 64 * 1024;
+/// How long a client may keep the host waiting for the rest of a line, or for room to write.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take to be fetched.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
+
+/// What bounds the service.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Clients at one time.
+    pub clients: usize,
+    /// Rows of an answer.
+    pub rows: usize,
+}
+
+/// What a client thread needs.
+#[derive(Clone, Debug)]
+pub struct Service {
+    hosted: Arc<Hosted>,
+    limits: Limits,
+    clients: Arc<AtomicUsize>,
+}
+
+impl Service {
+    /// A service over the stores of `hosted`.
+    pub fn new(hosted: Arc<Hosted>, limits: Limits) -> Service {
+        Service { hosted, limits, clients: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    /// Serves a client on a thread of its own; one too many is told so.
+    pub fn admit(&self, mut stream: UnixStream) {
+        if self.clients.fetch_add(1, Ordering::AcqRel) >= self.limits.clients {
+            let limit = self.limits.clients;
+            let text = format!(
+                "the host serves {limit} clients at once and has that many: try again later, or \
+                 start it with a larger --clients-max"
+            );
+            let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
+            let _ = refuse(&mut stream, &text);
+            self.clients.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let (service, place) = (self.clone(), Place(self.clients.clone()));
+        let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
+            let _place = place;
+            // A client that goes away in the middle is no event worth a word.
+            let _ = service.serve(stream);
+        });
+        if let Err(error) = spawned {
+            eprintln!("wiretape-host: cannot start a thread for a client: {error}");
+        }
+    }
+
+    fn serve(&self, stream: UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut lines = BufReader::new(stream.try_clone()?);
+        let mut out = stream;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = (&mut lines).take(REQUEST_MAX).read_line(&mut line)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if !line.ends_with('\n') && read as u64 == REQUEST_MAX {
+                return refuse(&mut out, &format!("a request is longer than {REQUEST_MAX} bytes"));
+            }
+            let stores: Vec<SharedStore> = self.hosted.stores();
+            let answer = serde_json::from_str::<Request>(&line)
+                .map_err(|error| format!("the request is not understood: {error}"))
+                .and_then(|request| {
+                    execute(&stores, &request, self.limits.rows).map_err(|error| error.to_string())
+                });
+            match answer {
+                Ok(answer) => send(&mut out, answer)?,
+                Err(text) => refuse(&mut out, &text)?,
+            }
+        }
+    }
+}
+
+/// A client's place, given back also if its thread panics.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn refuse(out: &mut UnixStream, text: &str) -> io::Result<()> {
+    writeln!(out, "{}", serde_json::json!({ "error": text }))
+}
+
+fn send(out: &mut UnixStream, answer: Answer) -> io::Result<()> {
+    let begun = Instant::now();
+    let arrow = |error: arrow_schema::ArrowError| io::Error::other(error);
+    let mut writer = StreamWriter::try_new(BufWriter::new(out), &answer.schema).map_err(arrow)?;
+    for batch in answer.batches {
+        if begun.elapsed() > ANSWER_TIME {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        writer.write(&batch.map_err(arrow)?).map_err(arrow)?;
+    }
+    writer.finish().map_err(arrow)?;
+    writer.into_inner().map_err(arrow)?.flush()
+}
