@@ -113,7 +113,8 @@ mod tests {
         let own = Event { words: [u64::from(SymbolMsg::RTYPE) << 8 | 12, 0, 0, 0, 0, 0, 0] };
         assert!(!write_record(&mut file, &own).unwrap());
 
-        let mut decoder = Decoder::new(file.as_slice()).unwrap();
+        let as_is = dbn::VersionUpgradePolicy::AsIs;
+        let mut decoder = Decoder::with_upgrade_policy(file.as_slice(), as_is).unwrap();
         let read = decoder.metadata();
         assert_eq!((read.version, read.dataset.as_str()), (2, "XNAS.ITCH"));
         assert_eq!(read.symbols, ["AAPL", "AMZN"]);

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,12 @@ impl Claim {
             Err(TryLockError::WouldBlock) => return Err(taken()),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
         }
-        if path.exists() {
+        // Connecting to an ordinary file is refused too: only a socket can be stale.
+        if let Ok(there) = std::fs::symlink_metadata(path) {
+            if !there.file_type().is_socket() {
+                let error = io::Error::other("it is there, and not a socket");
+                return Err(failed("listen on", path)(error));
+            }
             match UnixStream::connect(path) {
                 Ok(_) => return Err(taken()),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
