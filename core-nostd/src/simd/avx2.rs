@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::dispatch::compiled;
+use super::packing::LANES;
 use super::{Compare, portable};
 
 // Of these the compiler makes as good code as can be written by hand.
@@ -13,10 +14,6 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
     fn sum_u32(values: &[u32]) -> u64;
     fn min_u32(values: &[u32]) -> u32;
     fn max_u32(values: &[u32]) -> u32;
-    fn sum_f64(values: &[f64]) -> f64;
-    fn min_f64(values: &[f64]) -> f64;
-    fn max_f64(values: &[f64]) -> f64;
-    fn notional(prices: &[i64], sizes: &[u32]) -> i128;
     fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
     fn delta(values: &mut [i64], before: i64);
     fn undelta(values: &mut [i64], before: i64);
@@ -24,16 +21,96 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
     fn unzigzag(values: &mut [i64]);
     fn range(values: &[u64]) -> u64;
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);
-    fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]);
 }}
 
 compiled! { "avx2,bmi1,bmi2,popcnt" => by_hand {
+    fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]);
+    fn sum_f64(values: &[f64]) -> f64;
+    fn min_f64(values: &[f64]) -> f64;
+    fn max_f64(values: &[f64]) -> f64;
+    fn notional(prices: &[i64], sizes: &[u32]) -> i128;
     fn mask_i64(values: &[i64], compare: Compare, pivot: i64, mask: &mut [u64]) -> usize;
     fn mask_u32(values: &[u32], compare: Compare, pivot: u32, mask: &mut [u64]) -> usize;
 }}
 
 mod by_hand {
     use super::*;
+    use portable::F64_LANES;
+
+    macro_rules! fold_f64 {
+        ($name:ident, $start:expr, $vector:ident, $scalar:ident) => {
+            #[inline]
+            #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+            pub(super) fn $name(values: &[f64]) -> f64 {
+                const REGISTERS: usize = F64_LANES / 4;
+                let start: fn(&[f64]) -> f64 = $start;
+                let mut folds = [_mm256_set1_pd(start(values)); REGISTERS];
+                let (rows, rest) = values.as_chunks::<F64_LANES>();
+                for row in rows {
+                    for (fold, four) in folds.iter_mut().zip(row.as_chunks::<4>().0) {
+                        // SAFETY: `four` is 32 readable bytes, and the load asks for no
+                        // alignment.
+                        let four = unsafe { _mm256_loadu_pd(four.as_ptr()) };
+                        *fold = $vector(four, *fold);
+                    }
+                }
+                let mut lanes = [0.0; F64_LANES];
+                for (lanes, fold) in lanes.as_chunks_mut::<4>().0.iter_mut().zip(folds) {
+                    // SAFETY: `lanes` is 32 writable bytes, and the store asks for no alignment.
+                    unsafe { _mm256_storeu_pd(lanes.as_mut_ptr(), fold) };
+                }
+                portable::finish_lanes(&mut lanes, rest, portable::$scalar)
+            }
+        };
+    }
+    fold_f64!(sum_f64, portable::f64_start, _mm256_add_pd, add);
+    // Like the portable code, these take the fold, their second operand, unless the first is
+    // truly less or greater.
+    fold_f64!(min_f64, |_| f64::INFINITY, _mm256_min_pd, lesser);
+    fold_f64!(max_f64, |_| f64::NEG_INFINITY, _mm256_max_pd, greater);
+
+    #[inline(always)]
+    pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
+        portable::notional_in_columns(prices, sizes)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]) {
+        let (words, _) = packed.as_chunks::<LANES>();
+        let (rows, rest) = values.as_chunks_mut::<LANES>();
+        let Some(last) = words.len().checked_sub(1) else {
+            return portable::unpack(packed, base, width, values);
+        };
+        let mask = _mm256_set1_epi64x(portable::low_bits(width) as i64);
+        let bases = _mm256_set1_epi64x(base as i64);
+        let mut bit = 0;
+        for row in rows.iter_mut() {
+            let (word, shift) = ((bit / 64) as usize, bit % 64);
+            let (Some(low), Some(high)) = (words.get(word), words.get((word + 1).min(last))) else {
+                return;
+            };
+            let right = _mm_cvtsi32_si128(shift as i32);
+            // A shift by 64 leaves nothing.
+            let left = _mm_cvtsi32_si128(64 - shift as i32);
+            let quarters = low.as_chunks::<4>().0.iter().zip(high.as_chunks::<4>().0);
+            for (to, (low, high)) in row.as_chunks_mut::<4>().0.iter_mut().zip(quarters) {
+                // SAFETY: `low` is 32 readable bytes, and the load asks for no alignment.
+                let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
+                // SAFETY: as above, for `high`.
+                let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
+                let bits =
+                    _mm256_or_si256(_mm256_srl_epi64(low, right), _mm256_sll_epi64(high, left));
+                let value = _mm256_add_epi64(_mm256_and_si256(bits, mask), bases);
+                // SAFETY: `to` is 32 writable bytes, and the store asks for no alignment.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) };
+            }
+            bit += width;
+        }
+        if !rest.is_empty() {
+            portable::unpack_rest(words, base, width, bit, rest);
+        }
+    }
 
     /// Which of equal and greater make up a comparison, and whether it is their opposite.
     fn parts(compare: Compare) -> (bool, bool, bool) {

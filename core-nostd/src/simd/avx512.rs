@@ -3,30 +3,31 @@
 use core::arch::x86_64::*;
 
 use super::dispatch::compiled;
+use super::packing::LANES;
 use super::{Compare, portable};
 
 // Of these the compiler makes as good code as can be written by hand.
 compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => portable {
-    fn sum_i64(values: &[i64]) -> i128;
     fn min_i64(values: &[i64]) -> i64;
     fn max_i64(values: &[i64]) -> i64;
-    fn sum_u32(values: &[u32]) -> u64;
     fn min_u32(values: &[u32]) -> u32;
     fn max_u32(values: &[u32]) -> u32;
-    fn sum_f64(values: &[f64]) -> f64;
-    fn min_f64(values: &[f64]) -> f64;
-    fn max_f64(values: &[f64]) -> f64;
-    fn notional(prices: &[i64], sizes: &[u32]) -> i128;
     fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
     fn delta(values: &mut [i64], before: i64);
     fn zigzag(values: &mut [i64]);
     fn unzigzag(values: &mut [i64]);
     fn range(values: &[u64]) -> u64;
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);
-    fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]);
 }}
 
 compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => by_hand {
+    fn sum_i64(values: &[i64]) -> i128;
+    fn sum_u32(values: &[u32]) -> u64;
+    fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]);
+    fn sum_f64(values: &[f64]) -> f64;
+    fn min_f64(values: &[f64]) -> f64;
+    fn max_f64(values: &[f64]) -> f64;
+    fn notional(prices: &[i64], sizes: &[u32]) -> i128;
     fn mask_i64(values: &[i64], compare: Compare, pivot: i64, mask: &mut [u64]) -> usize;
     fn mask_u32(values: &[u32], compare: Compare, pivot: u32, mask: &mut [u64]) -> usize;
     fn undelta(values: &mut [i64], before: i64);
@@ -34,6 +35,137 @@ compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => by_han
 
 mod by_hand {
     use super::*;
+    use portable::F64_LANES;
+
+    macro_rules! fold_f64 {
+        ($name:ident, $start:expr, $vector:ident, $scalar:ident) => {
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+            pub(super) fn $name(values: &[f64]) -> f64 {
+                const REGISTERS: usize = F64_LANES / 8;
+                let start: fn(&[f64]) -> f64 = $start;
+                let mut folds = [_mm512_set1_pd(start(values)); REGISTERS];
+                let (rows, rest) = values.as_chunks::<F64_LANES>();
+                for row in rows {
+                    for (fold, eight) in folds.iter_mut().zip(row.as_chunks::<8>().0) {
+                        // SAFETY: `eight` is 64 readable bytes, and the load asks for no
+                        // alignment.
+                        let eight = unsafe { _mm512_loadu_pd(eight.as_ptr()) };
+                        *fold = $vector(eight, *fold);
+                    }
+                }
+                let mut lanes = [0.0; F64_LANES];
+                for (lanes, fold) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(folds) {
+                    // SAFETY: `lanes` is 64 writable bytes, and the store asks for no alignment.
+                    unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), fold) };
+                }
+                portable::finish_lanes(&mut lanes, rest, portable::$scalar)
+            }
+        };
+    }
+    fold_f64!(sum_f64, portable::f64_start, _mm512_add_pd, add);
+    // Like the portable code, these take the fold, their second operand, unless the first is
+    // truly less or greater.
+    fold_f64!(min_f64, |_| f64::INFINITY, _mm512_min_pd, lesser);
+    fold_f64!(max_f64, |_| f64::NEG_INFINITY, _mm512_max_pd, greater);
+
+    #[inline(always)]
+    pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
+        portable::notional_in_columns(prices, sizes)
+    }
+
+    /// 64 values as bits.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    fn bits_of(values: &[i64; 64], holds: impl Fn(__m512i) -> __mmask8) -> u64 {
+        let mut word = 0;
+        for (at, eight) in values.as_chunks::<8>().0.iter().enumerate() {
+            // SAFETY: `eight` is 64 readable bytes, and the load asks for no alignment.
+            let eight = unsafe { _mm512_loadu_epi64(eight.as_ptr()) };
+            word |= u64::from(holds(eight)) << (8 * at);
+        }
+        word
+    }
+
+    /// As the portable code, with two pairs of sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn sum_i64(values: &[i64]) -> i128 {
+        let (rows, rest) = values.as_chunks::<16>();
+        let zero = _mm512_setzero_si512();
+        let [mut whole, mut high] = [[zero; 2]; 2];
+        for row in rows {
+            for (at, eight) in row.as_chunks::<8>().0.iter().enumerate() {
+                // SAFETY: `eight` is 64 readable bytes, and the load asks for no alignment.
+                let eight = unsafe { _mm512_loadu_epi64(eight.as_ptr()) };
+                whole[at] = _mm512_add_epi64(whole[at], eight);
+                high[at] = _mm512_add_epi64(high[at], _mm512_srai_epi64::<32>(eight));
+            }
+        }
+        let whole = _mm512_reduce_add_epi64(_mm512_add_epi64(whole[0], whole[1]));
+        let high = _mm512_reduce_add_epi64(_mm512_add_epi64(high[0], high[1]));
+        let low = whole.wrapping_sub(high << 32) as u64;
+        (i128::from(high) << 32) + i128::from(low) + portable::sum_i64(rest)
+    }
+
+    /// As the portable code, with two pairs of sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn sum_u32(values: &[u32]) -> u64 {
+        let (rows, rest) = values.as_chunks::<32>();
+        let zero = _mm512_setzero_si512();
+        let [mut whole, mut high] = [[zero; 2]; 2];
+        for row in rows {
+            for (at, sixteen) in row.as_chunks::<16>().0.iter().enumerate() {
+                // SAFETY: `sixteen` is 64 readable bytes, and the load asks for no alignment.
+                let pairs = unsafe { _mm512_loadu_epi32(sixteen.as_ptr().cast()) };
+                whole[at] = _mm512_add_epi64(whole[at], pairs);
+                high[at] = _mm512_add_epi64(high[at], _mm512_srli_epi64::<32>(pairs));
+            }
+        }
+        let whole = _mm512_reduce_add_epi64(_mm512_add_epi64(whole[0], whole[1])) as u64;
+        let high = _mm512_reduce_add_epi64(_mm512_add_epi64(high[0], high[1])) as u64;
+        let low = whole.wrapping_sub(high << 32);
+        low.wrapping_add(high).wrapping_add(portable::sum_u32(rest))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]) {
+        let (words, _) = packed.as_chunks::<LANES>();
+        let (rows, rest) = values.as_chunks_mut::<LANES>();
+        let Some(last) = words.len().checked_sub(1) else {
+            return portable::unpack(packed, base, width, values);
+        };
+        let mask = _mm512_set1_epi64(portable::low_bits(width) as i64);
+        let bases = _mm512_set1_epi64(base as i64);
+        let mut bit = 0;
+        for row in rows.iter_mut() {
+            let (word, shift) = ((bit / 64) as usize, bit % 64);
+            let (Some(low), Some(high)) = (words.get(word), words.get((word + 1).min(last))) else {
+                return;
+            };
+            let right = _mm_cvtsi32_si128(shift as i32);
+            // A shift by 64 leaves nothing.
+            let left = _mm_cvtsi32_si128(64 - shift as i32);
+            let halves = low.as_chunks::<8>().0.iter().zip(high.as_chunks::<8>().0);
+            for (to, (low, high)) in row.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+                // SAFETY: `low` is 64 readable bytes, and the load asks for no alignment.
+                let low = unsafe { _mm512_loadu_epi64(low.as_ptr().cast()) };
+                // SAFETY: as above, for `high`.
+                let high = unsafe { _mm512_loadu_epi64(high.as_ptr().cast()) };
+                let bits =
+                    _mm512_or_si512(_mm512_srl_epi64(low, right), _mm512_sll_epi64(high, left));
+                let value = _mm512_add_epi64(_mm512_and_si512(bits, mask), bases);
+                // SAFETY: `to` is 64 writable bytes, and the store asks for no alignment.
+                unsafe { _mm512_storeu_epi64(to.as_mut_ptr().cast(), value) };
+            }
+            bit += width;
+        }
+        if !rest.is_empty() {
+            portable::unpack_rest(words, base, width, bit, rest);
+        }
+    }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
@@ -48,15 +180,7 @@ mod by_hand {
         macro_rules! with {
             ($kind:ident, $operator:tt) => {{
                 let bits = |chunk: &[i64; 64]| {
-                    let mut word = 0;
-                    for (at, eight) in chunk.as_chunks::<8>().0.iter().enumerate() {
-                        // SAFETY: `eight` is 64 readable bytes, and the load asks for no
-                        // alignment.
-                        let eight = unsafe { _mm512_loadu_epi64(eight.as_ptr()) };
-                        let found = _mm512_cmp_epi64_mask::<$kind>(eight, pivots);
-                        word |= u64::from(found) << (8 * at);
-                    }
-                    word
+                    bits_of(chunk, |eight| _mm512_cmp_epi64_mask::<$kind>(eight, pivots))
                 };
                 portable::masks(values, mask, bits, |value| value $operator pivot)
             }};

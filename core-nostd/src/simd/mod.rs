@@ -7,8 +7,8 @@
 //!
 //! * Integer sums are exact: they are wide enough not to overflow for slices of fewer than 2^32
 //!   values.
-//! * `f64` sums add element `i` to partial sum `i % 32`, in order, and then partial sum `j + 16`
-//!   to `j`, `j + 8` to `j`, and so on: a fixed order, with an error that grows as n/32 rather
+//! * `f64` sums add element `i` to partial sum `i % 64`, in order, and then partial sum `j + 32`
+//!   to `j`, `j + 16` to `j`, and so on: a fixed order, with an error that grows as n/64 rather
 //!   than n. NaN and infinities behave as in any sum.
 //! * `f64` minimum and maximum skip NaN; if all are NaN there is none. Of 0.0 and -0.0, which
 //!   compare equal, either may be returned, but always the same one for the same input.
@@ -196,7 +196,8 @@ pub fn mask_u32(values: &[u32], compare: Compare, pivot: u32, mask: &mut [u64]) 
 }
 
 /// The index of the first value that is not less than `key`, or the length: the values must be in
-/// ascending order, otherwise the answer is some index up to the length.
+/// ascending order, otherwise the answer is some index up to the length, perhaps another one on
+/// another machine.
 ///
 /// ```
 /// let times = [10, 20, 20, 30];

@@ -8,16 +8,15 @@ const LOW: u64 = 0xFFFF_FFFF;
 
 #[inline(always)]
 pub(super) fn sum_i64(values: &[i64]) -> i128 {
-    // Halves are summed apart, because vectors have no carry. With the sign bit flipped they are
-    // unsigned, which AVX2 can shift.
-    let (mut low, mut high) = (0u64, 0u64);
+    // Vectors have no carry. The upper halves are summed exactly, the whole values modulo 2^64;
+    // the difference is the sum of the lower halves modulo 2^64, which is all of it.
+    let (mut whole, mut high) = (0i64, 0i64);
     for value in values {
-        let value = *value as u64 ^ 1 << 63;
-        low = low.wrapping_add(value & LOW);
+        whole = whole.wrapping_add(*value);
         high = high.wrapping_add(value >> 32);
     }
-    let sum = (u128::from(high) << 32).wrapping_add(u128::from(low));
-    sum.wrapping_sub((values.len() as u128) << 63) as i128
+    let low = whole.wrapping_sub(high << 32) as u64;
+    (i128::from(high) << 32) + i128::from(low)
 }
 
 #[inline(always)]
@@ -32,7 +31,16 @@ pub(super) fn max_i64(values: &[i64]) -> i64 {
 
 #[inline(always)]
 pub(super) fn sum_u32(values: &[u32]) -> u64 {
-    values.iter().fold(0, |sum, value| sum.wrapping_add(u64::from(*value)))
+    // As for `sum_i64`, with pairs of values as the whole.
+    let (pairs, rest) = values.as_chunks::<2>();
+    let (mut whole, mut high) = (0u64, 0u64);
+    for [low, upper] in pairs {
+        let pair = u64::from(*low) | u64::from(*upper) << 32;
+        whole = whole.wrapping_add(pair);
+        high = high.wrapping_add(pair >> 32);
+    }
+    let low = whole.wrapping_sub(high << 32);
+    low.wrapping_add(high).wrapping_add(rest.first().copied().unwrap_or(0).into())
 }
 
 #[inline(always)]
@@ -45,21 +53,33 @@ pub(super) fn max_u32(values: &[u32]) -> u32 {
     values.iter().fold(0, |most, value| most.max(*value))
 }
 
-/// Folds element `i` into lane `i % 32`, then the upper half of the lanes into the lower.
+/// Partial results of floating-point folds.
+pub(super) const F64_LANES: usize = 64;
+
+/// Folds element `i` into lane `i % 64`, then the upper half of the lanes into the lower.
 #[inline(always)]
 fn fold_lanes(values: &[f64], start: f64, fold: impl Fn(f64, f64) -> f64) -> f64 {
-    const LANES: usize = 32;
-    let mut lanes = [start; LANES];
-    let (rows, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [start; F64_LANES];
+    let (rows, rest) = values.as_chunks::<F64_LANES>();
     for row in rows {
         for (lane, value) in lanes.iter_mut().zip(row) {
             *lane = fold(*lane, *value);
         }
     }
+    finish_lanes(&mut lanes, rest, fold)
+}
+
+/// The end of `fold_lanes`: the last, partial row, then the lanes.
+#[inline(always)]
+pub(super) fn finish_lanes(
+    lanes: &mut [f64; F64_LANES],
+    rest: &[f64],
+    fold: impl Fn(f64, f64) -> f64,
+) -> f64 {
     for (lane, value) in lanes.iter_mut().zip(rest) {
         *lane = fold(*lane, *value);
     }
-    let mut half = LANES / 2;
+    let mut half = F64_LANES / 2;
     while half > 0 {
         let (left, right) = lanes.split_at_mut(half);
         for (lane, other) in left.iter_mut().zip(right) {
@@ -71,37 +91,70 @@ fn fold_lanes(values: &[f64], start: f64, fold: impl Fn(f64, f64) -> f64) -> f64
 }
 
 #[inline(always)]
+pub(super) fn add(sum: f64, value: f64) -> f64 {
+    sum + value
+}
+
+/// A comparison with NaN is false, so NaN is never taken.
+#[inline(always)]
+pub(super) fn lesser(least: f64, value: f64) -> f64 {
+    if value < least { value } else { least }
+}
+
+#[inline(always)]
+pub(super) fn greater(most: f64, value: f64) -> f64 {
+    if value > most { value } else { most }
+}
+
+/// What a sum starts from: -0.0 adds nothing, even to -0.0. No values come to 0.0 all the same.
+pub(super) fn f64_start(values: &[f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { -0.0 }
+}
+
+#[inline(always)]
 pub(super) fn sum_f64(values: &[f64]) -> f64 {
-    // -0.0 is what adds nothing, even to -0.0; no values come to 0.0 all the same.
-    if values.is_empty() { 0.0 } else { fold_lanes(values, -0.0, |sum, value| sum + value) }
+    fold_lanes(values, f64_start(values), add)
 }
 
 #[inline(always)]
 pub(super) fn min_f64(values: &[f64]) -> f64 {
-    // A comparison with NaN is false, so NaN is never taken.
-    fold_lanes(values, f64::INFINITY, |least, value| if value < least { value } else { least })
+    fold_lanes(values, f64::INFINITY, lesser)
 }
 
 #[inline(always)]
 pub(super) fn max_f64(values: &[f64]) -> f64 {
-    fold_lanes(values, f64::NEG_INFINITY, |most, value| if value > most { value } else { most })
+    fold_lanes(values, f64::NEG_INFINITY, greater)
 }
 
 #[inline(always)]
 pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
-    // The price, with its sign bit flipped, as two unsigned halves; products of 32 by 32 bits,
-    // summed in three columns of 32 bits; and 2^63 times the sizes taken off again.
-    let (mut column, mut size_sum) = ([0u64; 3], 0u64);
+    let pairs = prices.iter().zip(sizes);
+    pairs.fold(0, |sum, (price, size)| {
+        sum.wrapping_add(i128::from(*price).wrapping_mul(i128::from(*size)))
+    })
+}
+
+/// The same without wide multiplication: what vectors can do.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn notional_in_columns(prices: &[i64], sizes: &[u32]) -> i128 {
+    // The price, with its sign bit flipped, as two unsigned halves; the sums of their products
+    // with the size, each modulo 2^64 and of its upper half, as for `sum_i64`; and 2^63 times the
+    // sizes taken off again.
+    let [mut low, mut low_high, mut high, mut high_high, mut size_sum] = [0u64; 5];
     for (price, size) in prices.iter().zip(sizes) {
         let (price, size) = (*price as u64 ^ 1 << 63, u64::from(*size));
-        let low = (price & LOW).wrapping_mul(size);
-        let high = (price >> 32).wrapping_mul(size).wrapping_add(low >> 32);
-        column[0] = column[0].wrapping_add(low & LOW);
-        column[1] = column[1].wrapping_add(high & LOW);
-        column[2] = column[2].wrapping_add(high >> 32);
+        let (product, upper) = ((price & LOW).wrapping_mul(size), (price >> 32).wrapping_mul(size));
+        low = low.wrapping_add(product);
+        low_high = low_high.wrapping_add(product >> 32);
+        high = high.wrapping_add(upper);
+        high_high = high_high.wrapping_add(upper >> 32);
         size_sum = size_sum.wrapping_add(size);
     }
-    let sum = column.iter().rev().fold(0u128, |sum, part| (sum << 32).wrapping_add((*part).into()));
+    let wide = |whole: u64, high: u64| {
+        (u128::from(high) << 32).wrapping_add(whole.wrapping_sub(high << 32).into())
+    };
+    let sum = wide(low, low_high).wrapping_add(wide(high, high_high) << 32);
     sum.wrapping_sub(u128::from(size_sum) << 63) as i128
 }
 
@@ -171,40 +224,15 @@ macro_rules! portable_mask {
 portable_mask!(mask_i64, i64);
 portable_mask!(mask_u32, u32);
 
-/// Below this many values, all are compared.
-const COUNTED: usize = 32;
-
 #[inline(always)]
 pub(super) fn lower_bound_i64(sorted: &[i64], key: i64) -> usize {
-    let (mut start, mut length) = (0, sorted.len());
-    while length > COUNTED {
-        let half = length / 2;
-        // A conditional move, so that there is no branch to predict.
-        let before = sorted.get(start + half - 1).is_some_and(|value| *value < key);
-        start = core::hint::select_unpredictable(before, start + half, start);
-        length -= half;
-    }
-    let rest = sorted.get(start..start + length).unwrap_or(&[]);
-    start + rest.iter().map(|value| usize::from(*value < key)).sum::<usize>()
+    sorted.partition_point(|value| *value < key)
 }
 
 #[inline(always)]
 pub(super) fn delta(values: &mut [i64], before: i64) {
-    // From the back, in chunks, so that each value is still there when it is subtracted.
-    const CHUNK: usize = 64;
-    let mut end = values.len();
-    while end > CHUNK {
-        let start = end - CHUNK;
-        let Some(chunk) = values.get_mut(start - 1..end) else { return };
-        let Ok(chunk) = <&mut [i64; CHUNK + 1]>::try_from(chunk) else { return };
-        let old = *chunk;
-        for (at, value) in chunk.iter_mut().enumerate().skip(1) {
-            *value = old[at].wrapping_sub(old[at - 1]);
-        }
-        end = start;
-    }
     let mut before = before;
-    for value in values.iter_mut().take(end) {
+    for value in values {
         (before, *value) = (*value, value.wrapping_sub(before));
     }
 }
@@ -239,7 +267,7 @@ pub(super) fn range(values: &[u64]) -> u64 {
 }
 
 #[inline(always)]
-fn low_bits(width: u32) -> u64 {
+pub(super) fn low_bits(width: u32) -> u64 {
     1u64.checked_shl(width).unwrap_or(0).wrapping_sub(1)
 }
 
@@ -247,64 +275,82 @@ fn low_bits(width: u32) -> u64 {
 #[inline(always)]
 pub(super) fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]) {
     packed.fill(0);
-    let mask = low_bits(width);
     let (words, _) = packed.as_chunks_mut::<LANES>();
-    let mut bit = 0;
-    let mut put = |row: &[u64; LANES]| {
-        let (word, shift) = ((bit / 64) as usize, bit % 64);
-        if let Some(word) = words.get_mut(word) {
-            for (word, value) in word.iter_mut().zip(row) {
-                *word |= (value.wrapping_sub(base) & mask) << shift;
-            }
-        }
-        if shift + width > 64
-            && let Some(word) = words.get_mut(word + 1)
-        {
-            for (word, value) in word.iter_mut().zip(row) {
-                *word |= (value.wrapping_sub(base) & mask) >> 1 >> (63 - shift);
-            }
-        }
-        bit += width;
-    };
     let (rows, rest) = values.as_chunks::<LANES>();
-    rows.iter().for_each(&mut put);
+    let mut bit = 0;
+    for row in rows {
+        pack_row(row, base, width, words, bit);
+        bit += width;
+    }
     if !rest.is_empty() {
         let mut row = [base; LANES];
         for (to, from) in row.iter_mut().zip(rest) {
             *to = *from;
         }
-        put(&row);
+        pack_row(&row, base, width, words, bit);
+    }
+}
+
+#[inline(always)]
+fn pack_row(row: &[u64; LANES], base: u64, width: u32, words: &mut [[u64; LANES]], bit: u32) {
+    let (mask, word, shift) = (low_bits(width), (bit / 64) as usize, bit % 64);
+    if let Some(word) = words.get_mut(word) {
+        for (word, value) in word.iter_mut().zip(row) {
+            *word |= (value.wrapping_sub(base) & mask) << shift;
+        }
+    }
+    if shift + width > 64
+        && let Some(word) = words.get_mut(word + 1)
+    {
+        for (word, value) in word.iter_mut().zip(row) {
+            *word |= (value.wrapping_sub(base) & mask) >> 1 >> (63 - shift);
+        }
     }
 }
 
 /// The inverse of `pack`: `packed` holds at least the words of `values`.
 #[inline(always)]
 pub(super) fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]) {
-    let mask = low_bits(width);
     let (words, _) = packed.as_chunks::<LANES>();
-    let Some(last) = words.len().checked_sub(1) else {
+    if words.is_empty() {
         values.fill(base);
         return;
-    };
-    let mut bit = 0;
-    let mut take = |row: &mut [u64; LANES]| {
-        let (word, shift) = ((bit / 64) as usize, bit % 64);
-        // A value that does not reach into the next word gets bits of it above its width.
-        if let (Some(low), Some(high)) = (words.get(word), words.get((word + 1).min(last))) {
-            for (value, (low, high)) in row.iter_mut().zip(low.iter().zip(high)) {
-                let bits = low >> shift | high << 1 << (63 - shift);
-                *value = (bits & mask).wrapping_add(base);
-            }
-        }
-        bit += width;
-    };
+    }
     let (rows, rest) = values.as_chunks_mut::<LANES>();
-    rows.iter_mut().for_each(&mut take);
+    let mut bit = 0;
+    for row in rows {
+        unpack_row(words, base, width, bit, row);
+        bit += width;
+    }
     if !rest.is_empty() {
-        let mut row = [base; LANES];
-        take(&mut row);
-        for (to, from) in rest.iter_mut().zip(row) {
-            *to = from;
+        unpack_rest(words, base, width, bit, rest);
+    }
+}
+
+/// The last row, which is not whole.
+pub(super) fn unpack_rest(
+    words: &[[u64; LANES]],
+    base: u64,
+    width: u32,
+    bit: u32,
+    rest: &mut [u64],
+) {
+    let mut row = [base; LANES];
+    unpack_row(words, base, width, bit, &mut row);
+    for (to, from) in rest.iter_mut().zip(row) {
+        *to = from;
+    }
+}
+
+#[inline(always)]
+fn unpack_row(words: &[[u64; LANES]], base: u64, width: u32, bit: u32, row: &mut [u64; LANES]) {
+    let (mask, word, shift) = (low_bits(width), (bit / 64) as usize, bit % 64);
+    // A value that does not reach into the next word gets bits of it above its width.
+    let next = (word + 1).min(words.len().wrapping_sub(1));
+    if let (Some(low), Some(high)) = (words.get(word), words.get(next)) {
+        for (value, (low, high)) in row.iter_mut().zip(low.iter().zip(high)) {
+            let bits = low >> shift | high << 1 << (63 - shift);
+            *value = (bits & mask).wrapping_add(base);
         }
     }
 }

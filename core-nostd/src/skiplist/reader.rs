@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::node::{LEAF_SLOTS, LINE_WORDS, Lane, Leaf, NONE};
+use super::node::{Before, LEAF_SLOTS, LINE_WORDS, Lane, Leaf, NONE};
 use super::{AttachError, HEADER_WORDS, Header, Key, MAGIC};
 use super::{generation_of, is_generation};
 use crate::sync::Ordering::{Acquire, Relaxed};
@@ -68,55 +68,55 @@ impl<'m, K: Key> SkipListReader<'m, K> {
     #[inline]
     pub fn get(&self, key: K) -> Option<u64> {
         let wanted = key.to_word();
-        let (found, value) = self.settled(|list| list.first_not(|word| word < wanted))?;
+        let (found, value) = self.settled(|list| list.first_not(Before::below(wanted)))?;
         (found == wanted).then_some(value)
     }
 
     /// The first entry.
     pub fn first(&self) -> Option<(K, u64)> {
-        self.settled(|list| list.first_not(|_| false)).map(entry_of)
+        self.settled(|list| list.first_not(Before::NONE)).map(entry_of)
     }
 
     /// The last entry.
     pub fn last(&self) -> Option<(K, u64)> {
-        self.settled(|list| list.last_that(|_| true)).map(entry_of)
+        self.settled(|list| list.last_of(Before::ALL)).map(entry_of)
     }
 
     /// The last entry whose key is not larger than `key`: what was known as of that time.
     #[inline]
     pub fn floor(&self, key: K) -> Option<(K, u64)> {
         let wanted = key.to_word();
-        self.settled(|list| list.last_that(|word| word <= wanted)).map(entry_of)
+        self.settled(|list| list.last_of(Before::up_to(wanted))).map(entry_of)
     }
 
     /// All entries, in ascending order of their keys.
     pub fn iter(&self) -> Iter<'m, K> {
-        self.iter_from(|_| false)
+        self.iter_from(Before::NONE)
     }
 
     /// The entries from the first whose key is at least `key`.
     pub fn lower_bound(&self, key: K) -> Iter<'m, K> {
         let wanted = key.to_word();
-        self.iter_from(|word| word < wanted)
+        self.iter_from(Before::below(wanted))
     }
 
     /// The entries from the first whose key is larger than `key`.
     pub fn upper_bound(&self, key: K) -> Iter<'m, K> {
         let wanted = key.to_word();
-        self.iter_from(|word| word <= wanted)
+        self.iter_from(Before::up_to(wanted))
     }
 
-    fn iter_from(&self, is_before: impl Fn(u64) -> bool + Copy) -> Iter<'m, K> {
+    fn iter_from(&self, before: Before) -> Iter<'m, K> {
         loop {
             let mut iter = Iter::new(*self);
             if !iter.generation.is_multiple_of(2) {
                 return iter;
             }
-            iter.next = self.descend(is_before).unwrap_or(NONE);
+            iter.next = self.descend(before).unwrap_or(NONE);
             // Lanes lag behind a split for a moment, so the next leaf may have to be looked at.
             while iter.rank >= iter.count && iter.load() {
                 let copied = iter.keys.iter().take(iter.count);
-                iter.rank = copied.take_while(|key| is_before(**key)).count();
+                iter.rank = copied.take_while(|key| before.holds(**key)).count();
             }
             // A clear may have come between the search and the first leaf.
             fence(Acquire);
@@ -146,14 +146,14 @@ impl<'m, K: Key> SkipListReader<'m, K> {
 
     /// The last leaf that begins before, or one to the left of it.
     #[inline(always)]
-    fn descend(&self, is_before: impl Fn(u64) -> bool + Copy) -> Option<u32> {
+    fn descend(&self, before: Before) -> Option<u32> {
         let (lanes, mut line) = self.header.top();
         for _ in 0..lanes {
             let lane = Lane::at(self.words, line)?;
             line = loop {
                 let next = lane.next();
                 let order = lane.order();
-                let below = lane.below(order.slot(lane.last_before(order, is_before)));
+                let below = lane.below(order.slot(lane.last_before(order, before)));
                 if lane.is_intact(next) {
                     break below;
                 }
@@ -164,14 +164,14 @@ impl<'m, K: Key> SkipListReader<'m, K> {
 
     /// The first entry that is not before.
     #[inline(always)]
-    fn first_not(&self, is_before: impl Fn(u64) -> bool + Copy) -> Option<Entry> {
-        let mut line = self.descend(is_before)?;
+    fn first_not(&self, before: Before) -> Option<Entry> {
+        let mut line = self.descend(before)?;
         // No list has more leaves than lines, whatever its memory holds.
         for _ in 0..self.words.len() / LINE_WORDS {
             let leaf = Leaf::at(self.words, line)?;
             let state = leaf.state();
             let order = state.order();
-            let rank = leaf.rank(order, is_before);
+            let rank = leaf.rank(order, before);
             let slot = order.slot(rank);
             let (key, value) = (leaf.key(slot), leaf.value(slot));
             if !leaf.is_intact(state) {
@@ -188,16 +188,16 @@ impl<'m, K: Key> SkipListReader<'m, K> {
         None
     }
 
-    /// The last entry `that` holds for; it holds for the entries up to some place.
+    /// The last entry that is before.
     #[inline(always)]
-    fn last_that(&self, that: impl Fn(u64) -> bool + Copy) -> Option<Entry> {
-        let mut line = self.descend(that)?;
+    fn last_of(&self, before: Before) -> Option<Entry> {
+        let mut line = self.descend(before)?;
         let mut found = None;
         for _ in 0..self.words.len() / LINE_WORDS {
             let leaf = Leaf::at(self.words, line)?;
             let state = leaf.state();
             let order = state.order();
-            let count = leaf.rank(order, that);
+            let count = leaf.rank(order, before);
             let slot = order.slot(count.saturating_sub(1));
             let (key, value) = (leaf.key(slot), leaf.value(slot));
             if !leaf.is_intact(state) {

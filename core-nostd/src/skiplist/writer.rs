@@ -3,8 +3,8 @@
 use core::marker::PhantomData;
 
 use super::node::{
-    LANE_LINES, LANE_SLOTS, LEAF_LINES, LEAF_SLOTS, LINE_WORDS, Lane, LaneOrder, Leaf, LeafOrder,
-    LeafState, NONE,
+    Before, LANE_LINES, LANE_SLOTS, LEAF_LINES, LEAF_SLOTS, LINE_WORDS, Lane, LaneOrder, Leaf,
+    LeafOrder, LeafState, NONE,
 };
 use super::reader::SkipListReader;
 use super::{AttachError, FIRST_LEAF, Full, HEADER_LINES, Header, Key, MAGIC, words_for_sorted};
@@ -207,7 +207,7 @@ impl<'m, K: Key> SkipList<'m, K> {
         };
         let leaf = self.leaf(line)?;
         let state = leaf.state();
-        let rank = leaf.rank(state.order(), |word| word <= key);
+        let rank = leaf.rank(state.order(), Before::up_to(key));
         if state.order().count() < LEAF_SLOTS {
             put(leaf, state, rank, key, value);
             return Some(());
@@ -245,7 +245,7 @@ impl<'m, K: Key> SkipList<'m, K> {
         for step in path.iter_mut().take(self.lanes).rev() {
             let lane = self.lane(finger.leaf)?;
             let order = lane.order();
-            let rank = lane.last_before(order, |word| word <= key);
+            let rank = lane.last_before(order, Before::up_to(key));
             *step = (finger.leaf, rank);
             finger.low = lane.key(order.slot(rank));
             if rank + 1 < order.count() {
