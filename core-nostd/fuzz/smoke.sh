@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-5}
-targets=(frame moldudp64 itch50 iextp soupbintcp binaryfile)
+targets=(frame moldudp64 itch50 iextp soupbintcp binaryfile packing gorilla)
 
 if ! cargo +nightly --version >/dev/null 2>&1; then
     echo "skipped: fuzzing needs a nightly compiler: rustup toolchain install nightly"

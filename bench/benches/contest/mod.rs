@@ -1,0 +1,150 @@
+//! Contestants that take turns, round after round, so that all of them meet the same weather on
+//! the machine; the best round of each counts, the median shows the weather.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+/// What every benchmark here takes.
+#[derive(Parser, Debug)]
+#[command(version, about = "Measures Wiretape's structures beside their peers, in one run.")]
+pub struct Options {
+    /// A tenth of the work: shows that it runs, not how fast.
+    #[arg(long)]
+    pub quick: bool,
+    /// Print Markdown tables, as the result page has them.
+    #[arg(long)]
+    pub markdown: bool,
+    /// Only the contests whose title contains this.
+    pub filter: Option<String>,
+    /// Cargo passes this to every benchmark.
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+impl Options {
+    /// `count`, or a tenth of it.
+    pub fn scaled(&self, count: u64) -> u64 {
+        if self.quick { count.div_ceil(10) } else { count }
+    }
+
+    /// Rounds of each contest.
+    pub fn rounds(&self) -> usize {
+        if self.quick { 20 } else { 11 }
+    }
+
+    /// Whether the contest is to be run.
+    pub fn wants(&self, title: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| title.contains(filter.as_str()))
+    }
+}
+
+/// What one run of a contestant gave.
+pub struct Run {
+    /// Time it took.
+    pub took: Duration,
+    /// Depends on all that was moved: equal for all contestants, and nothing can be optimised
+    /// away.
+    pub check: u64,
+}
+
+/// One of the things compared.
+pub struct Contestant<'a> {
+    name: &'a str,
+    ours: bool,
+    run: Box<dyn FnMut() -> Run + 'a>,
+    nanoseconds: Vec<f64>,
+}
+
+impl<'a> Contestant<'a> {
+    /// One of Wiretape's own.
+    pub fn ours(name: &'a str, run: impl FnMut() -> Run + 'a) -> Self {
+        Contestant { name, ours: true, run: Box::new(run), nanoseconds: Vec::new() }
+    }
+
+    /// Somebody else's.
+    pub fn peer(name: &'a str, run: impl FnMut() -> Run + 'a) -> Self {
+        Contestant { ours: false, ..Contestant::ours(name, run) }
+    }
+}
+
+/// Runs the contest and prints its table: nanoseconds for each of the `count` operations of a run.
+pub fn contest(options: &Options, title: &str, count: u64, mut contestants: Vec<Contestant<'_>>) {
+    if !options.wants(title) {
+        return;
+    }
+    let mut check = None;
+    // The first round warms up and is thrown away.
+    for round in 0..=options.rounds() {
+        for contestant in &mut contestants {
+            let run = (contestant.run)();
+            let expected = *check.get_or_insert(run.check);
+            assert_eq!(run.check, expected, "{} moved something else", contestant.name);
+            if round > 0 {
+                contestant.nanoseconds.push(run.took.as_nanos() as f64 / count as f64);
+            }
+        }
+    }
+    for contestant in &mut contestants {
+        contestant.nanoseconds.sort_by(f64::total_cmp);
+    }
+    print(options, title, &contestants, check.unwrap_or(0));
+}
+
+fn print(options: &Options, title: &str, contestants: &[Contestant<'_>], check: u64) {
+    let peers = contestants.iter().filter(|contestant| !contestant.ours);
+    let best_peer = peers.map(|peer| peer.nanoseconds[0]).fold(f64::INFINITY, f64::min);
+    if options.markdown {
+        println!("\n#### {title}\n\n| | best ns | median ns | M/s | times the best peer |");
+        println!("|---|---:|---:|---:|---:|");
+    } else {
+        println!("\n{title}   (check {check:016x})");
+        println!("{:34}{:>10}{:>10}{:>10}{:>12}", "", "best ns", "median ns", "M/s", "x best peer");
+    }
+    for Contestant { name, ours, nanoseconds, .. } in contestants {
+        let (best, median) = (nanoseconds[0], nanoseconds[nanoseconds.len() / 2]);
+        let (rate, ratio) = (1e3 / best, best_peer / best);
+        let name = if *ours { format!("wiretape {name}") } else { (*name).to_owned() };
+        if options.markdown {
+            println!("| {name} | {best:.2} | {median:.2} | {rate:.1} | {ratio:.2} |");
+        } else {
+            println!("{name:34}{best:>10.2}{median:>10.2}{rate:>10.1}{ratio:>12.2}");
+        }
+    }
+}
+
+/// Puts the calling thread on one core, if the machine has it and allows it.
+pub fn pin(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    // Unpinned is noisier, not wrong.
+    let _ = rustix::thread::sched_setaffinity(None, &cores);
+}
+
+/// Runs `write` on core 0 and `read` on core 1, both at once. The time is that from the moment
+/// both are ready until `read` is done; its result is the check.
+pub fn two_cores(write: impl FnOnce() + Send, read: impl FnOnce() -> u64 + Send) -> Run {
+    let ready = AtomicU32::new(0);
+    let meet = || {
+        ready.fetch_add(1, Ordering::AcqRel);
+        while ready.load(Ordering::Acquire) < 2 {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(0);
+            meet();
+            write();
+        });
+        let reading = scope.spawn(|| {
+            pin(1);
+            meet();
+            let start = Instant::now();
+            let check = read();
+            Run { took: start.elapsed(), check }
+        });
+        reading.join().expect("the reading thread does not panic")
+    })
+}
