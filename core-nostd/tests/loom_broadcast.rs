@@ -1,0 +1,114 @@
+//! Every interleaving, up to a bound on preemptions, of the broadcast ring's real code. How to
+//! run it and what loom cannot show: see `loom_rings.rs`.
+#![cfg(loom)]
+
+use loom::sync::atomic::AtomicU64;
+use loom::thread;
+use wiretape_core::event::{EVENT_WORDS, Event};
+use wiretape_core::ring::broadcast::{Reader, Ring, Slot};
+
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(model);
+}
+
+fn ring(capacity: usize) -> Ring<'static> {
+    let slots = Vec::leak((0..capacity).map(|_| Slot::default()).collect::<Vec<_>>());
+    Ring::new(slots, Box::leak(Box::new(AtomicU64::new(0)))).unwrap()
+}
+
+/// Only the first and last words differ from event to event: enough to see one that was put
+/// together from two, and few enough for the model.
+fn event(number: u64) -> Event {
+    let mut event = Event::default();
+    event.words[0] = number;
+    event.words[EVENT_WORDS - 1] = !number;
+    event
+}
+
+/// Reads `attempts` times; every event must be whole and in its place, and every lost range must
+/// begin where the reader stood. Returns where it stands in the end.
+fn read_singly(mut reader: Reader<'_>, attempts: usize) -> u64 {
+    let mut expected = reader.position();
+    for _ in 0..attempts {
+        match reader.next_event() {
+            Ok(Some((sequence, read))) => {
+                assert_eq!((sequence, read), (expected, event(expected)));
+                expected += 1;
+            }
+            Ok(None) => thread::yield_now(),
+            Err(lapped) => {
+                assert_eq!(lapped.first, expected);
+                assert!(lapped.end > lapped.first);
+                expected = lapped.end;
+            }
+        }
+        assert_eq!(reader.position(), expected);
+    }
+    expected
+}
+
+fn read_batches(mut reader: Reader<'_>, attempts: usize) -> u64 {
+    let mut expected = reader.position();
+    let mut events = [Event::default(); 2];
+    for _ in 0..attempts {
+        match reader.read_batch(&mut events) {
+            Ok(count) => {
+                for read in &events[..count] {
+                    assert_eq!(*read, event(expected));
+                    expected += 1;
+                }
+            }
+            Err(lapped) => {
+                assert_eq!(lapped.first, expected);
+                assert!(lapped.end > lapped.first);
+                expected = lapped.end;
+            }
+        }
+        assert_eq!(reader.position(), expected);
+    }
+    expected
+}
+
+fn lapping(read: fn(Reader<'_>, usize) -> u64, last: u64, attempts: usize) {
+    let ring = ring(2);
+    let writing = thread::spawn(move || {
+        let mut writer = ring.writer();
+        for number in 1..=last {
+            assert_eq!(writer.publish(&event(number)), number);
+        }
+        writer.commit();
+    });
+    let position = read(ring.reader_from(1), attempts);
+    assert!(position <= last + 1);
+    writing.join().unwrap();
+}
+
+#[test]
+fn a_reader_sees_whole_events_in_order_or_the_range_it_missed() {
+    explore(2, || lapping(read_singly, 3, 2));
+}
+
+#[test]
+fn a_batch_reader_sees_whole_events_in_order_or_the_range_it_missed() {
+    explore(2, || lapping(read_batches, 3, 2));
+}
+
+#[test]
+fn two_readers_do_not_disturb_each_other() {
+    explore(1, || {
+        let ring = ring(2);
+        let other = thread::spawn(move || read_singly(ring.reader_from(1), 1));
+        let writing = thread::spawn(move || {
+            let mut writer = ring.writer();
+            for number in 1..=3 {
+                writer.publish(&event(number));
+            }
+        });
+        assert!(read_singly(ring.reader_from(1), 1) <= 4);
+        assert!(other.join().unwrap() <= 4);
+        writing.join().unwrap();
+    });
+}
