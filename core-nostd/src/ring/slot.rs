@@ -103,6 +103,9 @@ pub trait Slots: Copy + sealed::Sealed {
     /// Slots there are.
     fn slot_count(self) -> usize;
 
+    /// Where slot `index` lies, as a hint to the processor; any index will do.
+    fn address(self, index: usize) -> *const u8;
+
     /// Puts `item` into slot `index`.
     ///
     /// # Safety
@@ -158,6 +161,11 @@ impl<T: Copy> Slots for &[Slot<T>] {
     }
 
     #[inline(always)]
+    fn address(self, index: usize) -> *const u8 {
+        self.as_ptr().wrapping_add(index).cast()
+    }
+
+    #[inline(always)]
     unsafe fn put(self, index: usize, item: T) {
         // SAFETY: `index` is below the length by the caller's promise.
         let slot = unsafe { self.get_unchecked(index) };
@@ -207,6 +215,11 @@ impl<T: Copy> Slots for &[StampedSlot<T>] {
     }
 
     #[inline(always)]
+    fn address(self, index: usize) -> *const u8 {
+        self.as_ptr().wrapping_add(index).cast()
+    }
+
+    #[inline(always)]
     unsafe fn put(self, index: usize, item: T) {
         // SAFETY: `index` is below the length by the caller's promise.
         let stamped = unsafe { self.get_unchecked(index) };
@@ -250,6 +263,11 @@ impl<const W: usize> Slots for WordSlots<'_, W> {
     #[inline(always)]
     fn slot_count(self) -> usize {
         self.0.len()
+    }
+
+    #[inline(always)]
+    fn address(self, index: usize) -> *const u8 {
+        self.0.as_ptr().wrapping_add(index).cast()
     }
 
     #[inline(always)]
@@ -310,6 +328,11 @@ impl<const W: usize> Slots for StampedWordSlots<'_, W> {
     #[inline(always)]
     fn slot_count(self) -> usize {
         self.0.len() / Self::STRIDE
+    }
+
+    #[inline(always)]
+    fn address(self, index: usize) -> *const u8 {
+        self.0.as_ptr().wrapping_add(index.wrapping_mul(Self::STRIDE)).cast()
     }
 
     #[inline(always)]
