@@ -205,6 +205,12 @@ impl Process {
         self.child.as_ref().map_or(0, |child| child.id() as i32)
     }
 
+    /// Fails the test if it has ended.
+    pub fn expect_alive(&mut self) {
+        let child = self.child.as_mut().expect("a running process");
+        assert!(child.try_wait().expect("its state").is_none(), "the process ended");
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         // SAFETY: kill has no preconditions; the process is ours and not yet waited for.
