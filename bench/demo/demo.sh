@@ -64,7 +64,8 @@ network() {
     [ "$(id -u)" -eq 0 ] || { reason="not root"; return 1; }
     ip netns add "$exchange_ns" 2>/dev/null || { reason="no network namespaces here"; return 1; }
     ip netns add "$capture_ns"
-    ip link add wire0 netns "$exchange_ns" type veth peer name feed0 netns "$capture_ns"
+    ip link add wire0 netns "$exchange_ns" numtxqueues 1 numrxqueues 1 type veth \
+        peer name feed0 netns "$capture_ns" numtxqueues 1 numrxqueues 1
     ip -n "$exchange_ns" address add 10.77.0.1/24 dev wire0
     ip -n "$capture_ns" address add 10.77.0.2/24 dev feed0
     for pair in "$exchange_ns wire0" "$capture_ns feed0"; do

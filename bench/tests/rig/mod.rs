@@ -73,8 +73,10 @@ impl Rig {
         }
         rig.network = true;
         ok("ip", &["netns", "add", &c]);
-        let pair = ["link", "add", WIRE, "netns", &x, "type", "veth", "peer", "name", FEED];
-        ok("ip", &[&pair[..], &["netns", &c]].concat());
+        let one = ["numtxqueues", "1", "numrxqueues", "1"];
+        let wire = ["link", "add", WIRE, "netns", &x];
+        let peer = ["type", "veth", "peer", "name", FEED, "netns", &c];
+        ok("ip", &[&wire[..], &one[..], &peer[..], &one[..]].concat());
         for (ns, dev, address) in [(&x, WIRE, "10.77.0.1/24"), (&c, FEED, "10.77.0.2/24")] {
             ok("ip", &["-n", ns, "address", "add", address, "dev", dev]);
             ok("ip", &["-n", ns, "link", "set", "lo", "up"]);
