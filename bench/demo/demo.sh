@@ -90,7 +90,8 @@ config() {
 }
 
 mkdir -p "$segments"
-exchange=("$bin/wiretape-exchange" --sim --seed 7 --group "$group" --duration "${seconds}s")
+exchange=("$bin/wiretape-exchange" --sim --seed 7 --start now --session-length "${seconds}s"
+    --group "$group" --quiet)
 
 if network; then
     say "An exchange plays $seconds seconds of a simulated feed over veth; XDP steers it into capture"
