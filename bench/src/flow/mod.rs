@@ -21,8 +21,10 @@ pub mod arrival;
 pub mod book;
 pub mod change;
 pub mod continuous;
+pub mod deep;
 pub mod draw;
 pub mod instrument;
+pub mod itch;
 pub mod session;
 pub mod spec;
 

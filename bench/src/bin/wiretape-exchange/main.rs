@@ -1,0 +1,135 @@
+//! `wiretape-exchange`: plays an exchange's packets.
+
+mod cli;
+mod feed;
+mod summary;
+mod units;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+use wiretape_bench::exchange::ahead::Ahead;
+use wiretape_bench::exchange::interface::Interface;
+use wiretape_bench::exchange::pace::Pace;
+use wiretape_bench::exchange::packet::BATCH_BYTES;
+use wiretape_bench::exchange::player::{Play, PlayError, Progress, Report, play};
+use wiretape_bench::exchange::sink::Sink;
+use wiretape_bench::exchange::sink::live_frames::LiveFramesSink;
+use wiretape_bench::exchange::sink::pcap_file::PcapFileSink;
+use wiretape_bench::exchange::sink::udp::{UdpOptions, UdpSink};
+
+use cli::{Cli, Command};
+use summary::{InterfaceCounts, Summary, progress_line};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Some(command) => print(command),
+        None => run(&cli),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wiretape-exchange: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether whoever reads our output has read enough, as `| head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn print(command: &Command) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "wiretape-exchange", &mut script);
+            out.write_all(&script)?;
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut out)?,
+    }
+    Ok(())
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot take signals")?;
+    }
+    // What libbpf has to say comes as an error, once.
+    libbpf_rs::set_print(None);
+    let interface = cli.sink.interface.as_deref().map(Interface::find).transpose()?;
+    let source = feed::open(cli, interface.as_ref())?;
+    let before = interface.as_ref().and_then(Interface::sent_and_dropped);
+
+    let (report, remarks) = if let Some(path) = &cli.sink.write {
+        let mut sink = PcapFileSink::create(path)?;
+        play_into(cli, source, &mut sink, &stop)?
+    } else if cli.sink.live_frames {
+        let interface = interface.as_ref().context("--live-frames needs --interface")?;
+        let mut sink = LiveFramesSink::open(interface)?;
+        play_into(cli, source, &mut sink, &stop)?
+    } else {
+        let options = UdpOptions {
+            source: cli.sink.source_ip,
+            source_port: cli.sink.source_port.unwrap_or(0),
+            ttl: cli.sink.ttl,
+        };
+        let mut sink = UdpSink::open(interface.as_ref(), &options)?;
+        play_into(cli, source, &mut sink, &stop)?
+    };
+
+    let after = interface.as_ref().and_then(Interface::sent_and_dropped);
+    let counts = before.zip(after).filter(|_| cli.sink.write.is_none());
+    let counts = counts.map(|(before, after)| InterfaceCounts {
+        sent: after.0.wrapping_sub(before.0),
+        dropped: after.1.wrapping_sub(before.1),
+    });
+    let summary = Summary::new(&report, counts, remarks);
+    let mut out = io::stdout().lock();
+    if cli.json {
+        summary.write_json(&mut out)?
+    } else {
+        summary.write_text(&mut out)?
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn play_into<S: Sink>(
+    cli: &Cli,
+    source: Box<dyn wiretape_bench::exchange::source::Source>,
+    sink: &mut S,
+    stop: &AtomicBool,
+) -> Result<(Report, Vec<String>), PlayError> {
+    let live = cli.sink.write.is_none();
+    let pace = match feed::pace(cli) {
+        // A file cannot be written faster than at once: its times stay the feed's.
+        Pace::Max if !live => Pace::Recorded(1.0),
+        pace => pace,
+    };
+    let limit = ((cli.pace.ahead << 20) / BATCH_BYTES).max(2);
+    let mut ahead = Ahead::start(source, limit);
+    if live && !matches!(pace, Pace::Recorded(_)) {
+        ahead.wait_full(stop);
+    }
+    let how = Play { pace, count: cli.pace.count, duration: cli.pace.duration, live };
+    let mut last = Progress { sent: Default::default(), elapsed_ns: 0 };
+    let mut on_progress = |now: Progress| {
+        if !cli.quiet {
+            eprintln!("{}", progress_line(&now, &last));
+        }
+        last = now;
+    };
+    let report = play(&mut ahead, sink, how, stop, &mut on_progress)?;
+    Ok((report, ahead.finish()))
+}

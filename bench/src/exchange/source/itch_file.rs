@@ -1,0 +1,173 @@
+//! A Nasdaq day file (BinaryFILE framing), plain or compressed with gzip.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use wiretape_core::wire::itch50::Head;
+use zerocopy::FromBytes;
+
+use super::SourceError;
+use crate::exchange::framing::MessageStream;
+
+/// Why a day file cannot be read (on).
+#[derive(Debug, thiserror::Error)]
+pub enum ItchFileError {
+    /// It cannot be opened.
+    #[error("cannot open the ITCH file {path}: {source}")]
+    Open {
+        /// Its path.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Reading or decompressing failed.
+    #[error("cannot read the ITCH file {path} behind message {messages}: {source}")]
+    Read {
+        /// Its path.
+        path: String,
+        /// Messages read before.
+        messages: u64,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It ends inside a message.
+    #[error(
+        "the ITCH file {path} ends inside message {ordinal}: it was cut, or it does not have \
+         two-byte lengths in front of its messages"
+    )]
+    Cut {
+        /// Its path.
+        path: String,
+        /// The message's place, from 1.
+        ordinal: u64,
+    },
+    /// A message without the head that all have.
+    #[error(
+        "message {ordinal} of the ITCH file {path} has {length} bytes, and none has less than \
+         12: the file does not have two-byte lengths in front of its messages"
+    )]
+    Short {
+        /// Its path.
+        path: String,
+        /// The message's place, from 1.
+        ordinal: u64,
+        /// Its length.
+        length: usize,
+    },
+}
+
+/// Shortest message: a head and one byte.
+const MESSAGE_MIN: usize = 12;
+
+/// The messages of a day file with their times.
+pub struct ItchFile {
+    path: String,
+    reader: Box<dyn BufRead + Send>,
+    midnight_ns: u64,
+    messages: u64,
+}
+
+impl ItchFile {
+    /// Opens a file of the day whose midnight in New York is `midnight_ns`, UTC nanoseconds.
+    pub fn open(path: &Path, midnight_ns: u64) -> Result<ItchFile, ItchFileError> {
+        let name = path.display().to_string();
+        let opened = || -> io::Result<Box<dyn BufRead + Send>> {
+            let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+            Ok(match file.fill_buf()? {
+                [0x1F, 0x8B, ..] => {
+                    Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(file)))
+                }
+                _ => Box::new(file),
+            })
+        };
+        let reader =
+            opened().map_err(|source| ItchFileError::Open { path: name.clone(), source })?;
+        Ok(ItchFile { path: name, reader, midnight_ns, messages: 0 })
+    }
+
+    fn failed(&self, source: io::Error) -> ItchFileError {
+        let path = self.path.clone();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => ItchFileError::Cut { path, ordinal: self.messages + 1 },
+            _ => ItchFileError::Read { path, messages: self.messages, source },
+        }
+    }
+
+    fn read(&mut self, message: &mut Vec<u8>) -> io::Result<bool> {
+        if self.reader.fill_buf()?.is_empty() {
+            return Ok(false);
+        }
+        let mut length = [0; 2];
+        self.reader.read_exact(&mut length)?;
+        let length = usize::from(u16::from_be_bytes(length));
+        if length == 0 {
+            // What marks the end of a file; some files just end.
+            return Ok(false);
+        }
+        message.resize(length, 0);
+        self.reader.read_exact(message)?;
+        Ok(true)
+    }
+}
+
+impl MessageStream for ItchFile {
+    fn next(&mut self, message: &mut Vec<u8>) -> Result<Option<u64>, SourceError> {
+        if !self.read(message).map_err(|source| self.failed(source))? {
+            return Ok(None);
+        }
+        self.messages += 1;
+        let head = Head::ref_from_prefix(message).ok().filter(|_| message.len() >= MESSAGE_MIN);
+        let Some((head, _)) = head else {
+            let (path, length) = (self.path.clone(), message.len());
+            return Err(ItchFileError::Short { path, ordinal: self.messages, length }.into());
+        };
+        Ok(Some(self.midnight_ns + head.timestamp.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read_all(bytes: &[u8]) -> Result<Vec<(u64, usize)>, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut stream = ItchFile::open(file.path(), 1_000).map_err(|e| e.to_string())?;
+        let (mut all, mut message) = (Vec::new(), Vec::new());
+        while let Some(at_ns) = stream.next(&mut message).map_err(|e| e.to_string())? {
+            all.push((at_ns, message.len()));
+        }
+        Ok(all)
+    }
+
+    fn event(at_ns: u8) -> Vec<u8> {
+        let mut bytes = vec![0, 12, b'S', 0, 0, 0, 0, 0, 0, 0, 0, 0, at_ns, b'O'];
+        bytes.truncate(14);
+        bytes
+    }
+
+    #[test]
+    fn files_end_at_a_zero_length_or_where_they_end() {
+        let two = [event(7), event(9)].concat();
+        let expected = Ok(vec![(1_007, 12), (1_009, 12)]);
+        assert_eq!(read_all(&two), expected);
+        assert_eq!(read_all(&[&two[..], &[0, 0], &event(1)].concat()), expected);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        packed.write_all(&two).unwrap();
+        assert_eq!(read_all(&packed.finish().unwrap()), expected);
+        assert_eq!(read_all(&[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place() {
+        let cut = read_all(&[event(7), event(9)].concat()[..27]).unwrap_err();
+        assert!(cut.contains("inside message 2"), "{cut}");
+        let short = read_all(&[event(7), vec![0, 3, 1, 2, 3]].concat()).unwrap_err();
+        assert!(short.contains("message 2") && short.contains("3 bytes"), "{short}");
+        let missing = ItchFile::open(Path::new("/nowhere/file"), 0).err().unwrap().to_string();
+        assert!(missing.contains("/nowhere/file"), "{missing}");
+    }
+}
