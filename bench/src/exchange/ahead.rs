@@ -75,7 +75,7 @@ impl Ahead {
     }
 
     /// The next batch; `None` when the source is over.
-    pub fn next(&mut self) -> Option<Result<Batch, SourceError>> {
+    pub fn next_batch(&mut self) -> Option<Result<Batch, SourceError>> {
         self.batches.as_ref()?.recv().ok()
     }
 

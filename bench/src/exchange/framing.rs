@@ -264,14 +264,15 @@ mod tests {
     use super::*;
     use wiretape_core::wire::moldudp64::{Packet, PacketKind};
 
-    struct Listed(std::vec::IntoIter<(u64, &'static [u8])>);
+    struct Listed<'m>(&'m [(u64, &'static [u8])]);
 
-    impl MessageStream for Listed {
+    impl MessageStream for Listed<'_> {
         fn next(&mut self, message: &mut Vec<u8>) -> Result<Option<u64>, SourceError> {
-            let Some((at_ns, bytes)) = self.0.next() else { return Ok(None) };
+            let Some(((at_ns, bytes), rest)) = self.0.split_first() else { return Ok(None) };
+            self.0 = rest;
             message.clear();
             message.extend_from_slice(bytes);
-            Ok(Some(at_ns))
+            Ok(Some(*at_ns))
         }
     }
 
@@ -280,7 +281,7 @@ mod tests {
         messages: &[(u64, &'static [u8])],
         packing: Packing,
     ) -> Result<Vec<(u64, u64, String)>, SourceError> {
-        let stream = Listed(messages.to_vec().into_iter());
+        let stream = Listed(messages);
         let route = Route::to_group([10, 0, 0, 1], [239, 0, 0, 1], 1, 2);
         let framing = MoldUdp64::new(*b"SESSION001", 1);
         let mut packer = Packer::new(stream, framing, packing, vec![route]);

@@ -126,7 +126,7 @@ pub fn play<S: Sink>(
     };
     let mut ended = None;
     while ended.is_none() {
-        match ahead.next() {
+        match ahead.next_batch() {
             None => ended = Some(Ended::Source),
             Some(batch) => {
                 let batch = batch?;

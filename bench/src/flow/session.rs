@@ -114,7 +114,7 @@ impl Flow {
             let place = u64::from(row) * count + i;
             // The second before the opening, but for its end, where the imbalance goes out.
             let passed_ns = place * (SECOND_NS * 9 / 10) / (rows * count);
-            let side = if row % 2 == 0 { Side::Bid } else { Side::Ask };
+            let side = if row.is_multiple_of(2) { Side::Bid } else { Side::Ask };
             self.market.add(self.spec.open_ns - SECOND_NS + passed_ns, i as usize, side);
         }
         self.phase = Phase::Seed(row + 1);
