@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wiretape-host: {error}");
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -90,18 +90,17 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         book_levels: arguments.book_levels.max(1),
     };
     let budget = Arc::new(Budget::new(arguments.memory));
-    let hosted = Arc::new(Hosted::new(segments, budget, settings));
+    let hosted = Arc::new(Hosted::new(segments, budget, settings, Arc::new(say)));
     let limits = Limits { clients: arguments.clients_max.max(1), rows: arguments.rows_max };
     let service = Service::new(hosted.clone(), limits);
     let path = claim.listener().local_addr()?;
     let shown = path.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
-    eprintln!("wiretape-host: answering on {shown}");
+    say(&format!("answering on {shown}"));
     let served = serve(&stop, &claim, &hosted, &service);
     hosted.stop();
     drop(claim);
     served?;
-    eprintln!("wiretape-host: stopped");
-    io::stderr().flush()?;
+    say("stopped");
     Ok(())
 }
 
@@ -116,11 +115,11 @@ fn serve(
         match hosted.look() {
             Ok(new) => {
                 for path in new {
-                    eprintln!("wiretape-host: following {}", path.display());
+                    say(&format!("following {}", path.display()));
                 }
             }
             Err(error) if error.to_string() != failed => {
-                eprintln!("wiretape-host: cannot look for segments: {error}");
+                say(&format!("cannot look for segments: {error}"));
                 failed = error.to_string();
             }
             Err(_) => {}
@@ -140,7 +139,7 @@ fn serve(
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Out of descriptors, most likely: clients that leave give some back.
-                    eprintln!("wiretape-host: cannot take a client in: {error}");
+                    say(&format!("cannot take a client in: {error}"));
                     std::thread::sleep(std::time::Duration::from_millis(100));
                     break;
                 }
@@ -148,6 +147,11 @@ fn serve(
         }
     }
     Ok(())
+}
+
+/// Says a sentence on standard error; a host whose standard error is gone works on.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "wiretape-host: {text}");
 }
 
 fn parse_bytes(text: &str) -> Result<usize, String> {

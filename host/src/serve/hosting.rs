@@ -25,14 +25,30 @@ impl Default for Segments {
     }
 }
 
+/// Takes what the host has to say, one sentence at a time.
+pub type Notices = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// The stores of a host and the threads that fill them.
-#[derive(Debug)]
 pub struct Hosted {
     segments: Segments,
     budget: Arc<Budget>,
     settings: IngestSettings,
     stop: Arc<AtomicBool>,
     followed: Mutex<BTreeMap<PathBuf, Followed>>,
+    notices: Notices,
+}
+
+impl std::fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Hosted { segments, budget, settings, stop, followed, notices: _ } = self;
+        f.debug_struct("Hosted")
+            .field("segments", segments)
+            .field("budget", budget)
+            .field("settings", settings)
+            .field("stop", stop)
+            .field("followed", followed)
+            .finish()
+    }
 }
 
 #[derive(Debug)]
@@ -46,9 +62,19 @@ const RETRY: Duration = Duration::from_millis(500);
 
 impl Hosted {
     /// Nothing is followed until the first [`Hosted::look`].
-    pub fn new(segments: Segments, budget: Arc<Budget>, settings: IngestSettings) -> Hosted {
+    pub fn new(
+        segments: Segments,
+        budget: Arc<Budget>,
+        settings: IngestSettings,
+        notices: Notices,
+    ) -> Hosted {
         let (stop, followed) = (Arc::new(AtomicBool::new(false)), Mutex::default());
-        Hosted { segments, budget, settings, stop, followed }
+        Hosted { segments, budget, settings, stop, followed, notices }
+    }
+
+    /// Says something.
+    pub fn notice(&self, text: &str) {
+        (self.notices)(text);
     }
 
     /// Starts to follow segments that were not there before; returns their paths.
@@ -73,14 +99,14 @@ impl Hosted {
         let name = name.unwrap_or_else(|| "worker".to_owned());
         let store = Arc::new(Mutex::new(WorkerStore::new(&name, self.budget.clone())));
         let ingest = Ingest::into_store(path, store.clone(), self.settings.clone());
-        let stop = self.stop.clone();
+        let (stop, notices) = (self.stop.clone(), self.notices.clone());
         let run = move || {
             let mut said = String::new();
             while !stop.load(Ordering::Relaxed) {
                 let Err(error) = ingest.run(&stop) else { break };
                 let text = error.to_string();
                 if text != said {
-                    eprintln!("wiretape-host: {text}");
+                    notices(&text);
                     said = text;
                 }
                 std::thread::sleep(RETRY);
@@ -109,7 +135,7 @@ impl Hosted {
             if let Some(thread) = followed.thread.take()
                 && thread.join().is_err()
             {
-                eprintln!("wiretape-host: an ingest thread panicked; its columns may be short");
+                self.notice("an ingest thread panicked; its columns may be short");
             }
         }
     }

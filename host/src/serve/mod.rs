@@ -14,7 +14,7 @@ pub mod client;
 pub mod hosting;
 
 pub use client::{Asked, ClientError, ask};
-pub use hosting::{Hosted, Segments};
+pub use hosting::{Hosted, Notices, Segments};
 pub use socket::{Claim, ClaimError, client_socket_path, default_socket_path};
 
 use crate::ingest::SharedStore;
@@ -77,7 +77,7 @@ impl Service {
             let _ = service.serve(stream);
         });
         if let Err(error) = spawned {
-            eprintln!("wiretape-host: cannot start a thread for a client: {error}");
+            self.hosted.notice(&format!("cannot start a thread for a client: {error}"));
         }
     }
 
@@ -120,7 +120,8 @@ impl Drop for Place {
 }
 
 fn refuse(out: &mut UnixStream, text: &str) -> io::Result<()> {
-    writeln!(out, "{}", serde_json::json!({ "error": text }))
+    let line = format!("{}\n", serde_json::json!({ "error": text }));
+    out.write_all(line.as_bytes())
 }
 
 fn send(out: &mut UnixStream, answer: Answer) -> io::Result<()> {

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("wiretape: {failure}");
+            terminal::say(&failure);
             failure.exit_code()
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::source::Source;
+use crate::terminal::say;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fs;
@@ -109,7 +110,7 @@ fn remove(directory: &Path, workers: &[String], force: bool) -> Result<ExitCode,
             Ok(segment) => segment.liveness() == Liveness::Live,
             // One that cannot be read has no reader to miss it, but only if it was named.
             Err(error) if workers.is_empty() || error.is_not_yet() => {
-                eprintln!("wiretape: left alone: {error}");
+                say(&format!("left alone: {error}"));
                 refused |= !workers.is_empty();
                 continue;
             }
@@ -118,14 +119,14 @@ fn remove(directory: &Path, workers: &[String], force: bool) -> Result<ExitCode,
         if lives && !force {
             if !workers.is_empty() {
                 let path = file.display();
-                eprintln!("wiretape: {path} has a living writer: stop it, or add --force");
+                say(&format!("{path} has a living writer: stop it, or add --force"));
                 refused = true;
             }
             continue;
         }
         fs::remove_file(&file)
             .map_err(|error| Failure::Told(format!("cannot remove {}: {error}", file.display())))?;
-        println!("removed {}", file.display());
+        writeln!(stdout(), "removed {}", file.display())?;
     }
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

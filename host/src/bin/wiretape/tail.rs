@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::instant::{day_numbers, parse_zone};
 use crate::line;
 use crate::source::Source;
+use crate::terminal::say;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -135,10 +136,10 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
                 tail.symbols = Symbols::read(follower.segment());
             }
             Followed::Events { first, events, .. } => tail.print(first, events)?,
-            Followed::Lost { epoch, lapped } => eprintln!("wiretape: epoch {epoch}: {lapped}"),
+            Followed::Lost { epoch, lapped } => say(&format!("epoch {epoch}: {lapped}")),
             Followed::Silent { age, .. } => {
                 let seconds = age.as_secs();
-                eprintln!("wiretape: no sign of life from the writer for {seconds} s");
+                say(&format!("no sign of life from the writer for {seconds} s"));
                 if arguments.until_end {
                     break;
                 }
@@ -149,7 +150,7 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
                     EpochEnd::Superseded => "was cut off: its writer died",
                     EpochEnd::Damaged => "cannot be read any further: its header is damaged",
                 };
-                eprintln!("wiretape: epoch {epoch} {how}, last event {through}");
+                say(&format!("epoch {epoch} {how}, last event {through}"));
                 if arguments.until_end {
                     break;
                 }
@@ -179,7 +180,7 @@ impl Tail<'_> {
     fn check_instruments(&self, path: &std::path::Path) -> Result<(), Failure> {
         for symbol in &self.arguments.instrument {
             if !self.symbols.names.values().any(|name| name == symbol) {
-                eprintln!("wiretape: {symbol} is not announced in {} yet", path.display());
+                say(&format!("{symbol} is not announced in {} yet", path.display()));
             }
         }
         Ok(())

@@ -1,6 +1,12 @@
 //! Colours and screens, on a terminal only.
 
-use std::io::{IsTerminal, stdout};
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+/// Says a sentence on standard error, whether or not anyone still listens there.
+pub fn say(text: &dyn Display) {
+    let _ = writeln!(stderr(), "wiretape: {text}");
+}
 
 /// What a word means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
