@@ -25,3 +25,5 @@ pub mod pipeline;
 pub mod block_pool;
 pub mod node_pool;
 pub mod skiplist;
+pub mod timer_wheel;
+pub mod event_loop;

@@ -26,8 +26,7 @@ pub(super) const fn items_per_line(item_bytes: usize) -> u64 {
 /// Whether a line begins near `position`: small items ask once a line, not once an item.
 #[inline(always)]
 pub(super) const fn begins_line(position: u64, item_bytes: usize) -> bool {
-    let items = if item_bytes == 0 { 1 } else { LINE_BYTES / item_bytes };
-    position & (items.saturating_sub(1) as u64) == 0
+    position & items_per_line(item_bytes).wrapping_sub(1) == 0
 }
 
 /// Asks for the cache line at `address`, to write to it. Any address will do: nothing is accessed.
