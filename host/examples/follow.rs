@@ -33,6 +33,7 @@ fn main() -> Result<(), AttachError> {
             }
             // The exact range that this reader was too slow for. It goes on behind it.
             Followed::Lost { lapped, .. } => println!("{lapped}"),
+            Followed::Resumed { .. } => println!("the writer is back"),
             Followed::Silent { age, .. } => println!("the writer is silent for {age:?}"),
             Followed::Ended { end, through, .. } => {
                 println!("the epoch ended ({end:?}) with sequence {through}");

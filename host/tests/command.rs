@@ -121,31 +121,46 @@ fn a_living_segment_is_not_removed() {
     assert!(!directory.path().join("w.seg").exists());
 }
 
-#[test]
-fn the_tape_of_a_day_is_printed_hashed_asked_and_survives_a_killed_host() {
-    let Some(day) = day::shared("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
-    let day = &day[..day.len() / 40];
-    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let segment = day::play(day, &first.path().join("w.seg"), 5, 1 << 16, &[]);
-    drop(day::play(day, &second.path().join("w.seg"), 6, 1 << 16, &[]));
-    let head = segment.writer().ring().head();
-    let at = first.path();
+/// A fortieth of the Nasdaq day in a segment of its own.
+fn some_of_the_day(epoch: u64) -> Option<(tempfile::TempDir, TestSegment)> {
+    let day = day::shared("itch/nasdaq-20120621-aapl-amzn.itch.gz")?;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let segment = day::play(&day[..day.len() / 40], &path, epoch, 1 << 16, &[]);
+    Some((directory, segment))
+}
 
-    // Two runs, one digest; and the first digits of it stand at the start of the line.
+fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+fn two_runs_over_the_same_packets_have_one_digest() {
+    let (Some(first), Some(second)) = (some_of_the_day(5), some_of_the_day(6)) else { return };
     let digest = |directory: &Path| {
         let line = ok(directory, &["digest", "--until-end", "--directory", "."]);
         line.split_whitespace().next().unwrap().to_owned()
     };
-    assert_eq!(digest(at), digest(second.path()));
-    assert_eq!(digest(at).len(), 32);
+    assert_eq!(digest(first.0.path()).len(), 32);
+    assert_eq!(digest(first.0.path()), digest(second.0.path()));
+    let lapped = tempfile::tempdir().unwrap();
+    let day = day::shared("itch/nasdaq-20120621-aapl-amzn.itch.gz").unwrap();
+    drop(day::play(&day[..day.len() / 40], &lapped.path().join("w.seg"), 7, 1 << 10, &[]));
+    let output = wiretape(lapped.path(), &["digest", "--directory", "."]);
+    assert_eq!(output.status.code(), Some(1), "a digest of a tape with holes");
+    assert!(text(&output.stdout).contains("LOST sequences 1 through"));
+}
 
+#[test]
+fn the_tape_is_printed_for_people_as_json_and_as_dbn() {
+    let Some((directory, segment)) = some_of_the_day(5) else { return };
+    let (at, head) = (directory.path(), segment.writer().ring().head());
     let tail = ["tail", "--from", "oldest", "--until-end", "--directory", "."];
     let lines = ok(at, &tail);
     assert_eq!(lines.lines().count() as u64, head);
-    let json = ok(at, &[&tail[..], &["--json", "-i", "AAPL", "-n", "50"]].concat());
-    let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-    let aapl = json.lines().map(parse).filter(|event| event["symbol"] == "AAPL").count();
-    assert!(aapl > 40 && json.lines().count() == 50);
+    let objects = ok(at, &[&tail[..], &["--json", "-i", "AAPL", "-n", "50"]].concat());
+    let aapl = objects.lines().map(json).filter(|event| event["symbol"] == "AAPL").count();
+    assert!(aapl > 40 && objects.lines().count() == 50);
 
     let dbn = wiretape(at, &[&tail[..], &["--dbn"]].concat()).stdout;
     use dbn::decode::{DbnMetadata, DecodeRecordRef};
@@ -168,8 +183,13 @@ fn the_tape_of_a_day_is_printed_hashed_asked_and_survives_a_killed_host() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 
     let book = ok(at, &["book", "AAPL", "--directory", ".", "--json"]);
-    assert!(parse(&book)["bid_price"].is_string(), "{book}");
+    assert!(json(&book)["bid_price"].is_string(), "{book}");
+}
 
+#[test]
+fn a_killed_host_starts_again_and_answers_as_before() {
+    let Some((directory, segment)) = some_of_the_day(5) else { return };
+    let (at, head) = (directory.path(), segment.writer().ring().head());
     let ask = |more: &[&str]| {
         let query = ["query", "--socket", "host.sock", "--tz", "America/New_York"];
         let deadline = Instant::now() + Duration::from_secs(20);

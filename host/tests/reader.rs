@@ -206,3 +206,19 @@ fn a_killed_writer_leaves_a_readable_segment_and_its_successor_is_found() {
     assert_eq!(epochs, [(1, Some(EpochEnd::Superseded)), (2, None)]);
     drop(successor);
 }
+
+#[test]
+fn a_writer_that_stands_still_for_a_while_is_missed_and_welcomed_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let segment = TestSegment::create(&path, 1, 64);
+    let mut follower = Follower::new(&path, Start::Oldest).unwrap();
+    follow(&mut follower, |followed, _| matches!(followed, Followed::Silent { .. }));
+    segment.beat();
+    follow(&mut follower, |followed, _| matches!(followed, Followed::Resumed { .. }));
+    let mut events = segment.writer().events();
+    events.publish(&event(1));
+    events.commit();
+    let (read, _) = follow(&mut follower, |_, next| next == 2);
+    assert_eq!(read, 1);
+}

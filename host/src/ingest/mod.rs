@@ -133,6 +133,7 @@ impl Ingest {
                     taker.lose(&self.store, LossReason::Lapped, lapped.first, lapped.end);
                 }
                 Followed::Silent { .. } => lock(&self.store).set_state(WorkerState::Dead),
+                Followed::Resumed { .. } => lock(&self.store).set_state(WorkerState::Live),
                 Followed::Ended { end, .. } => lock(&self.store).set_state(match end {
                     EpochEnd::Clean => WorkerState::Ended,
                     EpochEnd::Superseded | EpochEnd::Damaged => WorkerState::Dead,

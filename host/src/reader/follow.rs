@@ -77,12 +77,17 @@ pub enum Followed<'a> {
         lapped: Lapped,
     },
     /// Nothing new, and the writer gave no sign of life for a while. Said once; if the writer
-    /// comes back, events follow as if nothing had been.
+    /// comes back, [`Followed::Resumed`] or events follow as if nothing had been.
     Silent {
         /// The epoch.
         epoch: u64,
         /// Since when.
         age: Duration,
+    },
+    /// A writer that was silent gives signs of life again.
+    Resumed {
+        /// The epoch.
+        epoch: u64,
     },
     /// The epoch is over and every event of it was read (or reported lost). The follower looks
     /// for a new segment at the path from now on.
@@ -255,10 +260,10 @@ impl Follower {
                 self.silent = true;
                 return Followed::Silent { epoch: self.epoch, age };
             }
-            Liveness::Live => {
-                self.silent = false;
-                return Followed::Idle;
+            Liveness::Live if std::mem::take(&mut self.silent) => {
+                return Followed::Resumed { epoch: self.epoch };
             }
+            Liveness::Live => return Followed::Idle,
             Liveness::Silent(_) => return Followed::Idle,
         };
         // The state was read with acquire: whatever was published before it changed is there now.

@@ -8,7 +8,8 @@
 //!  file appears ──► Began ──► Events, Events, … ──► Ended ──► (a new file) ──► Began ──► …
 //!                               │        ▲             clean, superseded or replaced
 //!                               ├─ Lost ─┘  slower than the ring: the exact range missed
-//!                               ├─ Silent   no sign of life from the writer (killed, stopped)
+//!                               ├─ Silent   no sign of life from the writer (killed, stopped),
+//!                               │  Resumed  and again one
 //!                               └─ Idle     nothing new: wait by spinning, yielding or sleeping
 //! ```
 //!
@@ -32,7 +33,7 @@
 //!         Followed::Events { events, .. } => seen += events.len(),
 //!         Followed::Lost { lapped, .. } => eprintln!("too slow: {lapped}"),
 //!         Followed::Ended { .. } => break,
-//!         Followed::Began { .. } | Followed::Silent { .. } => {}
+//!         Followed::Began { .. } | Followed::Silent { .. } | Followed::Resumed { .. } => {}
 //!         Followed::Idle => follower.wait(),
 //!     }
 //! }

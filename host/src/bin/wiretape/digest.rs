@@ -55,6 +55,7 @@ pub fn run(arguments: &DigestArguments) -> Result<ExitCode, Failure> {
             }
             Followed::Lost { lapped, .. } => lost.push((lapped.first, lapped.end)),
             Followed::Silent { .. } | Followed::Ended { .. } => break,
+            Followed::Resumed { .. } => {}
             Followed::Idle => follower.wait(),
         }
     }

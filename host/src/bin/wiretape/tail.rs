@@ -144,6 +144,7 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
                     break;
                 }
             }
+            Followed::Resumed { .. } => say(&"the writer gives signs of life again"),
             Followed::Ended { epoch, end, through } => {
                 let how = match end {
                     EpochEnd::Clean => "ended",
