@@ -131,8 +131,7 @@ wiretape status
 wait "$player" || { cat "$work"/*.log; exit 1; }
 sleep 0.5
 
-symbol=$("$bin/wiretape" status --json --segment "$segments/demo.seg" | tr ',{' '\n\n' \
-    | sed -n 's/.*"symbol": *"\([A-Z]*\)".*/\1/p' | head -1)
+symbol=ALDER
 say "Questions, over what came so far: bars, trades with the quote before them, the latest book"
 wiretape query bars --instrument "$symbol" --every 2s
 wiretape query asof --instrument "$symbol" --limit 8
