@@ -31,8 +31,14 @@ fn main() {
     }
 }
 
+/// SplitMix64 (Steele, Lea and Flood, 2014): no codec finds a pattern in it.
 fn numbers(count: usize) -> impl Iterator<Item = u64> {
-    (0..count as u64).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23))
+    (1..=count as u64).map(|at| {
+        let z = at.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    })
 }
 
 /// One block unpacked again and again: values and words stay in the first-level cache.

@@ -18,6 +18,7 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
     fn delta(values: &mut [i64], before: i64);
     fn undelta(values: &mut [i64], before: i64);
     fn zigzag(values: &mut [i64]);
+    fn multiply_add(values: &mut [i64], factor: i64, summand: i64);
     fn unzigzag(values: &mut [i64]);
     fn range(values: &[u64]) -> u64;
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);

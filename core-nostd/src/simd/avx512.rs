@@ -15,6 +15,7 @@ compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => portab
     fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
     fn delta(values: &mut [i64], before: i64);
     fn zigzag(values: &mut [i64]);
+    fn multiply_add(values: &mut [i64], factor: i64, summand: i64);
     fn unzigzag(values: &mut [i64]);
     fn range(values: &[u64]) -> u64;
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);

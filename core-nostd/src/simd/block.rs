@@ -6,8 +6,10 @@
 //!
 //! ```text
 //! word 0        kind (8 bits), width (8), number of values (16), number of exceptions (16),
-//!               width of the exceptions' high bits (8), zero (8)
+//!               width of the exceptions' high bits (8), 1 if scaled, else 0 (8)
 //! word 1        base: added to each difference
+//! if scaled     scale and origin: each value is the origin and a multiple of the scale (prices
+//!               on a tick grid), and what follows are the multiples
 //! kind words    first value; first delta (as many of these as the kind says)
 //! packed        the low bits of the others, as in `packing`
 //! exceptions    a stream of bits, lowest first: index (10 bits), high bits
@@ -94,15 +96,34 @@ pub const fn words_max(count: usize) -> usize {
 /// A way to write a block.
 #[derive(Clone, Copy)]
 struct Plan {
+    grid: Option<Grid>,
     kind: usize,
     base: i64,
     width: u32,
     exceptions: usize,
     high_width: u32,
-    words: usize,
+    /// Words behind those of the header.
+    body: usize,
 }
 
 impl Plan {
+    /// The smallest way for `values`.
+    fn best(values: &[i64], scratch: &mut [i64; BLOCK]) -> Plan {
+        let mut best = Plan::of(0, values, (kernels().min_i64)(values));
+        for kind in 0..KINDS.min(values.len()) {
+            let differences = differences_of(values, kind, scratch);
+            let least = (kernels().min_i64)(differences);
+            // Where a few are far below the others, they can be the exceptions.
+            for base in [least, 0].into_iter().take(if least < 0 { 2 } else { 1 }) {
+                let plan = Plan::of(kind, differences, base);
+                if plan.words() < best.words() {
+                    best = plan;
+                }
+            }
+        }
+        best
+    }
+
     /// The smallest way for differences of one kind from `base`.
     fn of(kind: usize, differences: &[i64], base: i64) -> Plan {
         let mut of_width = [0u16; 65];
@@ -113,19 +134,80 @@ impl Plan {
             }
         }
         let widest = of_width.iter().rposition(|count| *count != 0).unwrap_or(0) as u32;
-        let mut best =
-            Plan { kind, base, width: 0, exceptions: 0, high_width: 0, words: usize::MAX };
-        let mut exceptions = 0;
-        for width in (0..=widest).rev() {
-            let high_width = if exceptions == 0 { 0 } else { widest - width };
+        let plain = Plan {
+            grid: None,
+            kind,
+            base,
+            width: widest,
+            exceptions: 0,
+            high_width: 0,
+            body: packed_words(differences.len(), widest),
+        };
+        let (mut best, mut exceptions) = (plain, 0);
+        for width in (0..widest).rev() {
+            exceptions += usize::from(of_width.get(width as usize + 1).copied().unwrap_or(0));
+            let high_width = widest - width;
             let patch = exceptions * (INDEX_BITS + high_width) as usize;
-            let words = 2 + kind + packed_words(differences.len(), width) + patch.div_ceil(64);
-            if words < best.words {
-                best = Plan { kind, base, width, exceptions, high_width, words };
+            let body = packed_words(differences.len(), width) + patch.div_ceil(64);
+            if body < best.body {
+                best = Plan { width, exceptions, high_width, body, ..plain };
             }
-            exceptions += usize::from(of_width.get(width as usize).copied().unwrap_or(0));
         }
         best
+    }
+
+    fn head(&self) -> usize {
+        2 + self.kind + if self.grid.is_some() { 2 } else { 0 }
+    }
+
+    fn words(&self) -> usize {
+        self.head() + self.body
+    }
+
+    /// Writes the block of `values`, which are the multiples if there is a grid.
+    fn write(
+        self,
+        values: &[i64],
+        scratch: &mut [i64; BLOCK],
+        words: &mut [u64],
+    ) -> Result<usize, BlockError> {
+        let too_few = BlockError::TooFewWords { found: words.len(), expected: self.words() };
+        let words = words.get_mut(..self.words()).ok_or(too_few)?;
+        let (head, body) = words.split_at_mut_checked(self.head()).ok_or(too_few)?;
+        let differences = &*differences_of(values, self.kind, scratch);
+        self.write_head(values, head);
+        let packed =
+            packing::pack(bytemuck::cast_slice(differences), self.base as u64, self.width, body)?;
+        let mut exceptions = BitWriter::new(body.get_mut(packed..).unwrap_or(&mut []));
+        for (index, difference) in differences.iter().enumerate() {
+            let offset = difference.wrapping_sub(self.base) as u64;
+            let high = offset.checked_shr(self.width).unwrap_or(0);
+            if high != 0 {
+                exceptions.put(index as u64, INDEX_BITS).ok_or(too_few)?;
+                exceptions.put(high, self.high_width).ok_or(too_few)?;
+            }
+        }
+        exceptions.finish().ok_or(too_few)?;
+        Ok(self.words())
+    }
+
+    fn write_head(&self, values: &[i64], head: &mut [u64]) {
+        let header = self.kind as u64
+            | u64::from(self.width) << 8
+            | (values.len() as u64) << 16
+            | (self.exceptions as u64) << 32
+            | u64::from(self.high_width) << 48
+            | u64::from(self.grid.is_some()) << 56;
+        let grid = self.grid.map(|grid| [grid.scale, grid.origin as u64]);
+        let first = values.first().copied().unwrap_or(0);
+        let delta = values.get(1).copied().unwrap_or(0).wrapping_sub(first);
+        let all = [header, self.base as u64]
+            .into_iter()
+            .chain(grid.into_iter().flatten())
+            .chain([first as u64, delta as u64]);
+        for (word, value) in head.iter_mut().zip(all) {
+            *word = value;
+        }
     }
 }
 
@@ -149,23 +231,52 @@ pub fn encode(values: &[i64], words: &mut [u64]) -> Result<usize, BlockError> {
         return Err(BlockError::TooManyValues { found: values.len(), expected: BLOCK });
     }
     let mut scratch = [0i64; BLOCK];
-    let mut best: Option<Plan> = None;
-    for kind in 0..KINDS.min(values.len().max(1)) {
-        let differences = differences_of(values, kind, &mut scratch);
-        let least = (kernels().min_i64)(differences);
-        // Where a few are far below the others, they can be the exceptions.
-        for base in [least, 0].into_iter().take(if least < 0 { 2 } else { 1 }) {
-            let plan = Plan::of(kind, differences, if differences.is_empty() { 0 } else { base });
-            if best.is_none_or(|best| plan.words < best.words) {
-                best = Some(plan);
-            }
+    let plan = Plan::best(values, &mut scratch);
+    let mut multiples = [0i64; BLOCK];
+    if let Some(grid) = Grid::of(values)
+        && let Some(multiples) = multiples.get_mut(..values.len())
+    {
+        grid.divide(values, multiples);
+        let scaled = Plan { grid: Some(grid), ..Plan::best(multiples, &mut scratch) };
+        if scaled.words() < plan.words() {
+            return scaled.write(multiples, &mut scratch, words);
         }
     }
-    let Some(plan) = best else { return Err(BlockError::Header { found: 0 }) };
-    let found = words.len();
-    let too_short = BlockError::TooFewWords { found, expected: plan.words };
-    let words = words.get_mut(..plan.words).ok_or(too_short)?;
-    write(values, plan, &mut scratch, words).ok_or(too_short)
+    plan.write(values, &mut scratch, words)
+}
+
+/// Numbers that all values are on.
+#[derive(Clone, Copy)]
+struct Grid {
+    scale: u64,
+    origin: i64,
+}
+
+impl Grid {
+    /// The coarsest; `None` if there is none but all integers.
+    fn of(values: &[i64]) -> Option<Grid> {
+        let origin = (kernels().min_i64)(values);
+        let mut scale = 0u64;
+        for value in values {
+            let (mut left, mut right) = (value.wrapping_sub(origin) as u64, scale);
+            // Euclid's.
+            while let Some(rest) = left.checked_rem(right) {
+                (left, right) = (right, rest);
+            }
+            scale = left;
+            if scale == 1 {
+                return None;
+            }
+        }
+        (scale > 1).then_some(Grid { scale, origin })
+    }
+
+    fn divide(self, values: &[i64], multiples: &mut [i64]) {
+        for (multiple, value) in multiples.iter_mut().zip(values) {
+            let above = value.wrapping_sub(self.origin) as u64;
+            *multiple = above.checked_div(self.scale).unwrap_or(0) as i64;
+        }
+    }
 }
 
 /// The differences of `kind`: all but the first `kind` of what taking deltas so often gives.
@@ -180,78 +291,28 @@ fn differences_of<'s>(values: &[i64], kind: usize, scratch: &'s mut [i64; BLOCK]
     differences.get_mut(kind..).unwrap_or(&mut [])
 }
 
-fn write(
-    values: &[i64],
-    plan: Plan,
-    scratch: &mut [i64; BLOCK],
-    words: &mut [u64],
-) -> Option<usize> {
-    let header = plan.kind as u64
-        | u64::from(plan.width) << 8
-        | (values.len() as u64) << 16
-        | (plan.exceptions as u64) << 32
-        | u64::from(plan.high_width) << 48;
-    let (head, rest) = words.split_at_mut_checked(2 + plan.kind)?;
-    let differences = &*differences_of(values, plan.kind, scratch);
-    for (word, value) in head.iter_mut().zip([header, plan.base as u64]) {
-        *word = value;
-    }
-    // The first value; the first delta.
-    let mut first = values.first().copied();
-    for word in head.iter_mut().skip(2) {
-        *word = first? as u64;
-        first = values.get(1).zip(first).map(|(second, first)| second.wrapping_sub(first));
-    }
-    let packed =
-        packing::pack(bytemuck::cast_slice(differences), plan.base as u64, plan.width, rest)
-            .ok()?;
-    let mut exceptions = BitWriter::new(rest.get_mut(packed..)?);
-    if plan.exceptions > 0 {
-        for (index, difference) in differences.iter().enumerate() {
-            let high = (difference.wrapping_sub(plan.base) as u64).checked_shr(plan.width)?;
-            if high != 0 {
-                exceptions.put(index as u64, INDEX_BITS)?;
-                exceptions.put(high, plan.high_width)?;
-            }
-        }
-    }
-    Some(2 + plan.kind + packed + exceptions.finish()?)
-}
-
 /// Reads the block at the start of `words` into the start of `values`. Returns the values and the
 /// words read.
 pub fn decode(words: &[u64], values: &mut [i64]) -> Result<(usize, usize), BlockError> {
+    let head = Head::of(words)?;
+    let Head { kind, base, width, count, exceptions, high_width, grid } = head;
     let too_short = |expected| BlockError::TooFewWords { found: words.len(), expected };
-    let [header, base, ..] = *words else { return Err(too_short(2)) };
-    let [kind, width, ..] = header.to_le_bytes();
-    let (kind, width) = (usize::from(kind), u32::from(width));
-    let (count, exceptions) = ((header >> 16) as u16 as usize, (header >> 32) as u16 as usize);
-    let high_width = (header >> 48) as u32;
-    if kind >= KINDS
-        || width > 64
-        || count > BLOCK
-        || count < kind
-        || exceptions > count - kind
-        || width + high_width > 64
-        || (exceptions > 0 && width == 64)
-    {
-        return Err(BlockError::Header { found: header });
-    }
     let expected = values.len();
     let too_many = BlockError::TooManyValues { found: count, expected };
     let values = values.get_mut(..count).ok_or(too_many)?;
-    let rest = words.get(2 + kind..).ok_or(too_short(2 + kind))?;
+    let start = if grid.is_some() { 4 } else { 2 };
+    let rest = words.get(start + kind..).ok_or(too_short(start + kind))?;
     let (firsts, differences) = values.split_at_mut(kind);
     let packed = packing::unpack(rest, base, width, bytemuck::cast_slice_mut(differences))?;
     let mut patch = BitReader::new(rest.get(packed..).unwrap_or(&[]));
     for _ in 0..exceptions {
-        let index = patch.take(INDEX_BITS).ok_or(too_short(2 + kind + packed + 1))?;
-        let high = patch.take(high_width).ok_or(too_short(2 + kind + packed + 1))?;
+        let index = patch.take(INDEX_BITS).ok_or(too_short(start + kind + packed + 1))?;
+        let high = patch.take(high_width).ok_or(too_short(start + kind + packed + 1))?;
         let difference =
             differences.get_mut(index as usize).ok_or(BlockError::Exception { found: index })?;
         *difference = difference.wrapping_add((high << width) as i64);
     }
-    for (first, word) in firsts.iter_mut().zip(words.iter().skip(2)) {
+    for (first, word) in firsts.iter_mut().zip(words.iter().skip(start)) {
         *first = *word as i64;
     }
     // From the innermost difference outwards, each summed onto its first.
@@ -260,5 +321,49 @@ pub fn decode(words: &[u64], values: &mut [i64]) -> Result<(usize, usize), Block
             undelta(rest, 0);
         }
     }
-    Ok((count, 2 + kind + packed + patch.words_read()))
+    if let Some(grid) = grid {
+        (kernels().multiply_add)(values, grid.scale as i64, grid.origin);
+    }
+    Ok((count, start + kind + packed + patch.words_read()))
+}
+
+/// The first words of a block, checked for what makes no sense.
+struct Head {
+    kind: usize,
+    base: u64,
+    width: u32,
+    count: usize,
+    exceptions: usize,
+    high_width: u32,
+    grid: Option<Grid>,
+}
+
+impl Head {
+    fn of(words: &[u64]) -> Result<Head, BlockError> {
+        let too_short = |expected| BlockError::TooFewWords { found: words.len(), expected };
+        let [header, base, ..] = *words else { return Err(too_short(2)) };
+        let [kind, width, _, _, _, _, high_width, scaled] = header.to_le_bytes();
+        let grid = match (scaled, words) {
+            (0, _) => None,
+            (1, [_, _, scale, origin, ..]) => Some(Grid { scale: *scale, origin: *origin as i64 }),
+            (1, _) => return Err(too_short(4)),
+            _ => return Err(BlockError::Header { found: header }),
+        };
+        let head = Head {
+            kind: kind.into(),
+            base,
+            width: width.into(),
+            count: (header >> 16) as u16 as usize,
+            exceptions: (header >> 32) as u16 as usize,
+            high_width: high_width.into(),
+            grid,
+        };
+        let sound = head.kind < KINDS
+            && head.kind <= head.count
+            && head.count <= BLOCK
+            && head.exceptions <= head.count - head.kind
+            && head.width + head.high_width <= 64
+            && (head.exceptions == 0 || head.width < 64);
+        if sound { Ok(head) } else { Err(BlockError::Header { found: header }) }
+    }
 }

@@ -260,6 +260,13 @@ pub(super) fn unzigzag(values: &mut [i64]) {
     }
 }
 
+#[inline(always)]
+pub(super) fn multiply_add(values: &mut [i64], factor: i64, summand: i64) {
+    for value in values {
+        *value = value.wrapping_mul(factor).wrapping_add(summand);
+    }
+}
+
 /// The bits in which any value differs from zero.
 #[inline(always)]
 pub(super) fn range(values: &[u64]) -> u64 {

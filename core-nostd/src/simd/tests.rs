@@ -133,6 +133,10 @@ proptest! {
                     rewrite(&|v| (kernels.undelta)(v, before), start),
                     rewrite(&|v| (twin.undelta)(v, before), start)
                 );
+                prop_assert_eq!(
+                    rewrite(&|v| (kernels.multiply_add)(v, before, 9), start),
+                    rewrite(&|v| (twin.multiply_add)(v, before, 9), start)
+                );
                 prop_assert_eq!(rewrite(&kernels.zigzag, start), rewrite(&twin.zigzag, start));
                 prop_assert_eq!(rewrite(&kernels.unzigzag, start), rewrite(&twin.unzigzag, start));
             }
@@ -221,7 +225,10 @@ proptest! {
     }
 
     #[test]
-    fn blocks_round_trip(mut values in vec(integer(), 0..=BLOCK), sums in 0usize..3) {
+    fn blocks_round_trip(
+        mut values in vec(integer(), 0..=BLOCK), sums in 0usize..3, tick in 0i64..4,
+    ) {
+        values.iter_mut().for_each(|value| *value = value.wrapping_mul(10i64.pow(2 * tick as u32)));
         (0..sums).for_each(|_| undelta(&mut values, 0));
         let mut words = std::vec![0; block::words_max(values.len())];
         let used = block::encode(&values, &mut words).unwrap();
@@ -239,7 +246,7 @@ proptest! {
         if let Some(first) = words.first_mut() {
             let [kind, width, count, high] = header.to_le_bytes().map(u64::from);
             let fields = [(kind % 4, 0), (width % 66, 8), (count, 18), (count % 8, 32), (high % 66, 48)];
-            *first = fields.iter().fold(0, |word, (value, shift)| word | value << shift);
+            *first = fields.iter().fold(kind / 64 % 3 << 56, |word, (value, shift)| word | value << shift);
         }
         let _ = block::decode(&words, &mut [0; 600]);
         let _ = gorilla::decode_values(&words, &mut [0; 600]);
@@ -275,7 +282,10 @@ fn blocks_take_the_smallest_kind() {
     assert_eq!(kind_of(&steps), (1, 3));
     let growing: Vec<i64> = (0..1024).map(|i| i * i).collect();
     assert_eq!(kind_of(&growing), (2, 4));
-    // One outlier: two words more, not a wider block.
+    // Prices on a grid of ticks take the bits of the ticks.
+    let ticks: Vec<i64> = (0..1024).map(|i| 5_000_000_000 + i * 7 % 32 * 10_000_000).collect();
+    assert_eq!(kind_of(&ticks), (0, 4 + packed_words(BLOCK, 5)));
+    // One outlier: one word more, not a wider block.
     let mut outlier = same;
     outlier[500] = 1 << 40;
     assert_eq!(kind_of(&outlier), (0, 3));
