@@ -246,7 +246,7 @@ proptest! {
         if let Some(first) = words.first_mut() {
             let [kind, width, count, high] = header.to_le_bytes().map(u64::from);
             let fields = [(kind % 4, 0), (width % 66, 8), (count, 18), (count % 8, 32), (high % 66, 48)];
-            *first = fields.iter().fold(kind / 64 % 3 << 56, |word, (value, shift)| word | value << shift);
+            *first = fields.iter().fold((kind / 64 % 3) << 56, |word, (value, shift)| word | value << shift);
         }
         let _ = block::decode(&words, &mut [0; 600]);
         let _ = gorilla::decode_values(&words, &mut [0; 600]);
