@@ -40,7 +40,7 @@ impl Memory {
         let words = SegmentLayout::new(&spec).unwrap().total_words;
         Memory {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            books: vec![0; 64 << 20],
+            books: vec![0; 128 << 20],
             spec,
         }
     }
@@ -64,7 +64,7 @@ impl Memory {
             levels: 20_000,
         };
         let days = TradingDays::new([MIDNIGHT]);
-        let mut arena = Arena::new(&mut self.books);
+        let mut arena = Arena::with_contents_as_found(&mut self.books);
         pipeline.add_feed(protocol, &spec, &days, &mut arena).unwrap();
         (pipeline, SegmentView::attach(&self.words).unwrap())
     }

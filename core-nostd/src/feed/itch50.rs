@@ -24,7 +24,7 @@ use super::session::{Packet, PacketKind};
 use super::status;
 use super::trading_day::TradingDays;
 use crate::arena::{Arena, ArenaError};
-use crate::book::{BookError, BookSpec, HashIndex, OrderBook, Reduced};
+use crate::book::{BookError, BookSpec, OrderBook, PagedIndex, PagedSpec, Reduced};
 use crate::event::{
     AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, action, flags,
 };
@@ -32,11 +32,15 @@ use crate::segment::FeedCounter;
 use crate::wire::itch50::{self, Head, ItchError, Message};
 use crate::wire::moldudp64;
 
+/// Order references that are looked up directly; Nasdaq's stay below this through a day, and those
+/// of another venue go to the hash beside the pages.
+const REFERENCES: u64 = 1 << 32;
+
 /// An ITCH feed: its session, its book, and the day that its times count from.
 #[derive(Debug)]
 pub struct ItchFeed<'m> {
     line: Line<'m>,
-    book: OrderBook<'m, HashIndex<'m>>,
+    book: OrderBook<'m, PagedIndex<'m>>,
     days: TradingDays,
     /// Local midnight as UTC nanoseconds.
     midnight: u64,
@@ -54,7 +58,7 @@ impl<'m> ItchFeed<'m> {
     ) -> Result<Self, ArenaError> {
         let book_spec =
             BookSpec { instruments: line.instruments(), orders: spec.orders, levels: spec.levels };
-        let index = HashIndex::new(arena, spec.orders)?;
+        let index = PagedIndex::new(arena, &PagedSpec::for_orders(spec.orders, REFERENCES))?;
         let book = OrderBook::new(arena, &book_spec, index)?;
         Ok(ItchFeed { line, book, days: days.clone(), midnight: 0, sequence: 0 })
     }
