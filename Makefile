@@ -31,7 +31,7 @@ loom:  ## model-check the concurrent structures
 		--test 'loom_*'
 
 fuzz-smoke:  ## each fuzz target for a few seconds (needs a nightly toolchain and cargo-fuzz)
-	$(MAKE) -C core-nostd/fuzz smoke
+	core-nostd/fuzz/smoke.sh
 
 bench: packages  ## figures beside peers, in one run
 	$(CARGO) bench -p wiretape-bench --locked

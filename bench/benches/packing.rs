@@ -4,7 +4,6 @@
 //! The real columns are times, prices and sizes of the added orders of the Nasdaq day beside the
 //! project; without it only the invented ones are measured.
 
-#[allow(dead_code)]
 #[path = "contest/mod.rs"]
 mod contest;
 

@@ -3,7 +3,6 @@
 //!
 //! The portable twin is not a straw man: the compiler vectorises it with SSE2 where it can.
 
-#[allow(dead_code)]
 #[path = "contest/mod.rs"]
 mod contest;
 

@@ -6,7 +6,6 @@
 //! timed. One thread throughout: `BTreeMap` allows no reader beside the writer, ours and
 //! crossbeam's do.
 
-#[allow(dead_code)]
 #[path = "contest/mod.rs"]
 mod contest;
 

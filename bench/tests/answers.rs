@@ -145,7 +145,7 @@ fn check_bars(story: &Story, rows: &[HashMap<&str, &str>], width_ns: u64) {
         assert_eq!(nanos(row["open"]), prices().next());
         assert_eq!(nanos(row["high"]), prices().max());
         assert_eq!(nanos(row["low"]), prices().min());
-        assert_eq!(nanos(row["close"]), prices().last());
+        assert_eq!(nanos(row["close"]), prices().next_back());
         assert_eq!(row["trades"], trades.len().to_string());
         let volume: i64 = trades.iter().map(|trade| trade.size).sum();
         assert_eq!(row["volume"], volume.to_string());
