@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint unit freestanding loom fuzz-smoke bench bench-quick soak build packages
+.PHONY: help demo test lint unit freestanding loom fuzz-smoke bench bench-quick bench-report soak build packages
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,6 +38,9 @@ bench: packages  ## figures beside peers, in one run
 
 bench-quick: packages  ## the same, short
 	$(CARGO) bench -p wiretape-bench --locked -- --quick
+
+bench-report: packages  ## run every benchmark and write docs/benchmarks.md
+	bench/report.sh
 
 soak: packages  ## the long tests, by name
 	$(CARGO) build --workspace --bins --locked --release

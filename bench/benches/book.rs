@@ -105,8 +105,8 @@ fn arguments() -> Result<(PathBuf, Option<PathBuf>)> {
         match argument.to_str() {
             Some("--day") => day = value()?,
             Some("--write") => write = Some(value()?),
-            // What cargo passes to any benchmark.
-            Some("--bench") => {}
+            // What cargo and `make` pass to any benchmark.
+            Some("--bench" | "--quick" | "--markdown") => {}
             _ => bail!("{argument:?} is not --day FILE or --write FILE"),
         }
     }
