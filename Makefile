@@ -17,7 +17,7 @@ test: packages lint unit freestanding loom  ## everything that must hold, on thi
 lint:  ## formatting, clippy, documentation: warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 unit:  ## unit, property, oracle and end-to-end tests
 	$(CARGO) build --workspace --bins --locked
