@@ -50,6 +50,11 @@ counters! {
     }
 }
 
+impl ErrorGroup {
+    /// Causes that a group can tell apart; those beyond share the last place.
+    pub const CAUSES: usize = ERRORS_PER_GROUP;
+}
+
 /// Who a feed is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedIdentity {

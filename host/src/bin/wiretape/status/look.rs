@@ -3,9 +3,11 @@
 use crate::segments::standing;
 use serde_json::{Value, json};
 use std::time::Instant;
+use wiretape_core::book::BookError;
 use wiretape_core::event::UNDEF_PRICE;
+use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{
-    Counter, FeedCounter, FeedIdentity, Ledger, MarketEntry, SessionState,
+    Counter, ErrorGroup, FeedCounter, FeedIdentity, FeedView, Ledger, MarketEntry, SessionState,
 };
 use wiretape_host::reader::segment::heartbeat_age_ns;
 use wiretape_host::reader::{Liveness, Segment};
@@ -57,6 +59,10 @@ pub struct FeedLook {
     pub counters: Vec<(FeedCounter, u64)>,
     /// Messages by type.
     pub types: Vec<(u8, u64)>,
+    /// Why packets were malformed: cause and number.
+    pub packet_causes: Vec<(&'static str, u64)>,
+    /// Why the book refused messages: cause and number.
+    pub book_causes: Vec<(&'static str, u64)>,
 }
 
 /// The market table summed up.
@@ -99,6 +105,13 @@ impl Look {
                 .map(|kind| (kind, feed.messages_of_type(kind)))
                 .filter(|(_, count)| *count > 0)
                 .collect(),
+            packet_causes: causes(&feed, ErrorGroup::Packet, |cause| {
+                let protocol = Protocol::from_name(feed.identity().protocol.as_str());
+                protocol.map_or("other", |protocol| protocol.packet_error_name(cause))
+            }),
+            book_causes: causes(&feed, ErrorGroup::Book, |cause| {
+                BookError::NAMES.get(cause).copied().unwrap_or("other")
+            }),
         });
         let latency = view.latency().filter(|latency| latency.count() > 0);
         Some(Look {
@@ -190,8 +203,24 @@ impl FeedLook {
             "last_packet_ns": self.session.last_packet_ns,
             "counters": Value::Object(counters.collect()),
             "messages_by_type": Value::Object(types.collect()),
+            "malformed_by_cause": by_cause(&self.packet_causes),
+            "book_errors_by_cause": by_cause(&self.book_causes),
         })
     }
+}
+
+/// The causes of a group that occurred, by name.
+fn causes(
+    feed: &FeedView<'_>,
+    group: ErrorGroup,
+    name: impl Fn(usize) -> &'static str,
+) -> Vec<(&'static str, u64)> {
+    let counted = (0..ErrorGroup::CAUSES).map(|cause| (name(cause), feed.errors(group, cause)));
+    counted.filter(|(_, count)| *count > 0).collect()
+}
+
+fn by_cause(causes: &[(&'static str, u64)]) -> Value {
+    Value::Object(causes.iter().map(|(name, count)| ((*name).into(), (*count).into())).collect())
 }
 
 /// A message type's letter, or its number where it is none.

@@ -85,7 +85,16 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
         let value = feed.counter(counter);
         if value > 0 {
             let text = format!("{} {}", grouped(value), counter.name());
-            writeln!(out, "    {}: {}", tinted(&text, Tone::Notable, coloured), counter.help())?;
+            let causes = match counter {
+                FeedCounter::MalformedPackets => &feed.packet_causes[..],
+                FeedCounter::BookErrors => &feed.book_causes[..],
+                _ => &[],
+            };
+            let causes: Vec<String> =
+                causes.iter().map(|(name, count)| format!("{name} {}", grouped(*count))).collect();
+            let what =
+                if causes.is_empty() { counter.help().to_owned() } else { causes.join(", ") };
+            writeln!(out, "    {}: {what}", tinted(&text, Tone::Notable, coloured))?;
         }
     }
     if feed.session.maybe_bad_book {
