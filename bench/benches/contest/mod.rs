@@ -134,6 +134,12 @@ pub fn pin(core: usize) {
     let _ = rustix::thread::sched_setaffinity(None, &cores);
 }
 
+/// Runs `work` in a thread of its own, which it may pin without pinning the benchmark.
+pub fn apart<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let done = std::thread::scope(|scope| scope.spawn(work).join());
+    done.expect("the thread does not panic")
+}
+
 /// Runs `write` on core 0 and `read` on core 1, both at once. The time is that from the moment
 /// both are ready until `read` is done; its result is the check.
 pub fn two_cores(write: impl FnOnce() + Send, read: impl FnOnce() -> u64 + Send) -> Run {

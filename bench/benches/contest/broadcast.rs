@@ -1,0 +1,239 @@
+//! One writer and readers that all see every event.
+//!
+//! The broadcast ring's writer waits for nobody, the disruptor's does. To move the same events,
+//! ours here is told by the benchmark how far its readers are, every 256 events, and waits before
+//! it would overtake one.
+
+use std::hint::{black_box, spin_loop};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use disruptor::{BusySpin, ProcessorSettings, Producer, build_single_producer};
+use wiretape_core::event::{EVENT_WORDS, Event};
+use wiretape_core::ring::broadcast::{Reader, Ring, Slot};
+use wiretape_core::sync::CachePadded;
+
+use super::contest::{Contestant, Options, Run, apart, contest, contest_of, pin, two_cores};
+
+const SLOTS: usize = 4096;
+const BATCH: usize = 256;
+/// Readers tell how far they are once in so many events.
+const REPORT: u64 = 256;
+
+fn event(number: u64) -> Event {
+    let mut event = Event { words: [number; EVENT_WORDS] };
+    event.words[EVENT_WORDS - 1] = number.wrapping_mul(3);
+    event
+}
+
+fn fold(check: u64, first: u64, last: u64) -> u64 {
+    check.wrapping_add(first ^ last.rotate_left(32))
+}
+
+fn fold_event(check: u64, event: &Event) -> u64 {
+    fold(check, event.words[0], event.words[EVENT_WORDS - 1])
+}
+
+/// Slots aligned to cache lines, as in a mapped file.
+#[repr(align(64))]
+#[derive(Default)]
+struct Line(Slot);
+
+struct Memory {
+    slots: Vec<Line>,
+    head: CachePadded<AtomicU64>,
+    done: CachePadded<AtomicU64>,
+}
+
+impl Memory {
+    fn new() -> Memory {
+        Memory {
+            slots: (0..SLOTS).map(|_| Line::default()).collect(),
+            head: CachePadded::default(),
+            done: CachePadded::default(),
+        }
+    }
+
+    /// A fresh ring in the same memory.
+    fn ring(&self) -> Ring<'_> {
+        for word in self.slots.iter().flat_map(|line| &line.0) {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.head.0.store(0, Ordering::Relaxed);
+        self.done.0.store(0, Ordering::Relaxed);
+        // SAFETY: a line is one slot and nothing else, so that a slice of lines is one of slots.
+        let slots = unsafe { std::slice::from_raw_parts(self.slots.as_ptr().cast(), SLOTS) };
+        Ring::new(slots, &self.head.0).expect("4096 is a power of two")
+    }
+}
+
+/// Lets the writer know how far it may go.
+struct Gate<'a> {
+    done: &'a AtomicU64,
+    limit: u64,
+}
+
+impl Gate<'_> {
+    fn wait_for(&mut self, last: u64) {
+        while last > self.limit {
+            self.limit = self.done.load(Ordering::Acquire) + SLOTS as u64;
+            if last > self.limit {
+                spin_loop();
+            }
+        }
+    }
+}
+
+fn read_singly(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+    let (mut check, mut read) = (0, 0);
+    while read < count {
+        match reader.next_event().expect("the writer waits") {
+            Some((_, event)) => {
+                check = fold_event(check, &event);
+                read += 1;
+                if read % REPORT == 0 {
+                    done.store(read, Ordering::Release);
+                }
+            }
+            None => spin_loop(),
+        }
+    }
+    check
+}
+
+fn read_batches(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+    let (mut check, mut read) = (0, 0);
+    let mut events = [Event::default(); BATCH];
+    while read < count {
+        match reader.read_batch(&mut events).expect("the writer waits") {
+            0 => spin_loop(),
+            found => {
+                check = events[..found].iter().fold(check, fold_event);
+                read += found as u64;
+                done.store(read, Ordering::Release);
+            }
+        }
+    }
+    check
+}
+
+fn ours(
+    memory: &Memory,
+    count: u64,
+    batch: u64,
+    read: fn(Reader<'_>, &AtomicU64, u64) -> u64,
+) -> Run {
+    let ring = memory.ring();
+    let mut writer = ring.writer();
+    let done = &memory.done.0;
+    let write = || {
+        let mut gate = Gate { done, limit: SLOTS as u64 };
+        let mut number = 0;
+        while number < count {
+            let end = count.min(number + batch);
+            gate.wait_for(end);
+            while number < end {
+                number += 1;
+                writer.publish(&event(number));
+            }
+            writer.commit();
+        }
+    };
+    two_cores(write, || read(ring.reader_from(1), done, count))
+}
+
+struct Their {
+    words: [u64; 8],
+}
+
+fn theirs(count: u64, batch: u64) -> Run {
+    let result = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&result);
+    let mut check = 0;
+    let handler = move |event: &Their, _: i64, _: bool| {
+        check = fold(check, event.words[0], event.words[6]);
+        if event.words[0] == count {
+            seen.store(check, Ordering::Release);
+        }
+    };
+    let mut producer = build_single_producer(SLOTS, || Their { words: [0; 8] }, BusySpin)
+        .pin_at_core(1)
+        .handle_events_with(handler)
+        .build();
+    pin(0);
+    let start = Instant::now();
+    let fill = |their: &mut Their, number: u64| {
+        their.words = [number; 8];
+        their.words[6] = number.wrapping_mul(3);
+    };
+    let mut number = 0;
+    while number < count {
+        if batch == 1 {
+            number += 1;
+            producer.publish(|their| fill(their, number));
+        } else {
+            let end = count.min(number + batch);
+            producer.batch_publish((end - number) as usize, |theirs| {
+                for their in theirs {
+                    number += 1;
+                    fill(their, number);
+                }
+            });
+        }
+    }
+    let mut check = 0;
+    while check == 0 {
+        check = result.load(Ordering::Acquire);
+        spin_loop();
+    }
+    Run { took: start.elapsed(), check }
+}
+
+pub fn one_reader(options: &Options) {
+    let memory = Memory::new();
+    let count = options.scaled(1_000_000);
+    let singly = vec![
+        Contestant::ours("broadcast", || ours(&memory, count, 1, read_singly)),
+        Contestant::ours("broadcast, batch reader", || ours(&memory, count, 1, read_batches)),
+        Contestant::peer("disruptor", || apart(|| theirs(count, 1))),
+    ];
+    let title = "broadcast, 64-byte slots, 1 reader, one at a time";
+    contest_of(4 * options.rounds(), options, title, count, singly);
+    let batches = vec![
+        Contestant::ours("broadcast", || ours(&memory, count, BATCH as u64, read_batches)),
+        Contestant::peer("disruptor", || apart(|| theirs(count, BATCH as u64))),
+    ];
+    let title = "broadcast, 64-byte slots, 1 reader, batches of 256";
+    contest_of(4 * options.rounds(), options, title, count, batches);
+}
+
+/// The writer by itself: nothing that a reader does may slow it.
+pub fn stopped_reader(options: &Options) {
+    let memory = Memory::new();
+    let count = options.scaled(2_000_000);
+    let write = |stopped: bool| {
+        let ring = memory.ring();
+        let mut writer = ring.writer();
+        let mut reader = ring.reader_from(1);
+        pin(0);
+        writer.publish(&event(1));
+        if stopped {
+            // It has come this far, and moves no more.
+            let _ = black_box(reader.next_event());
+        }
+        let start = Instant::now();
+        for number in 2..=count {
+            writer.publish(&event(number));
+        }
+        writer.commit();
+        let took = start.elapsed();
+        black_box(reader.position());
+        Run { took, check: ring.head() }
+    };
+    let contestants = vec![
+        Contestant::ours("writer, a stopped reader", || apart(|| write(true))),
+        Contestant::peer("(wiretape) writer, no reader", || apart(|| write(false))),
+    ];
+    contest(options, "broadcast, the writer alone", count, contestants);
+}
