@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  memory  │ block 0 │ block 1 │ block 2 │ block 3 │   block_bytes each
-//!  links   │  USED   │    3    │  USED   │   END   │   first_free = 1
+//!  links   │  USED   │   END   │  USED   │   END   │   first_free = 1, fresh = 3
 //! ```
 //!
 //! Free blocks form a list, last freed first out (its memory is still in the cache), through
@@ -82,7 +82,7 @@ pub enum FreeError {
         /// Bytes from its start.
         offset: usize,
     },
-    /// The block is free already.
+    /// The block is free: it was freed already, or never given out.
     DoubleFree {
         /// The block.
         block: u32,
@@ -128,11 +128,16 @@ pub struct BlockPool<'m> {
     first_block: NonNull<u8>,
     links: &'m mut [u32],
     first_free: u32,
+    /// Blocks from this one on were never given out. Since they are touched only when no other is
+    /// free, this is also the most that was ever in use.
+    fresh: u32,
     block_bytes: usize,
     /// Inverse, modulo 2^64, of `block_bytes` without its factors of two.
     odd_inverse: u64,
-    in_use: u32,
-    peak: u32,
+    // Two counters that only grow: one that goes up and down would be the longest chain of
+    // dependent instructions here.
+    allocated: u64,
+    freed: u64,
     failed: u64,
     memory: PhantomData<&'m mut [u8]>,
 }
@@ -155,20 +160,17 @@ impl<'m> BlockPool<'m> {
             return Err(BlockPoolError::TooMany { blocks });
         }
         let (links, _) = links.split_at_mut(blocks);
-        for (link, next) in links.iter_mut().zip(1..) {
-            *link = next;
-        }
-        if let Some(last) = links.last_mut() {
-            *last = END;
-        }
+        // Not in use. What else a link says counts only once its block was given out.
+        links.fill(END);
         Ok(BlockPool {
             first_block: NonNull::from(memory).cast(),
-            first_free: if links.is_empty() { END } else { 0 },
             links,
+            first_free: END,
+            fresh: 0,
             block_bytes,
             odd_inverse: odd_inverse(block_bytes as u64),
-            in_use: 0,
-            peak: 0,
+            allocated: 0,
+            freed: 0,
             failed: 0,
             memory: PhantomData,
         })
@@ -178,16 +180,21 @@ impl<'m> BlockPool<'m> {
     /// is good for `block_bytes()` bytes, until the block is freed or the pool's memory is.
     #[inline]
     pub fn allocate(&mut self) -> Option<NonNull<u8>> {
-        let block = self.first_free;
+        let mut block = self.first_free;
         // `END` is past every block.
-        let Some(link) = self.links.get_mut(block as usize) else {
-            self.failed = self.failed.wrapping_add(1);
-            return None;
-        };
-        self.first_free = *link;
-        *link = USED;
-        self.in_use = self.in_use.wrapping_add(1);
-        self.peak = self.peak.max(self.in_use);
+        if let Some(link) = self.links.get_mut(block as usize) {
+            self.first_free = *link;
+            *link = USED;
+        } else {
+            block = self.fresh;
+            let Some(link) = self.links.get_mut(block as usize) else {
+                self.failed = self.failed.wrapping_add(1);
+                return None;
+            };
+            *link = USED;
+            self.fresh = block.wrapping_add(1);
+        }
+        self.allocated = self.allocated.wrapping_add(1);
         Some(self.start_of(block))
     }
 
@@ -204,7 +211,7 @@ impl<'m> BlockPool<'m> {
             Some(link) if *link == USED => {
                 *link = self.first_free;
                 self.first_free = index as u32;
-                self.in_use = self.in_use.wrapping_sub(1);
+                self.freed = self.freed.wrapping_add(1);
                 Ok(())
             }
             Some(_) => Err(FreeError::DoubleFree { block: index as u32 }),
@@ -238,8 +245,8 @@ impl<'m> BlockPool<'m> {
     pub fn usage(&self) -> PoolUsage {
         PoolUsage {
             capacity: self.links.len() as u32,
-            in_use: self.in_use,
-            peak: self.peak,
+            in_use: self.allocated.wrapping_sub(self.freed) as u32,
+            peak: self.fresh,
             failed: self.failed,
         }
     }
@@ -271,6 +278,9 @@ impl<'m> BlockPool<'m> {
         let address = block.as_ptr().addr();
         let offset = address.wrapping_sub(self.first_block.as_ptr().addr());
         match (offset.checked_div(self.block_bytes), offset.checked_rem(self.block_bytes)) {
+            (Some(block), Some(0)) if block < self.links.len() => {
+                FreeError::DoubleFree { block: block as u32 }
+            }
             (Some(block), Some(offset)) if block < self.links.len() => {
                 FreeError::Inside { block: block as u32, offset }
             }

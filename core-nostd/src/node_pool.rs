@@ -43,7 +43,7 @@ const FAILED: usize = 33;
 const NONE: u32 = u32::MAX;
 /// Link of a node that is in use. No free node has it: fewer than `u32::MAX` are below any.
 const USED: u64 = u64::MAX;
-/// Link of a node in a [`NodeCache`].
+/// Link of a node that was freed into a [`NodeCache`].
 const CACHED: u64 = u64::MAX - 1;
 /// Most nodes of a pool.
 pub const NODES_MAX: u32 = u32::MAX - 2;
@@ -414,9 +414,6 @@ impl NodeCache<'_> {
             // The node from the top of the stack is in the processor's cache: give it out first.
             if let Some(nodes) = nodes.get_mut(..self.held) {
                 nodes.reverse();
-            }
-            for node in nodes.iter().take(self.held) {
-                self.pool.mark(*node, CACHED);
             }
         }
         self.held
