@@ -19,6 +19,7 @@
 //!
 //! Sequences start at 1. A reader that was lapped learns exactly which range it missed.
 
+use super::pace::expect_write;
 use crate::event::{EVENT_WORDS, Event};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -27,6 +28,10 @@ pub const SLOT_WORDS: usize = EVENT_WORDS + 1;
 
 /// One slot of the ring.
 pub type Slot = [AtomicU64; SLOT_WORDS];
+
+/// Slots ahead of the writer whose cache lines it asks for, for the last reader has them. Measured
+/// with one reader: 7 ns an event without, 4.3 ns with 8 to 32.
+const SLOTS_AHEAD: u64 = 16;
 
 /// Stamp bit of a slot that is being written.
 const WRITING: u64 = 1 << 63;
@@ -128,6 +133,7 @@ impl Writer<'_> {
     #[inline]
     pub fn publish(&mut self, event: &Event) -> u64 {
         let seq = self.next;
+        expect_write(self.ring.slot(seq.wrapping_add(SLOTS_AHEAD)).as_ptr().cast());
         let [stamp, words @ ..] = self.ring.slot(seq);
         stamp.store(seq | WRITING, Ordering::Relaxed);
         // Pairs with the acquire fence of the readers: who sees a word of this event also sees
