@@ -68,24 +68,22 @@ mod tests {
     #[test]
     fn the_generator_is_the_one_that_recorded_feeds_were_made_with() {
         let mut draw = Draw::new(1);
-        let words: Vec<u32> = (0..4).map(|_| draw.below(1_000_000)).collect();
-        let again: Vec<u32> = {
-            let mut draw = Draw::new(1);
-            (0..4).map(|_| draw.below(1_000_000)).collect()
-        };
-        assert_eq!(words, again);
-        assert_ne!(words[0], Draw::new(2).below(1_000_000));
+        let drawn: Vec<u32> = (0..4).map(|_| draw.below(1_000_000)).collect();
+        assert_eq!(drawn, [402_485, 80_383, 596_560, 219_324]);
+        assert_ne!(drawn[0], Draw::new(2).below(1_000_000));
     }
 
     #[test]
     fn draws_have_the_moments_that_they_promise() {
         let mut draw = Draw::new(7);
         let n = 100_000;
-        let mean = |f: &mut dyn FnMut() -> f64| (0..n).map(|_| f()).sum::<f64>() / n as f64;
+        let mean = |f: &mut dyn FnMut() -> f64| (0..n).map(|_| f()).sum::<f64>() / f64::from(n);
         assert!((mean(&mut || draw.unit()) - 0.5).abs() < 0.01);
         assert!((mean(&mut || draw.exponential()) - 1.0).abs() < 0.02);
         assert!(mean(&mut || draw.normal()).abs() < 0.02);
-        assert!((mean(&mut || draw.normal() * 1.0_f64).powi(2)).abs() < 0.01);
+        assert!((mean(&mut || draw.normal().powi(2)) - 1.0).abs() < 0.02);
         assert!((mean(&mut || f64::from(draw.run_length(0.5, 50))) - 1.0).abs() < 0.03);
+        assert!((mean(&mut || f64::from(draw.below(101))) - 50.0).abs() < 0.5);
+        assert!((0..1_000).all(|_| draw.shares() > 0));
     }
 }

@@ -37,6 +37,8 @@ pub const FRAME_MAX: usize = 2_044;
 const SLOT_BYTES: usize = 4 + FRAME_MAX;
 /// An Ethernet header; the program refuses less.
 const FRAME_MIN: usize = 14;
+/// What a frame may have beside the bytes that the MTU counts.
+const ETHERNET_AND_VLAN: usize = 18;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES` of `linux/bpf.h`.
 const LIVE_FRAMES: u32 = 1 << 1;
 
@@ -152,6 +154,8 @@ pub struct LiveFramesSink {
     slots: Slots,
     next_slot: usize,
     template: Vec<u8>,
+    /// Longest frame that the interface takes. The kernel drops longer ones without a count.
+    frame_max: usize,
     residence: Option<Residence>,
 }
 
@@ -171,10 +175,18 @@ impl LiveFramesSink {
         }
         let skel = open.load().map_err(LiveFramesError::Load)?;
         let slots = Slots::map(&skel.maps.slots)?;
+        let frame_max = FRAME_MAX.min(interface.mtu as usize + ETHERNET_AND_VLAN);
         let residence = Residence::take(skel.progs.replay.as_fd());
         // Pages start as long as the longest frame: shortening one costs nothing, while growing
         // it clears the new bytes.
-        Ok(LiveFramesSink { skel, slots, next_slot: 0, template: vec![0; FRAME_MAX], residence })
+        Ok(LiveFramesSink {
+            skel,
+            slots,
+            next_slot: 0,
+            template: vec![0; FRAME_MAX],
+            frame_max,
+            residence,
+        })
     }
 
     fn refused(&self) -> u64 {
@@ -190,7 +202,7 @@ impl Sink for LiveFramesSink {
         let slots = self.slots.bytes();
         for packet in packets.iter().take(Self::BATCH) {
             let length = packet.frame.len();
-            if !(FRAME_MIN..=FRAME_MAX).contains(&length) {
+            if !(FRAME_MIN..=self.frame_max).contains(&length) {
                 sent.skipped += 1;
                 continue;
             }
