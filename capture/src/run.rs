@@ -12,9 +12,9 @@ mod summary;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use wiretape_core::arena::Arena;
+use wiretape_core::event_loop::Priority;
 use wiretape_core::pipeline::Pipeline;
 use wiretape_core::segment::{
     Counter, Counters, Header, SegmentLayout, SegmentSpec, SegmentWriter, State,
@@ -25,6 +25,7 @@ pub use summary::{FeedSummary, Summary};
 
 use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
 use crate::config::{Config, Idle, PcapConfig, SourceConfig};
+use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
 use crate::control::waker::{Waker, wake_readers};
 use crate::segment_file::SegmentFile;
 use crate::source::pcap::{PcapSource, Reader};
@@ -33,13 +34,6 @@ use crate::worker::{Orders, Worker, pin_to_core};
 
 use feeds::{BookMemory, add_feeds};
 use live::LiveParts;
-
-/// Between two looks of the control thread: how late a sleeping reader may be woken.
-const TICK: Duration = Duration::from_millis(1);
-/// Between two signs of life.
-const HEARTBEAT: Duration = Duration::from_millis(100);
-/// Between two alignments of the clock.
-const ALIGN: Duration = Duration::from_secs(1);
 
 /// What is going on, for whoever wants to print it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,12 +163,16 @@ impl<'m> Control<'_, 'm> {
         self.segment.start();
         self.file.publish()?;
         let orders = Orders::default();
+        let mut memory = Box::new(ControlMemory::new());
+        let mut events = ControlLoop::new(&mut memory);
+        let ending = Ending { poster: events.poster(), orders: &orders };
         thread::scope(|scope| {
             let (pinned_tx, pinned_rx) = std::sync::mpsc::channel();
             let (orders_ref, core) = (&orders, self.config.worker.core);
             let handle = thread::Builder::new()
                 .name("worker".to_owned())
                 .spawn_scoped(scope, move || {
+                    let _ending = ending;
                     let _ = pinned_tx.send(core.map(pin_to_core));
                     worker.run(source, orders_ref)
                 })
@@ -184,7 +182,7 @@ impl<'m> Control<'_, 'm> {
             let mut failure = None;
             if steered.is_ok() {
                 self.announce(pinned, notice);
-                failure = self.look_after(live, || handle.is_finished());
+                failure = self.look_after(live, &mut events);
             }
             // Out of the map first: from here on nothing new is received.
             let unsteered = live.map_or(Ok(()), LiveParts::unsteer);
@@ -222,26 +220,33 @@ impl<'m> Control<'_, 'm> {
     }
 
     /// Until the worker ended, a stop was asked for, or nothing can arrive any more.
-    fn look_after(&self, live: Option<&LiveParts>, ended: impl Fn() -> bool) -> Option<RunError> {
+    fn look_after(
+        &self,
+        live: Option<&LiveParts>,
+        events: &mut ControlLoop<'_>,
+    ) -> Option<RunError> {
         let mut waker = Waker::new(self.header(), self.segment.ring());
-        let mut beat = Instant::now();
-        let mut aligned = beat;
-        while !ended() && !self.stop.load(Ordering::Relaxed) {
-            thread::sleep(TICK);
-            waker.tick();
-            if beat.elapsed() >= HEARTBEAT {
-                beat = Instant::now();
-                self.header().set_heartbeat_ns(monotonic_ns());
-                if let Some(live) = live {
-                    live.ledger.update(&self.counters());
-                    if let Some(failure) = live.failure() {
-                        return Some(failure);
+        events.repeat(ControlEvent::Wake);
+        events.repeat(ControlEvent::Heartbeat);
+        if live.is_some() {
+            events.repeat(ControlEvent::AlignClock);
+        }
+        while !self.stop.load(Ordering::Relaxed) {
+            match events.next_event() {
+                ControlEvent::WorkerEnded => break,
+                ControlEvent::Wake => waker.tick(),
+                ControlEvent::AlignClock => {
+                    self.clock.align();
+                }
+                ControlEvent::Heartbeat => {
+                    self.header().set_heartbeat_ns(monotonic_ns());
+                    if let Some(live) = live {
+                        live.ledger.update(&self.counters());
+                        if let Some(failure) = live.failure() {
+                            return Some(failure);
+                        }
                     }
                 }
-            }
-            if live.is_some() && aligned.elapsed() >= ALIGN {
-                aligned = Instant::now();
-                self.clock.align();
             }
         }
         None
@@ -263,5 +268,22 @@ impl<'m> Control<'_, 'm> {
         wake_readers(&self.header());
         result?;
         Ok(Summary::read(&self.segment, self.file.path(), live.is_some(), cut, snapped))
+    }
+}
+
+/// Tells the control thread that the worker's thread ends, also by a panic.
+struct Ending<'r, 'm> {
+    poster: ControlPoster<'m>,
+    orders: &'r Orders,
+}
+
+impl Drop for Ending<'_, '_> {
+    fn drop(&mut self) {
+        // The control thread takes events in until it has given the order to drain.
+        while self.poster.post(Priority::Urgent, ControlEvent::WorkerEnded).is_err()
+            && !self.orders.is_draining()
+        {
+            thread::yield_now();
+        }
     }
 }

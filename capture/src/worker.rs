@@ -34,8 +34,9 @@ impl Orders {
         self.0.store(DRAIN, Ordering::Release);
     }
 
+    /// Whether that was said.
     #[inline]
-    fn is_draining(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.0.load(Ordering::Acquire) == DRAIN
     }
 }

@@ -57,6 +57,62 @@ pub struct Memory<'m, E> {
     pub timers: &'m mut [TimerNode<E>],
 }
 
+/// Memory of a loop in one piece: rings of `SLOTS` events each (a power of two), and `TIMERS`
+/// timers. Keep it on the heap or in a static where it is large.
+///
+/// ```
+/// use wiretape_core::event_loop::{FixedMemory, Priority};
+///
+/// let mut memory = FixedMemory::<u8, 8, 4>::new();
+/// let mut events = memory.event_loop(0);
+/// events.poster().post(Priority::Normal, 1).unwrap();
+/// assert_eq!(events.next(0), Some(1));
+/// ```
+pub struct FixedMemory<E, const SLOTS: usize, const TIMERS: usize> {
+    cursors: [Cursors; 3],
+    urgent: [StampedSlot<E>; SLOTS],
+    normal: [StampedSlot<E>; SLOTS],
+    later: [StampedSlot<Later<E>>; SLOTS],
+    timers: [TimerNode<E>; TIMERS],
+}
+
+impl<E: Copy + Send, const SLOTS: usize, const TIMERS: usize> FixedMemory<E, SLOTS, TIMERS> {
+    /// Unused memory.
+    pub const fn new() -> Self {
+        const { assert!(SLOTS.is_power_of_two(), "rings have a power of two of slots") };
+        FixedMemory {
+            cursors: [const { Cursors::new() }; 3],
+            urgent: [const { StampedSlot::new() }; SLOTS],
+            normal: [const { StampedSlot::new() }; SLOTS],
+            later: [const { StampedSlot::new() }; SLOTS],
+            timers: [const { TimerNode::new() }; TIMERS],
+        }
+    }
+
+    /// A loop without events in this memory, whose clock stands at `now_ms`.
+    pub fn event_loop(&mut self, now_ms: u64) -> EventLoop<'_, E> {
+        let [urgent, normal, later] = &mut self.cursors;
+        let memory = Memory {
+            urgent: (urgent, &mut self.urgent),
+            normal: (normal, &mut self.normal),
+            later: (later, &mut self.later),
+            timers: &mut self.timers,
+        };
+        let Ok(events) = EventLoop::new(memory, now_ms) else {
+            unreachable!("the number of slots was checked when this was compiled")
+        };
+        events
+    }
+}
+
+impl<E: Copy + Send, const SLOTS: usize, const TIMERS: usize> Default
+    for FixedMemory<E, SLOTS, TIMERS>
+{
+    fn default() -> Self {
+        FixedMemory::new()
+    }
+}
+
 /// The way into a loop: copy it to whatever thread has something to post.
 #[derive(Clone, Copy)]
 pub struct Poster<'m, E> {
@@ -91,9 +147,7 @@ impl<E: Copy + Send> Poster<'_, E> {
 /// The loop.
 ///
 /// ```
-/// use wiretape_core::event_loop::{EventLoop, Memory, Priority};
-/// use wiretape_core::ring::{mpmc::Cursors, slot::StampedSlot};
-/// use wiretape_core::timer_wheel::TimerNode;
+/// use wiretape_core::event_loop::{FixedMemory, Priority};
 ///
 /// #[derive(Clone, Copy, Debug, PartialEq)]
 /// enum Control {
@@ -102,21 +156,8 @@ impl<E: Copy + Send> Poster<'_, E> {
 ///     Stop,
 /// }
 ///
-/// let mut cursors = [const { Cursors::new() }; 3];
-/// let [urgent, normal, later] = &mut cursors;
-/// let mut first = [const { StampedSlot::new() }; 4];
-/// let mut last = [const { StampedSlot::new() }; 16];
-/// let mut waiting = [const { StampedSlot::new() }; 4];
-/// let mut timers = [const { TimerNode::new() }; 8];
-/// let mut events = EventLoop::new(
-///     Memory {
-///         urgent: (urgent, &mut first),
-///         normal: (normal, &mut last),
-///         later: (later, &mut waiting),
-///         timers: &mut timers,
-///     },
-///     1_000,
-/// )?;
+/// let mut memory = FixedMemory::<Control, 16, 8>::new();
+/// let mut events = memory.event_loop(1_000);
 /// let poster = events.poster();
 /// poster.post_later(1_500, Control::Heartbeat).unwrap();
 /// poster.post(Priority::Normal, Control::Rejoin(3)).unwrap();
@@ -125,7 +166,6 @@ impl<E: Copy + Send> Poster<'_, E> {
 /// assert_eq!(events.next(1_000), Some(Control::Rejoin(3)));
 /// assert_eq!(events.next(1_000), None);
 /// assert_eq!(events.next(1_500), Some(Control::Heartbeat));
-/// # Ok::<(), wiretape_core::ring::CapacityError>(())
 /// ```
 pub struct EventLoop<'m, E> {
     poster: Poster<'m, E>,
@@ -228,41 +268,10 @@ mod tests {
     use super::*;
     use std::{vec, vec::Vec};
 
-    struct Owned {
-        cursors: [Cursors; 3],
-        slots: [Vec<StampedSlot<u32>>; 2],
-        later: Vec<StampedSlot<Later<u32>>>,
-        timers: Vec<TimerNode<u32>>,
-    }
-
-    impl Owned {
-        fn new(slots: usize, timers: usize) -> Owned {
-            let ring = || (0..slots).map(|_| StampedSlot::new()).collect();
-            Owned {
-                cursors: Default::default(),
-                slots: [ring(), ring()],
-                later: (0..slots).map(|_| StampedSlot::new()).collect(),
-                timers: vec![TimerNode::new(); timers],
-            }
-        }
-
-        fn event_loop(&mut self) -> EventLoop<'_, u32> {
-            let [urgent, normal, later] = &mut self.cursors;
-            let [urgent_slots, normal_slots] = &mut self.slots;
-            let memory = Memory {
-                urgent: (urgent, urgent_slots),
-                normal: (normal, normal_slots),
-                later: (later, &mut self.later),
-                timers: &mut self.timers,
-            };
-            EventLoop::new(memory, 0).unwrap()
-        }
-    }
-
     #[test]
     fn a_flood_of_urgent_events_shuts_nobody_out() {
-        let mut owned = Owned::new(128, 4);
-        let mut events = owned.event_loop();
+        let mut memory = FixedMemory::<u32, 128, 4>::new();
+        let mut events = memory.event_loop(0);
         let poster = events.poster();
         assert_eq!(events.next(0), None);
         poster.post(Priority::Normal, 1).unwrap();
@@ -281,8 +290,8 @@ mod tests {
 
     #[test]
     fn events_for_later_wait_for_a_timer_and_are_never_lost() {
-        let mut owned = Owned::new(4, 2);
-        let mut events = owned.event_loop();
+        let mut memory = FixedMemory::<u32, 4, 2>::new();
+        let mut events = memory.event_loop(0);
         let poster = events.poster();
         let mut posted = 0;
         // Two timers and four on their way.
@@ -304,8 +313,8 @@ mod tests {
 
     #[test]
     fn what_the_loop_schedules_itself_can_be_taken_back() {
-        let mut owned = Owned::new(2, 2);
-        let mut events = owned.event_loop();
+        let mut memory = FixedMemory::<u32, 2, 2>::new();
+        let mut events = memory.event_loop(0);
         let id = events.post_later(5, 1).unwrap();
         events.post_later(6, 2).unwrap();
         assert_eq!(events.post_later(7, 3), Err(NoTimerLeft(3)));
@@ -318,8 +327,8 @@ mod tests {
     #[test]
     fn threads_post_and_every_event_comes_out_once() {
         const EVENTS: u32 = 20_000;
-        let mut owned = Owned::new(64, 16);
-        let mut events = owned.event_loop();
+        let mut memory = FixedMemory::<u32, 64, 16>::new();
+        let mut events = memory.event_loop(0);
         let poster = events.poster();
         let mut seen = vec![0_u32; 2 * EVENTS as usize];
         std::thread::scope(|scope| {
