@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use wiretape_core::event_loop::{EventLoop, FixedMemory};
 use wiretape_host::ingest::IngestSettings;
 use wiretape_host::reader::DEFAULT_DIRECTORY;
 use wiretape_host::serve::{Claim, Hosted, Limits, Segments, Service, default_socket_path};
@@ -59,8 +61,19 @@ struct Arguments {
     book_levels: u32,
 }
 
-/// How often the directory is looked at.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// What the main thread does beside taking clients in.
+#[derive(Clone, Copy, Debug)]
+enum Housekeeping {
+    /// Look for segments that appeared.
+    Look,
+    /// Take clients in again after that failed.
+    Accept,
+}
+
+/// Between two looks.
+const LOOK_MS: u64 = 250;
+/// After a client could not be taken in.
+const ACCEPT_MS: u64 = 100;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -110,43 +123,74 @@ fn serve(
     hosted: &Hosted,
     service: &Service,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let begun = Instant::now();
+    let now_ms = || begun.elapsed().as_millis() as u64;
+    let mut memory = Box::new(FixedMemory::<Housekeeping, 16, 16>::new());
+    let mut events = memory.event_loop(now_ms());
+    events.post_later(0, Housekeeping::Look)?;
     let mut failed = String::new();
+    let mut accepting = true;
     while !stop.load(Ordering::Relaxed) {
-        match hosted.look() {
-            Ok(new) => {
-                for path in new {
-                    say(&format!("following {}", path.display()));
+        while let Some(event) = events.next(now_ms()) {
+            match event {
+                Housekeeping::Look => {
+                    look(hosted, &mut failed);
+                    events.post_later(now_ms() + LOOK_MS, Housekeeping::Look)?;
                 }
+                Housekeeping::Accept => accepting = true,
             }
-            Err(error) if error.to_string() != failed => {
-                say(&format!("cannot look for segments: {error}"));
-                failed = error.to_string();
-            }
-            Err(_) => {}
         }
+        // While clients cannot be taken in, those that wait are no reason to get up.
         let mut listening = [PollFd::new(claim.listener(), PollFlags::IN)];
-        match poll(&mut listening, Some(&LOOK)) {
+        let watched = if accepting { &mut listening[..] } else { &mut [] };
+        match poll(watched, until_next(&mut events, now_ms()).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        loop {
-            match claim.listener().accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false)?;
-                    service.admit(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // Out of descriptors, most likely: clients that leave give some back.
-                    say(&format!("cannot take a client in: {error}"));
-                    std::thread::sleep(std::time::Duration::from_millis(100));
-                    break;
-                }
-            }
+        if accepting && let Err(error) = accept(claim, service) {
+            // Out of descriptors, most likely: clients that leave give some back.
+            say(&format!("cannot take a client in: {error}"));
+            accepting = false;
+            events.post_later(now_ms() + ACCEPT_MS, Housekeeping::Accept)?;
         }
     }
     Ok(())
+}
+
+/// The time until the loop has an event.
+fn until_next(events: &mut EventLoop<'_, Housekeeping>, now_ms: u64) -> Option<Timespec> {
+    let wait_ms = events.next_wake_ms(now_ms)?.saturating_sub(now_ms);
+    Timespec::try_from(std::time::Duration::from_millis(wait_ms)).ok()
+}
+
+fn look(hosted: &Hosted, failed: &mut String) {
+    match hosted.look() {
+        Ok(new) => {
+            for path in new {
+                say(&format!("following {}", path.display()));
+            }
+        }
+        Err(error) if error.to_string() != *failed => {
+            say(&format!("cannot look for segments: {error}"));
+            *failed = error.to_string();
+        }
+        Err(_) => {}
+    }
+}
+
+/// Takes in whoever waits.
+fn accept(claim: &Claim, service: &Service) -> io::Result<()> {
+    loop {
+        match claim.listener().accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                service.admit(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Says a sentence on standard error; a host whose standard error is gone works on.
