@@ -1,4 +1,4 @@
-//! The rings and the node pool between processes: this test binary starts itself again as the
+//! The rings, the node pool and the skip list between processes: this test binary starts itself again as the
 //! other side, on a file that both map.
 #![cfg(all(not(loom), target_os = "linux"))]
 
@@ -15,6 +15,7 @@ use wiretape_core::node_pool::{self, NodePool};
 use wiretape_core::ring::broadcast::{Ring, SLOT_WORDS, Slot};
 use wiretape_core::ring::mpmc::{self, WordRing};
 use wiretape_core::ring::spsc::{self, Consumer, Producer, WordConsumer, WordProducer};
+use wiretape_core::skiplist::{self, SkipList, SkipListReader};
 
 /// A shared file that goes away with its owner.
 struct SharedFile(PathBuf);
@@ -54,6 +55,10 @@ impl Drop for SharedFile {
 struct Running(Child);
 
 impl Running {
+    fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
     fn succeeds(mut self) {
         assert!(self.0.wait().unwrap().success());
     }
@@ -94,6 +99,8 @@ fn the_other_side() {
         "mpmc producer 1" => push_all(WordRing::attach(shared()).unwrap(), 1),
         "broadcast single" => follow_singly(broadcast_ring(read_only())),
         "broadcast batch" => follow_in_batches(broadcast_ring(read_only())),
+        "skip list reader" => check_list(read_only(), &map_looks(&path)[0]),
+        "skip list searcher" => search_list(read_only(), &map_looks(&path)[1]),
         "pool user" => use_nodes(shared(), 2),
         _ => panic!("no such role: {role}"),
     }
@@ -293,4 +300,124 @@ fn nodes_have_one_owner_across_processes() {
     other.succeeds();
     assert_eq!(pool.usage().in_use, 0);
     assert_eq!(std::iter::from_fn(|| pool.allocate()).count(), NODES as usize);
+}
+
+const ENTRIES: u64 = 20_000;
+
+/// Key of the entry that is inserted as number `i`: in order but for the last 16, some of them
+/// equal.
+fn entry_key(i: u64) -> u64 {
+    (i + 16 - (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60)) * 10
+}
+
+/// Word 0: what is surely there, round (high half) and entries; word 1: whether the writer is
+/// done. From word 16 on, the list.
+fn list_parts(words: &'static [AtomicU64]) -> (&'static AtomicU64, &'static AtomicU64) {
+    (&words[0], &words[1])
+}
+
+/// How often each reader has looked: a file beside the list's, since readers may not write there.
+fn looks_path(list: &Path) -> PathBuf {
+    list.with_extension("looks")
+}
+
+fn map_looks(list: &Path) -> &'static [AtomicU64] {
+    map(&looks_path(list), ProtFlags::READ | ProtFlags::WRITE)
+}
+
+/// Iterates again and again: every entry that was there before an iteration is in it, once and in
+/// order, and all that is in it was inserted.
+fn check_list(words: &'static [AtomicU64], looks: &AtomicU64) {
+    let (present, done) = list_parts(words);
+    let list = SkipListReader::<u64>::attach(&words[16..]).unwrap();
+    let (mut whole, mut last) = (0, false);
+    while !last {
+        last = done.load(Ordering::Acquire) == 1;
+        let before = present.load(Ordering::Acquire);
+        let (round, count) = (before >> 32, before & 0xFFFF_FFFF);
+        let mut seen = vec![false; ENTRIES as usize];
+        let (mut previous, mut in_round) = ((0, 0), None);
+        let mut iter = list.iter();
+        for (key, value) in iter.by_ref() {
+            let i = value & 0xFFFF_FFFF;
+            assert_eq!(*in_round.get_or_insert(value >> 32), value >> 32, "rounds are mixed");
+            assert_eq!(key, entry_key(i));
+            assert!((key, i) > previous || i == 0, "{key} {i} after {previous:?}");
+            assert!(!std::mem::replace(&mut seen[i as usize], true), "{i} came twice");
+            previous = (key, i);
+        }
+        let found = in_round.unwrap_or(round);
+        assert!(found >= round, "an entry of an earlier round");
+        if !iter.cleared() && found == round {
+            let missing = seen[..count as usize].iter().position(|seen| !seen);
+            // An empty iteration may be one of the next round.
+            let empty = in_round.is_none() && present.load(Ordering::Acquire) != before;
+            assert!(missing.is_none() || empty, "{missing:?} of {count} is missing");
+            whole += u64::from(missing.is_none());
+        }
+        looks.fetch_add(u64::from(count > 0), Ordering::Relaxed);
+    }
+    println!("a reader saw {whole} whole lists in {} looks", looks.load(Ordering::Relaxed));
+}
+
+/// Searches for entries that are surely there.
+fn search_list(words: &'static [AtomicU64], looks: &AtomicU64) {
+    let (present, done) = list_parts(words);
+    let list = SkipListReader::<u64>::attach(&words[16..]).unwrap();
+    let mut random = 1_u64;
+    let mut last = false;
+    while !last {
+        last = done.load(Ordering::Acquire) == 1;
+        let before = present.load(Ordering::Acquire);
+        let count = before & 0xFFFF_FFFF;
+        for _ in 0..count.min(100) {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let key = entry_key((random >> 33) % count);
+            let (found, floor) = (list.get(key), list.floor(key));
+            let (next, after) = (list.lower_bound(key).next(), list.upper_bound(key).next());
+            if present.load(Ordering::Acquire) >> 32 != before >> 32 {
+                break;
+            }
+            // Not cleared until after the last search; whether it is being cleared right now is
+            // seen by what is gone.
+            let cleared = list.generation() != 2 * (before >> 32) + 2;
+            assert!(cleared || found.is_some_and(|value| entry_key(value & 0xFFFF_FFFF) == key));
+            assert!(cleared || floor.is_some_and(|(floor, _)| floor == key), "{floor:?}");
+            assert!(cleared || next.is_some_and(|(next, _)| next == key), "{next:?}");
+            assert!(cleared || after.is_none_or(|(after, _)| after > key), "{after:?}");
+        }
+        looks.fetch_add(u64::from(count > 0), Ordering::Relaxed);
+    }
+    println!("a searcher looked {} times", looks.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_skip_list_is_whole_and_in_order_for_readers_that_may_not_write() {
+    let file = SharedFile::new("list", 16 + skiplist::words_for(ENTRIES as usize));
+    let looks = SharedFile(looks_path(&file.0));
+    File::create_new(&looks.0).unwrap().set_len(4096).unwrap();
+    let looks = map_looks(&file.0);
+    let (present, done) = list_parts(file.words());
+    let mut list = SkipList::<u64>::create(&file.words()[16..]).unwrap();
+    let generation = list.reader().generation();
+    let mut readers = [file.start("skip list reader"), file.start("skip list searcher")];
+    let mut round = 0;
+    // Until both have looked often enough beside a writer that goes on.
+    while looks[..2].iter().any(|looks| looks.load(Ordering::Relaxed) < 200) {
+        assert!(readers.iter_mut().all(Running::is_running), "a reader failed");
+        if round > 0 {
+            list.clear();
+        }
+        assert_eq!(list.reader().generation(), generation + 2 * round);
+        for i in 0..ENTRIES {
+            list.insert(entry_key(i), round << 32 | i).unwrap();
+            present.store(round << 32 | (i + 1), Ordering::Release);
+            if i % 256 == 0 {
+                yield_now();
+            }
+        }
+        round += 1;
+    }
+    done.store(1, Ordering::Release);
+    readers.into_iter().for_each(Running::succeeds);
 }
