@@ -12,7 +12,7 @@ demo: packages  ## the whole path on this machine: exchange, XDP, capture, host,
 	@$(CARGO) build --release --locked --bins
 	@bench/demo/demo.sh
 
-test: packages lint unit freestanding loom  ## everything that must hold, on this machine
+test: packages lint unit freestanding loom fuzz-smoke  ## everything that must hold, on this machine
 
 lint:  ## formatting, clippy, documentation: warnings are errors
 	$(CARGO) fmt --all --check
@@ -30,7 +30,7 @@ loom:  ## model-check the concurrent structures
 	RUSTFLAGS="--cfg loom" $(CARGO) test --target-dir target/loom -p wiretape-core --release --locked \
 		--test 'loom_*'
 
-fuzz-smoke:  ## each fuzz target for a few seconds (needs a nightly toolchain and cargo-fuzz)
+fuzz-smoke:  ## each fuzz target for a few seconds (skipped without a nightly compiler)
 	core-nostd/fuzz/smoke.sh
 
 bench: packages  ## figures beside peers, in one run

@@ -134,6 +134,10 @@ const MAGIC: u64 = u64::from_le_bytes(*b"WTSKIP01");
 const HEADER_LINES: u32 = 2;
 const HEADER_WORDS: usize = HEADER_LINES as usize * LINE_WORDS;
 
+/// More lanes than 2^32 lines can need: nodes are at least half full, so each lane is at most an
+/// eighth of the one below.
+const LANES_MAX: usize = 16;
+
 /// The first leaf, which stays the first: splits put the new node to the right.
 const FIRST_LEAF: u32 = HEADER_LINES;
 
@@ -160,7 +164,8 @@ impl<'m> Header<'m> {
     fn top(&self) -> (u32, u32) {
         // Partner: the release store in `SkipList::grow`.
         let top = self.top.load(Acquire);
-        ((top >> 32) as u32, top as u32)
+        // A spoilt header may name more lanes than there can be.
+        (((top >> 32) as u32).min(LANES_MAX as u32), top as u32)
     }
 }
 

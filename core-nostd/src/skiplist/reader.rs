@@ -167,7 +167,8 @@ impl<'m, K: Key> SkipListReader<'m, K> {
     fn first_not(&self, before: Before) -> Option<Entry> {
         let mut line = self.descend(before)?;
         // No list has more leaves than lines, whatever its memory holds.
-        for _ in 0..self.words.len() / LINE_WORDS {
+        let mut left = self.words.len() / LINE_WORDS;
+        while left > 0 {
             let leaf = Leaf::at(self.words, line)?;
             let state = leaf.state();
             let order = state.order();
@@ -184,6 +185,7 @@ impl<'m, K: Key> SkipListReader<'m, K> {
             if line == NONE {
                 return None;
             }
+            left -= 1;
         }
         None
     }
@@ -193,7 +195,8 @@ impl<'m, K: Key> SkipListReader<'m, K> {
     fn last_of(&self, before: Before) -> Option<Entry> {
         let mut line = self.descend(before)?;
         let mut found = None;
-        for _ in 0..self.words.len() / LINE_WORDS {
+        let mut left = self.words.len() / LINE_WORDS;
+        while left > 0 {
             let leaf = Leaf::at(self.words, line)?;
             let state = leaf.state();
             let order = state.order();
@@ -211,6 +214,7 @@ impl<'m, K: Key> SkipListReader<'m, K> {
             if count < order.count() || line == NONE || (count == 0 && found.is_some()) {
                 return found;
             }
+            left -= 1;
         }
         found
     }
@@ -227,6 +231,9 @@ pub struct Iter<'m, K> {
     rank: usize,
     count: usize,
     next: u32,
+    /// Leaves that there may still be: no list has more than lines, whatever its memory holds, so
+    /// links that lead in a circle do not lead an iteration on for ever.
+    left: usize,
     cleared: bool,
 }
 
@@ -234,7 +241,8 @@ impl<'m, K: Key> Iter<'m, K> {
     fn new(list: SkipListReader<'m, K>) -> Iter<'m, K> {
         let generation = generation_of(&list.header);
         let (keys, values) = ([0; LEAF_SLOTS], [0; LEAF_SLOTS]);
-        Iter { list, generation, keys, values, rank: 0, count: 0, next: NONE, cleared: false }
+        let left = list.words.len() / LINE_WORDS;
+        Iter { list, generation, keys, values, rank: 0, count: 0, next: NONE, left, cleared: false }
     }
 
     /// Whether the iteration ended early because the list was cleared.
@@ -246,9 +254,10 @@ impl<'m, K: Key> Iter<'m, K> {
     fn load(&mut self) -> bool {
         (self.rank, self.count) = (0, 0);
         let line = core::mem::replace(&mut self.next, NONE);
-        if line == NONE {
+        if line == NONE || self.left == 0 {
             return false;
         }
+        self.left -= 1;
         let Some(leaf) = Leaf::at(self.list.words, line) else { return false };
         loop {
             let state = leaf.state();

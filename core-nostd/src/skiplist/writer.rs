@@ -7,13 +7,11 @@ use super::node::{
     LeafOrder, LeafState, NONE,
 };
 use super::reader::SkipListReader;
-use super::{AttachError, FIRST_LEAF, Full, HEADER_LINES, Header, Key, MAGIC, words_for_sorted};
+use super::{
+    AttachError, FIRST_LEAF, Full, HEADER_LINES, Header, Key, LANES_MAX, MAGIC, words_for_sorted,
+};
 use crate::sync::Ordering::{Relaxed, Release};
 use crate::sync::{AtomicU64, fence};
-
-/// More lanes than 2^32 lines can need: nodes are at least half full, so each lane is at most an
-/// eighth of the one below.
-const LANES_MAX: usize = 16;
 
 /// How many leaves before the last an insert looks at before it searches from the top.
 const STEPS_BACK: usize = 4;
