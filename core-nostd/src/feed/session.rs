@@ -134,6 +134,8 @@ impl Session {
 
     /// Takes note of a packet and says what to do with it.
     pub fn on_packet(&mut self, packet: &Packet) -> Verdict {
+        // Numbers start at 1; a venue that sends 0 has nothing before it either.
+        let packet = &Packet { seq: packet.seq.max(1), ..*packet };
         if !self.started {
             return self.begin(packet, session_change::START);
         }
@@ -165,13 +167,11 @@ impl Session {
         self.announced = None;
         self.jump = None;
         self.last_sent_ns = packet.sent_ns.unwrap_or(0);
-        // Numbers start at 1; a venue that sends 0 has nothing before it either.
-        let first = packet.seq.max(1);
-        let missed = Gap { first: 1, end: first, reason: gap_reason::LATE_JOIN };
+        let missed = Gap { first: 1, end: packet.seq, reason: gap_reason::LATE_JOIN };
         self.advance(packet);
         Verdict {
             change: Some(Change { change, previous_next_seq }),
-            gap: (first > 1).then_some(missed),
+            gap: (packet.seq > 1).then_some(missed),
             skip: 0,
             take: packet.count,
             stale: false,
@@ -252,7 +252,7 @@ impl Session {
         if packet.seq <= 1 && packet.count > 0 {
             self.first_message = Some(packet.fingerprint);
         }
-        self.next_seq = packet.seq.max(1).saturating_add(packet.count);
+        self.next_seq = packet.seq.saturating_add(packet.count);
         self.note_sent(packet);
     }
 
@@ -364,6 +364,14 @@ mod tests {
         let verdict = session.on_packet(&data(A, (1 << 60) + 3, 1));
         assert_eq!(verdict.gap.unwrap().end, (1 << 60) + 3);
         assert_eq!(verdict.take, 1);
+    }
+
+    #[test]
+    fn a_packet_that_names_sequence_0_begins_with_message_1() {
+        let mut session = Session::new();
+        assert_eq!(session.on_packet(&data(A, 0, 0)).gap, None);
+        let verdict = session.on_packet(&data(A, 0, 2));
+        assert_eq!((verdict.skip, verdict.take, session.next_seq()), (0, 2, 3));
     }
 
     #[test]
