@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint unit freestanding loom fuzz-smoke bench bench-quick bench-report soak build packages
+.PHONY: help demo test lint unit freestanding loom fuzz-smoke sanitize bench bench-quick bench-report soak build packages
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,6 +32,16 @@ loom:  ## model-check the concurrent structures
 
 fuzz-smoke:  ## each fuzz target for a few seconds (skipped without a nightly compiler)
 	core-nostd/fuzz/smoke.sh
+
+sanitize:  ## AddressSanitizer and ThreadSanitizer over the tests (needs a nightly compiler and rust-src)
+	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) \
+		-p wiretape-core --lib --tests
+	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) \
+		-p wiretape-capture -p wiretape-host --lib
+	RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/sanitize-thread $(SANITIZED) -Zbuild-std \
+		-p wiretape-core --lib --test rings --test broadcast --test processes
+
+SANITIZED = $(CARGO) +nightly test --quiet --locked --target x86_64-unknown-linux-gnu
 
 bench: packages  ## figures beside peers, in one run
 	$(CARGO) bench -p wiretape-bench --locked

@@ -69,6 +69,8 @@ fn in_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
     let u32s: Vec<u32> = numbers(2 * IN_CACHE).map(|n| n as u32).collect();
     let f64s: Vec<f64> = numbers(IN_CACHE).map(|n| (n >> 40) as f64).collect();
     let sizes = &u32s[..IN_CACHE];
+    let small: Vec<u32> = sizes.iter().map(|size| size >> 12).collect();
+    let small = &small[..];
     let fold = |sum: i128| sum as u64 ^ (sum >> 64) as u64;
     race(
         options,
@@ -127,14 +129,19 @@ fn in_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
         |k, v| (k.min_f64)(v).to_bits(),
         |v| v.iter().copied().fold(f64::INFINITY, f64::min).to_bits(),
     );
-    race(
-        options,
-        "price x size (i128), in cache",
-        levels,
-        &i64s,
-        move |k, v| fold((k.notional)(v, sizes)),
-        move |v| fold(v.iter().zip(sizes).map(|(p, s)| i128::from(*p) * i128::from(*s)).sum()),
-    );
+    for (title, sizes) in [
+        ("price x size (i128), sizes below 2^20, in cache", small),
+        ("price x size (i128), any sizes, in cache", sizes),
+    ] {
+        race(
+            options,
+            title,
+            levels,
+            &i64s,
+            move |k, v| fold((k.notional)(v, sizes)),
+            move |v| fold(v.iter().zip(sizes).map(|(p, s)| i128::from(*p) * i128::from(*s)).sum()),
+        );
+    }
     let pivot = i64s[7];
     race(
         options,
@@ -252,7 +259,7 @@ fn out_of_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
     let bytes = if options.quick { OUT_OF_CACHE / 8 } else { OUT_OF_CACHE };
     let i64s: Vec<i64> = numbers(bytes / 8).map(|n| n as i64 >> 8).collect();
     let best = levels[0].1;
-    let sizes: Vec<u32> = i64s.iter().map(|n| *n as u32).collect();
+    let sizes: Vec<u32> = i64s.iter().map(|n| *n as u32 >> 12).collect();
     let f64s: Vec<f64> = i64s[..bytes / 16].iter().map(|n| (n >> 40) as f64).collect();
     let mut mask = vec![0u64; i64s.len() / 64];
     type Reader<'a> = (&'a str, usize, Box<dyn FnMut() -> u64 + 'a>);

@@ -38,6 +38,31 @@ mod by_hand {
     use super::*;
     use portable::F64_LANES;
 
+    /// The end of `portable::fold_lanes` without a partial row: the upper half of the lanes into
+    /// the lower, in registers.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    fn halve(
+        mut folds: [__m256d; F64_LANES / 4],
+        vector: impl Fn(__m256d, __m256d) -> __m256d,
+        scalar: impl Fn(f64, f64) -> f64,
+    ) -> f64 {
+        for half in [8, 4, 2, 1] {
+            for at in 0..half {
+                folds[at] = vector(folds[at + half], folds[at]);
+            }
+        }
+        let mut lanes = [0.0; 4];
+        // SAFETY: `lanes` is 32 writable bytes, and the store asks for no alignment.
+        unsafe { _mm256_storeu_pd(lanes.as_mut_ptr(), folds[0]) };
+        let [a, b, c, d] = lanes;
+        scalar(scalar(a, c), scalar(b, d))
+    }
+
+    /// Rows of which the folds take first the left half, then the right: all lanes at once would
+    /// take all sixteen registers and leave none to load into. 8 KiB stay in the cache meanwhile.
+    const ROWS: usize = 16;
+
     macro_rules! fold_f64 {
         ($name:ident, $start:expr, $vector:ident, $scalar:ident) => {
             #[inline]
@@ -47,13 +72,26 @@ mod by_hand {
                 let start: fn(&[f64]) -> f64 = $start;
                 let mut folds = [_mm256_set1_pd(start(values)); REGISTERS];
                 let (rows, rest) = values.as_chunks::<F64_LANES>();
-                for row in rows {
-                    for (fold, four) in folds.iter_mut().zip(row.as_chunks::<4>().0) {
-                        // SAFETY: `four` is 32 readable bytes, and the load asks for no
-                        // alignment.
-                        let four = unsafe { _mm256_loadu_pd(four.as_ptr()) };
-                        *fold = $vector(four, *fold);
+                for rows in rows.chunks(ROWS) {
+                    for (half, kept) in
+                        folds.as_chunks_mut::<{ REGISTERS / 2 }>().0.iter_mut().enumerate()
+                    {
+                        let mut folds = *kept;
+                        for row in rows {
+                            let (halves, _) = row.as_chunks::<{ F64_LANES / 2 }>();
+                            let Some(row) = halves.get(half) else { continue };
+                            for (fold, four) in folds.iter_mut().zip(row.as_chunks::<4>().0) {
+                                // SAFETY: `four` is 32 readable bytes, and the load asks for no
+                                // alignment.
+                                let four = unsafe { _mm256_loadu_pd(four.as_ptr()) };
+                                *fold = $vector(four, *fold);
+                            }
+                        }
+                        *kept = folds;
                     }
+                }
+                if rest.is_empty() {
+                    return halve(folds, |value, fold| $vector(value, fold), portable::$scalar);
                 }
                 let mut lanes = [0.0; F64_LANES];
                 for (lanes, fold) in lanes.as_chunks_mut::<4>().0.iter_mut().zip(folds) {
@@ -70,9 +108,39 @@ mod by_hand {
     fold_f64!(min_f64, |_| f64::INFINITY, _mm256_min_pd, lesser);
     fold_f64!(max_f64, |_| f64::NEG_INFINITY, _mm256_max_pd, greater);
 
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
-        portable::notional_in_columns(prices, sizes)
+        portable::notional_in_chunks(prices, sizes, |prices, sizes| notional_small(prices, sizes))
+    }
+
+    /// The sums of both halves of the prices, the lower unsigned and the upper signed, times
+    /// sizes that keep them within 64 bits.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    fn notional_small(prices: &[i64], sizes: &[u32]) -> i128 {
+        let (price_rows, price_rest) = prices.as_chunks::<4>();
+        let (size_rows, size_rest) = sizes.as_chunks::<4>();
+        let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for (prices, sizes) in price_rows.iter().zip(size_rows) {
+            // SAFETY: `sizes` is 16 readable bytes, and the load asks for no alignment.
+            let sizes = unsafe { _mm_loadu_si128(sizes.as_ptr().cast()) };
+            let sizes = _mm256_cvtepu32_epi64(sizes);
+            // SAFETY: `prices` is 32 readable bytes, and the load asks for no alignment.
+            let prices = unsafe { _mm256_loadu_si256(prices.as_ptr().cast()) };
+            low = _mm256_add_epi64(low, _mm256_mul_epu32(prices, sizes));
+            let upper = _mm256_srli_epi64::<32>(prices);
+            high = _mm256_add_epi64(high, _mm256_mul_epi32(upper, sizes));
+        }
+        let [mut low_sums, mut high_sums] = [[0u64; 4]; 2];
+        // SAFETY: `low_sums` is 32 writable bytes, and the store asks for no alignment.
+        unsafe { _mm256_storeu_si256(low_sums.as_mut_ptr().cast(), low) };
+        // SAFETY: as above, for `high_sums`.
+        unsafe { _mm256_storeu_si256(high_sums.as_mut_ptr().cast(), high) };
+        let low: u64 = low_sums.iter().sum();
+        let high: i64 = high_sums.iter().map(|sum| *sum as i64).sum();
+        let rest = portable::notional(price_rest, size_rest);
+        (i128::from(high) << 32) + i128::from(low) + rest
     }
 
     #[inline]

@@ -38,6 +38,26 @@ mod by_hand {
     use super::*;
     use portable::F64_LANES;
 
+    /// The end of `portable::fold_lanes` without a partial row: the upper half of the lanes into
+    /// the lower, in registers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    fn halve(
+        folds: [__m512d; F64_LANES / 8],
+        vector: impl Fn(__m512d, __m512d) -> __m512d,
+        scalar: impl Fn(f64, f64) -> f64,
+    ) -> f64 {
+        let [a, b, c, d, e, f, g, h] = folds;
+        let [a, b, c, d] = [vector(e, a), vector(f, b), vector(g, c), vector(h, d)];
+        let [a, b] = [vector(c, a), vector(d, b)];
+        let mut lanes = [0.0; 8];
+        // SAFETY: `lanes` is 64 writable bytes, and the store asks for no alignment.
+        unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), vector(b, a)) };
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let [a, b, c, d] = [scalar(a, e), scalar(b, f), scalar(c, g), scalar(d, h)];
+        scalar(scalar(a, c), scalar(b, d))
+    }
+
     macro_rules! fold_f64 {
         ($name:ident, $start:expr, $vector:ident, $scalar:ident) => {
             #[inline]
@@ -55,6 +75,9 @@ mod by_hand {
                         *fold = $vector(eight, *fold);
                     }
                 }
+                if rest.is_empty() {
+                    return halve(folds, |value, fold| $vector(value, fold), portable::$scalar);
+                }
                 let mut lanes = [0.0; F64_LANES];
                 for (lanes, fold) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(folds) {
                     // SAFETY: `lanes` is 64 writable bytes, and the store asks for no alignment.
@@ -70,9 +93,36 @@ mod by_hand {
     fold_f64!(min_f64, |_| f64::INFINITY, _mm512_min_pd, lesser);
     fold_f64!(max_f64, |_| f64::NEG_INFINITY, _mm512_max_pd, greater);
 
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
-        portable::notional_in_columns(prices, sizes)
+        portable::notional_in_chunks(prices, sizes, |prices, sizes| notional_small(prices, sizes))
+    }
+
+    /// The sums of both halves of the prices, the lower unsigned and the upper signed, times
+    /// sizes that keep them within 64 bits. Multiplications look at lower halves only, so the
+    /// upper ones are brought there by loading from four bytes further on: a shift would take a
+    /// third of the cycles more.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    fn notional_small(prices: &[i64], sizes: &[u32]) -> i128 {
+        let (price_rows, price_rest) = prices.as_chunks::<8>();
+        let (size_rows, size_rest) = sizes.as_chunks::<8>();
+        let (mut low, mut high) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for (prices, sizes) in price_rows.iter().zip(size_rows) {
+            let words: *const i32 = prices.as_ptr().cast();
+            // SAFETY: `sizes` is 32 readable bytes, and the load asks for no alignment.
+            let sizes = _mm512_cvtepu32_epi64(unsafe { _mm256_loadu_epi32(sizes.as_ptr().cast()) });
+            // SAFETY: `prices` is 64 readable bytes, and the load asks for no alignment.
+            let lower = unsafe { _mm512_loadu_epi32(words) };
+            // SAFETY: of the 16 words from the second of `prices` on, the load touches 15.
+            let upper = unsafe { _mm512_maskz_loadu_epi32(0x7FFF, words.wrapping_add(1)) };
+            low = _mm512_add_epi64(low, _mm512_mul_epu32(lower, sizes));
+            high = _mm512_add_epi64(high, _mm512_mul_epi32(upper, sizes));
+        }
+        let (low, high) = (_mm512_reduce_add_epi64(low) as u64, _mm512_reduce_add_epi64(high));
+        let rest = portable::notional(price_rest, size_rest);
+        (i128::from(high) << 32) + i128::from(low) + rest
     }
 
     /// 64 values as bits.

@@ -158,6 +158,36 @@ pub(super) fn notional_in_columns(prices: &[i64], sizes: &[u32]) -> i128 {
     sum.wrapping_sub(u128::from(size_sum) << 63) as i128
 }
 
+/// Pairs that `notional_in_chunks` takes at a time, and what their sizes must be below for the
+/// quick way: 2^11 products of 2^32 and 2^20 are 2^63.
+#[cfg(target_arch = "x86_64")]
+const SMALL_CHUNK: usize = 1 << 11;
+#[cfg(target_arch = "x86_64")]
+const SMALL_SIZE: u32 = 1 << 20;
+
+/// The same in chunks. `small` is given those whose sizes are all below 2^20, as they nearly
+/// always are: the products of either half of their prices can be summed in 64 bits.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn notional_in_chunks(
+    prices: &[i64],
+    sizes: &[u32],
+    small: impl Fn(&[i64], &[u32]) -> i128,
+) -> i128 {
+    // Pairs stay pairs if both slices end together.
+    let pairs = prices.len().min(sizes.len());
+    let (prices, sizes) = (prices.split_at(pairs).0, sizes.split_at(pairs).0);
+    let chunks = prices.chunks(SMALL_CHUNK).zip(sizes.chunks(SMALL_CHUNK));
+    chunks.fold(0, |sum, (prices, sizes)| {
+        let all = sizes.iter().fold(0, |all, size| all | size);
+        let chunk = match all < SMALL_SIZE {
+            true => small(prices, sizes),
+            false => notional_in_columns(prices, sizes),
+        };
+        sum.wrapping_add(chunk)
+    })
+}
+
 /// Writes a mask of `compare` with whole words from `chunk_bits`, which turns 64 values into bits.
 #[inline(always)]
 pub(super) fn masks<T: Copy>(

@@ -166,6 +166,23 @@ proptest! {
     }
 
     #[test]
+    fn small_sizes_come_to_the_same_notional(
+        pairs in vec((integer(), 0u32..1 << 20), 0..=200), lots in 0u32..3, large in any::<u32>(),
+    ) {
+        // Several chunks: of small sizes only, and with one that is not.
+        let times = if lots == 0 { 1 } else { 30 };
+        let pairs = pairs.iter().cycle().take(pairs.len() * times);
+        let (prices, mut sizes): (Vec<i64>, Vec<u32>) = pairs.copied().unzip();
+        if lots == 2 && let Some(last) = sizes.last_mut() {
+            *last = large;
+        }
+        let (twin, levels) = levels();
+        for kernels in &levels {
+            prop_assert_eq!((kernels.notional)(&prices, &sizes), (twin.notional)(&prices, &sizes));
+        }
+    }
+
+    #[test]
     fn answers_are_those_of_plain_code(values in vec(integer(), 1..200), pivot in integer()) {
         let sum: i128 = values.iter().map(|value| i128::from(*value)).sum();
         let aggregate = Aggregate::of_i64(&values).unwrap();
@@ -299,4 +316,15 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(unpack(&[0; 15], 0, 1, &mut [0]), Err(short));
     let too_many = block::BlockError::TooManyValues { found: 1025, expected: 1024 };
     assert_eq!(block::encode(&[0; 1025], &mut [0; 2000]), Err(too_many));
+}
+
+#[test]
+fn the_largest_chunk_of_small_sizes_does_not_overflow() {
+    let (twin, levels) = levels();
+    for price in [i64::MIN, i64::MAX, -1, 0xFFFF_FFFF, i64::MIN + 0xFFFF_FFFF] {
+        let (prices, sizes) = ([price; 5_000], [(1 << 20) - 1; 5_000]);
+        for kernels in &levels {
+            assert_eq!((kernels.notional)(&prices, &sizes), (twin.notional)(&prices, &sizes));
+        }
+    }
 }
