@@ -14,6 +14,7 @@ enum Step {
     Commit,
     Read(usize),
     ReadBatch(usize, usize),
+    ReadCommitted(usize, usize),
     StartFromOldest(usize),
     StartFromNow(usize),
     StartFrom(usize, u64),
@@ -25,6 +26,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Commit),
         6 => (0..3_usize).prop_map(Step::Read),
         6 => (0..3_usize, 0..40_usize).prop_map(|(reader, room)| Step::ReadBatch(reader, room)),
+        6 => (0..3_usize, 0..40_usize).prop_map(|(reader, room)| Step::ReadCommitted(reader, room)),
         1 => (0..3_usize).prop_map(Step::StartFromOldest),
         1 => (0..3_usize).prop_map(Step::StartFromNow),
         1 => (0..3_usize, 0..300_u64).prop_map(|(reader, at)| Step::StartFrom(reader, at)),
@@ -102,6 +104,30 @@ fn read_batch(model: &Model, reader: &mut Reader<'_>, room: usize) -> Result<(),
     Ok(())
 }
 
+fn read_committed(
+    model: &Model,
+    reader: &mut Reader<'_>,
+    room: usize,
+) -> Result<(), TestCaseError> {
+    let position = reader.position();
+    let mut events = vec![Event::default(); room];
+    match reader.read_committed(&mut events) {
+        Ok(count) => {
+            let there = (model.committed + 1).saturating_sub(position).min(room as u64);
+            prop_assert!(count as u64 <= there && (count > 0 || there == 0), "{count} {there}");
+            let expected = (position..).take(count).map(event);
+            prop_assert!(events[..count].iter().copied().eq(expected));
+            prop_assert!(count == 0 || position >= model.oldest());
+            prop_assert_eq!(reader.position(), position + count as u64);
+        }
+        Err(lost) => {
+            model.check_loss(position, lost.first, lost.end)?;
+            prop_assert_eq!(reader.position(), lost.end);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
@@ -130,6 +156,9 @@ proptest! {
                 }
                 Step::Read(reader) => read_one(&model, &mut readers[reader])?,
                 Step::ReadBatch(reader, room) => read_batch(&model, &mut readers[reader], room)?,
+                Step::ReadCommitted(reader, room) => {
+                    read_committed(&model, &mut readers[reader], room)?;
+                }
                 Step::StartFromOldest(reader) => {
                     readers[reader] = ring.reader_from_oldest();
                     prop_assert!(readers[reader].position() <= model.committed + 1);

@@ -5,7 +5,7 @@
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
 use wiretape_core::event::{EVENT_WORDS, Event};
-use wiretape_core::ring::broadcast::{Reader, Ring, Slot};
+use wiretape_core::ring::broadcast::{Lapped, Reader, Ring, Slot};
 
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -50,11 +50,23 @@ fn read_singly(mut reader: Reader<'_>, attempts: usize) -> u64 {
     expected
 }
 
-fn read_batches(mut reader: Reader<'_>, attempts: usize) -> u64 {
+fn read_batches(reader: Reader<'_>, attempts: usize) -> u64 {
+    read_many(reader, attempts, |reader, events| reader.read_batch(events))
+}
+
+fn read_committed(reader: Reader<'_>, attempts: usize) -> u64 {
+    read_many(reader, attempts, |reader, events| reader.read_committed(events))
+}
+
+fn read_many(
+    mut reader: Reader<'_>,
+    attempts: usize,
+    read: impl Fn(&mut Reader<'_>, &mut [Event]) -> Result<usize, Lapped>,
+) -> u64 {
     let mut expected = reader.position();
     let mut events = [Event::default(); 2];
     for _ in 0..attempts {
-        match reader.read_batch(&mut events) {
+        match read(&mut reader, &mut events) {
             Ok(count) => {
                 for read in &events[..count] {
                     assert_eq!(*read, event(expected));
@@ -72,12 +84,15 @@ fn read_batches(mut reader: Reader<'_>, attempts: usize) -> u64 {
     expected
 }
 
-fn lapping(read: fn(Reader<'_>, usize) -> u64, last: u64, attempts: usize) {
+fn lapping(read: fn(Reader<'_>, usize) -> u64, last: u64, commit: bool, attempts: usize) {
     let ring = ring(2);
     let writing = thread::spawn(move || {
         let mut writer = ring.writer();
         for number in 1..=last {
             assert_eq!(writer.publish(&event(number)), number);
+            if commit {
+                writer.commit();
+            }
         }
         writer.commit();
     });
@@ -88,12 +103,17 @@ fn lapping(read: fn(Reader<'_>, usize) -> u64, last: u64, attempts: usize) {
 
 #[test]
 fn a_reader_sees_whole_events_in_order_or_the_range_it_missed() {
-    explore(2, || lapping(read_singly, 3, 2));
+    explore(2, || lapping(read_singly, 3, false, 2));
 }
 
 #[test]
 fn a_batch_reader_sees_whole_events_in_order_or_the_range_it_missed() {
-    explore(2, || lapping(read_batches, 3, 2));
+    explore(2, || lapping(read_batches, 3, false, 2));
+}
+
+#[test]
+fn a_reader_of_committed_events_sees_them_whole_or_the_range_it_missed() {
+    explore(2, || lapping(read_committed, 3, true, 2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use disruptor::{BusySpin, ProcessorSettings, Producer, build_single_producer};
 use wiretape_core::event::{EVENT_WORDS, Event};
-use wiretape_core::ring::broadcast::{Reader, Ring, Slot};
+use wiretape_core::ring::broadcast::{Lapped, Reader, Ring, Slot};
 use wiretape_core::sync::CachePadded;
 
 use super::contest::{Contestant, Options, Run, apart, contest, contest_of, pin, two_cores};
@@ -102,11 +102,25 @@ fn read_singly(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
     check
 }
 
-fn read_batches(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+fn read_batches(reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+    read_many(reader, done, count, |reader, events| reader.read_batch(events))
+}
+
+fn read_committed(reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+    read_many(reader, done, count, |reader, events| reader.read_committed(events))
+}
+
+#[inline(always)]
+fn read_many(
+    mut reader: Reader<'_>,
+    done: &AtomicU64,
+    count: u64,
+    read_some: impl Fn(&mut Reader<'_>, &mut [Event]) -> Result<usize, Lapped>,
+) -> u64 {
     let (mut check, mut read) = (0, 0);
     let mut events = [Event::default(); BATCH];
     while read < count {
-        match reader.read_batch(&mut events).expect("the writer waits") {
+        match read_some(&mut reader, &mut events).expect("the writer waits") {
             0 => spin_loop(),
             found => {
                 check = events[..found].iter().fold(check, fold_event);
@@ -201,7 +215,12 @@ pub fn one_reader(options: &Options) {
     let title = "broadcast, 64-byte slots, 1 reader, one at a time";
     contest_of(4 * options.rounds(), options, title, count, singly);
     let batches = vec![
-        Contestant::ours("broadcast", || ours(&memory, count, BATCH as u64, read_batches)),
+        Contestant::ours("broadcast, committed", || {
+            ours(&memory, count, BATCH as u64, read_committed)
+        }),
+        Contestant::ours("broadcast, published", || {
+            ours(&memory, count, BATCH as u64, read_batches)
+        }),
         Contestant::peer("disruptor", || apart(|| theirs(count, BATCH as u64))),
     ];
     let title = "broadcast, 64-byte slots, 1 reader, batches of 256";

@@ -37,6 +37,32 @@ const SLOTS_AHEAD: u64 = 16;
 const WRITING: u64 = 1 << 63;
 
 /// The ring's memory, as a writer or a reader needs it.
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use wiretape_core::event::Event;
+/// use wiretape_core::ring::broadcast::{Lapped, Ring, Slot};
+///
+/// // In earnest these words are a mapped file, which readers map read-only.
+/// let slots: Vec<Slot> = (0..16).map(|_| Slot::default()).collect();
+/// let head = AtomicU64::new(0);
+/// let ring = Ring::new(&slots, &head)?;
+/// let mut writer = ring.writer();
+/// let (mut reader, mut late) = (ring.reader_from_now(), ring.reader_from_now());
+/// let first = writer.publish(&Event { words: [7; 7] });
+/// writer.commit();
+/// assert_eq!(reader.next_event(), Ok(Some((first, Event { words: [7; 7] }))));
+/// assert_eq!(reader.next_event(), Ok(None));
+///
+/// // A reader that is overtaken learns which events it missed, and goes on behind them.
+/// (0..20).for_each(|number| drop(writer.publish(&Event { words: [number; 7] })));
+/// writer.commit();
+/// let mut events = [Event::default(); 32];
+/// let lost = late.read_committed(&mut events).unwrap_err();
+/// assert_eq!((lost.first, lost.end, late.position()), (first, 8, 8));
+/// assert_eq!(late.read_committed(&mut events), Ok(14));
+/// # Ok::<(), wiretape_core::ring::broadcast::RingError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Ring<'m> {
     slots: &'m [Slot],
@@ -104,7 +130,7 @@ impl<'m> Ring<'m> {
     /// A reader whose first sequence is `seq` (at least 1). If that is gone already, the first
     /// read says so.
     pub fn reader_from(self, seq: u64) -> Reader<'m> {
-        Reader { ring: self, next: seq.max(1) & !WRITING }
+        Reader { ring: self, next: seq.max(1) & !WRITING, committed: 0 }
     }
 
     #[inline(always)]
@@ -182,10 +208,17 @@ impl core::fmt::Display for Lapped {
 impl core::error::Error for Lapped {}
 
 /// A reading end. It never blocks and never writes.
+///
+/// Three ways to read: [`next_event`](Reader::next_event) and [`read_batch`](Reader::read_batch)
+/// see an event as soon as it is published, at the price of looking at the very line that the
+/// writer writes; [`read_committed`](Reader::read_committed) sees it with the writer's next commit
+/// and keeps off those lines: the way to the most events a second.
 #[derive(Clone, Debug)]
 pub struct Reader<'m> {
     ring: Ring<'m>,
     next: u64,
+    /// The head when it was last looked at.
+    committed: u64,
 }
 
 impl<'m> Reader<'m> {
@@ -246,6 +279,39 @@ impl<'m> Reader<'m> {
         }
         self.next = first.wrapping_add(count as u64);
         Ok(count)
+    }
+
+    /// As [`read_batch`](Self::read_batch), of those events that were committed: up to
+    /// [`Ring::head`]. It may give fewer than there are, but some if there are any.
+    ///
+    /// The acquire load of the head pairs with the release store of [`Writer::commit`]: every
+    /// event up to there is whole, so only the first stamp has to be looked at, afterwards.
+    #[inline]
+    pub fn read_committed(&mut self, events: &mut [Event]) -> Result<usize, Lapped> {
+        let first = self.next;
+        let there = |committed: u64| committed.wrapping_add(1).saturating_sub(first);
+        if there(self.committed) == 0 {
+            self.committed = self.ring.head();
+        }
+        let count = there(self.committed).min(events.len() as u64);
+        if count == 0 {
+            return Ok(0);
+        }
+        for (event, sequence) in events.iter_mut().zip(first..first.wrapping_add(count)) {
+            let [_, words @ ..] = self.ring.slot(sequence);
+            for (value, word) in event.words.iter_mut().zip(words) {
+                *value = word.load(Ordering::Relaxed);
+            }
+        }
+        // As in `read_batch`.
+        fence(Ordering::Acquire);
+        let [stamp, ..] = self.ring.slot(first);
+        let after = stamp.load(Ordering::Relaxed);
+        if after != first {
+            return self.not_there(after).map(|()| 0);
+        }
+        self.next = first.wrapping_add(count);
+        Ok(count as usize)
     }
 
     /// The sequence that the next read returns.
@@ -367,6 +433,7 @@ mod tests {
         for _ in 0..100 {
             let _ = reader.next_event();
             let _ = reader.read_batch(&mut out);
+            let _ = reader.read_committed(&mut out);
         }
     }
 }
