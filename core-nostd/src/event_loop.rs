@@ -68,6 +68,8 @@ pub struct Memory<'m, E> {
 /// events.poster().post(Priority::Normal, 1).unwrap();
 /// assert_eq!(events.next(0), Some(1));
 /// ```
+// Loom's atomics are not made at compile time.
+#[cfg(not(loom))]
 pub struct FixedMemory<E, const SLOTS: usize, const TIMERS: usize> {
     cursors: [Cursors; 3],
     urgent: [StampedSlot<E>; SLOTS],
@@ -76,6 +78,7 @@ pub struct FixedMemory<E, const SLOTS: usize, const TIMERS: usize> {
     timers: [TimerNode<E>; TIMERS],
 }
 
+#[cfg(not(loom))]
 impl<E: Copy + Send, const SLOTS: usize, const TIMERS: usize> FixedMemory<E, SLOTS, TIMERS> {
     /// Unused memory.
     pub const fn new() -> Self {
@@ -105,6 +108,7 @@ impl<E: Copy + Send, const SLOTS: usize, const TIMERS: usize> FixedMemory<E, SLO
     }
 }
 
+#[cfg(not(loom))]
 impl<E: Copy + Send, const SLOTS: usize, const TIMERS: usize> Default
     for FixedMemory<E, SLOTS, TIMERS>
 {
