@@ -44,10 +44,10 @@ sanitize:  ## AddressSanitizer and ThreadSanitizer over the tests (needs a night
 SANITIZED = $(CARGO) +nightly test --quiet --locked --target x86_64-unknown-linux-gnu
 
 bench: packages  ## figures beside peers, in one run
-	$(CARGO) bench -p wiretape-bench --locked
+	$(CARGO) bench -p wiretape-bench --locked --features iceoryx2
 
 bench-quick: packages  ## the same, short
-	$(CARGO) bench -p wiretape-bench --locked -- --quick
+	$(CARGO) bench -p wiretape-bench --locked --features iceoryx2 -- --quick
 
 bench-report: packages  ## run every benchmark and write docs/benchmarks.md
 	bench/report.sh

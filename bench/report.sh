@@ -13,6 +13,12 @@ benches=(path ring pool skiplist simd packing)
     echo
     echo "Written by \`make bench-report\`; do not edit. One run, all contestants of a table in turn."
     echo "Absolute times depend on the machine and on what else runs on it: compare within a table."
+    echo "\"times the best peer\" compares the best rounds, \"by medians\" the middle ones. Peers, from"
+    echo "\`Cargo.lock\`:"
+    for peer in rtrb heapless crossbeam-queue disruptor iceoryx2 crossbeam-skiplist pco; do
+        grep -A1 "^name = \"$peer\"" Cargo.lock | sed -n "s/^version = \"\(.*\)\"/- $peer \1/p" | head -1
+    done
+    echo
     echo
     echo "- $(date -u +%Y-%m-%d), $(git describe --always --dirty 2>/dev/null || echo 'no git')"
     echo "- $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) cores," \
@@ -27,9 +33,10 @@ for bench in "${benches[@]}"; do
         echo
         echo "## $bench"
         echo
-        echo "\`cargo bench -p wiretape-bench --bench $bench\`"
+        echo "\`cargo bench -p wiretape-bench --features iceoryx2 --bench $bench\`"
         echo
-        cargo bench --quiet -p wiretape-bench --bench "$bench" -- --markdown "$@"
+        cargo bench --quiet --locked -p wiretape-bench --features iceoryx2 --bench "$bench" -- \
+            --markdown "$@"
     } >>"$new"
 done
 cp "$new" "$page"

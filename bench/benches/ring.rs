@@ -1,13 +1,17 @@
-//! Rings on two cores, beside `rtrb`, `heapless::spsc`, `crossbeam-queue` and `disruptor`.
+//! Rings on two cores, beside `rtrb`, `heapless::spsc`, `crossbeam-queue`, `disruptor` and, with
+//! `--features iceoryx2`, iceoryx2.
 //!
 //! Every contestant moves the same items from a thread on core 0 to one on core 1, spinning where
-//! it must wait. Nothing allocates while it runs. On machines whose cores others use too, the best
+//! it must wait. Nothing of ours allocates while it runs. On machines whose cores others use too, the best
 //! of many short rounds is what counts: a round that was interrupted says nothing about a ring.
 
 #[path = "contest/broadcast.rs"]
 mod broadcast;
 #[path = "contest/mod.rs"]
 mod contest;
+#[cfg(feature = "iceoryx2")]
+#[path = "contest/iceoryx.rs"]
+mod iceoryx;
 #[path = "contest/latency.rs"]
 mod latency;
 #[path = "contest/mpmc.rs"]

@@ -16,7 +16,7 @@ use wiretape_core::sync::CachePadded;
 
 use super::contest::{Contestant, Options, Run, apart, contest, contest_of, pin, two_cores};
 
-const SLOTS: usize = 4096;
+pub const SLOTS: usize = 4096;
 const BATCH: usize = 256;
 /// Readers tell how far they are once in so many events.
 const REPORT: u64 = 256;
@@ -27,7 +27,7 @@ fn event(number: u64) -> Event {
     event
 }
 
-fn fold(check: u64, first: u64, last: u64) -> u64 {
+pub fn fold(check: u64, first: u64, last: u64) -> u64 {
     check.wrapping_add(first ^ last.rotate_left(32))
 }
 
@@ -211,6 +211,8 @@ pub fn one_reader(options: &Options) {
         Contestant::ours("broadcast", || ours(&memory, count, 1, read_singly)),
         Contestant::ours("broadcast, batch reader", || ours(&memory, count, 1, read_batches)),
         Contestant::peer("disruptor", || apart(|| theirs(count, 1))),
+        #[cfg(feature = "iceoryx2")]
+        Contestant::peer("iceoryx2", || super::iceoryx::singly(count)),
     ];
     let title = "broadcast, 64-byte slots, 1 reader, one at a time";
     contest_of(4 * options.rounds(), options, title, count, singly);

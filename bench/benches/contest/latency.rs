@@ -5,7 +5,7 @@
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use wiretape_core::event::{EVENT_WORDS, Event};
@@ -14,6 +14,8 @@ use wiretape_core::ring::broadcast::{Reader, Ring, SLOT_WORDS, Slot, Writer};
 use super::contest::{Contestant, Options, Run, apart, contest_of, pin};
 
 const SLOTS: usize = 64;
+/// Trips before the clock starts: until the other process runs.
+const WARM: u64 = 100;
 /// Words of one direction: the head or the bare word, then the slots from word 16 on.
 const SIDE_WORDS: usize = 16 + SLOTS * SLOT_WORDS;
 
@@ -29,27 +31,43 @@ fn shared_words() -> &'static [AtomicU64] {
     unsafe { std::slice::from_raw_parts(start.cast(), bytes / 8) }
 }
 
-/// Runs `answer` in another process on core 1 and `ask` here on core 0.
-fn two_processes(count: u64, ask: impl FnOnce(u64), answer: impl FnOnce(u64)) -> Run {
-    // SAFETY: the only other thread waits for this one and holds no lock; the child runs `answer`,
-    // which allocates nothing, and ends without unwinding or destructors.
+/// Runs `answer` in another process on core 1 and `ask` here on core 0; both make `count` round
+/// trips, of which `ask` says how long all but the first ones took.
+pub fn two_processes(
+    count: u64,
+    ask: impl FnOnce(u64) -> Duration,
+    answer: impl FnOnce(u64),
+) -> Run {
+    let trips = WARM + count;
+    // SAFETY: the only other thread waits for this one; the child runs `answer` and ends without
+    // unwinding or destructors. It may allocate: glibc hands a forked child its locks free.
     let child = unsafe { libc::fork() };
     if child == 0 {
         pin(1);
-        answer(count);
+        answer(trips);
         // SAFETY: ends the process.
         unsafe { libc::_exit(0) };
     }
     assert!(child > 0, "the process could not be forked");
     pin(0);
-    let start = Instant::now();
-    ask(count);
-    let took = start.elapsed();
+    let took = ask(trips);
     let mut status = 0;
     // SAFETY: `child` is ours and `status` is valid for writing.
     unsafe { libc::waitpid(child, &mut status, 0) };
     assert_eq!(status, 0, "the answering process failed");
     Run { took, check: count }
+}
+
+/// Makes `trips` trips, the first ones untimed.
+pub fn timed(trips: u64, mut trip: impl FnMut(u64)) -> Duration {
+    let mut start = Instant::now();
+    for number in 1..=trips {
+        trip(number);
+        if number == WARM {
+            start = Instant::now();
+        }
+    }
+    start.elapsed()
 }
 
 fn bare(count: u64) -> Run {
@@ -60,14 +78,14 @@ fn bare(count: u64) -> Run {
             spin_loop_hint();
         }
     };
-    let ask = |count| {
-        for number in 1..=count {
+    let ask = |trips| {
+        timed(trips, |number| {
             there.store(number, Ordering::Release);
             wait(back, number);
-        }
+        })
     };
-    let answer = |count| {
-        for number in 1..=count {
+    let answer = |trips| {
+        for number in 1..=trips {
             wait(there, number);
             back.store(number, Ordering::Release);
         }
@@ -77,7 +95,7 @@ fn bare(count: u64) -> Run {
 
 /// `pause` takes as long as half of a hand-over: whoever waits for one does not.
 #[inline(always)]
-fn spin_loop_hint() {
+pub fn spin_loop_hint() {
     if cfg!(not(target_arch = "x86_64")) {
         spin_loop();
     }
@@ -107,16 +125,16 @@ fn receive(reader: &mut Reader<'_>, number: u64) {
 fn events(count: u64) -> Run {
     let (there, back) = shared_words().split_at(SIDE_WORDS);
     let (there, back) = (ring(there), ring(back));
-    let ask = |count| {
+    let ask = |trips| {
         let (mut writer, mut reader) = (there.writer(), back.reader_from(1));
-        for number in 1..=count {
+        timed(trips, |number| {
             send(&mut writer, number);
             receive(&mut reader, number);
-        }
+        })
     };
-    let answer = |count| {
+    let answer = |trips| {
         let (mut writer, mut reader) = (back.writer(), there.reader_from(1));
-        for number in 1..=count {
+        for number in 1..=trips {
             receive(&mut reader, number);
             send(&mut writer, number);
         }
@@ -128,6 +146,8 @@ pub fn between_processes(options: &Options) {
     let trips = options.scaled(5_000);
     let contestants = vec![
         Contestant::ours("broadcast, one event", || apart(|| events(trips))),
+        #[cfg(feature = "iceoryx2")]
+        Contestant::peer("iceoryx2, one event", || apart(|| super::iceoryx::round_trips(trips))),
         Contestant::peer("bare hand-over of a word", || apart(|| bare(trips))),
     ];
     let title = "one-way latency between two processes";
