@@ -36,8 +36,8 @@ fuzz-smoke:  ## each fuzz target for a few seconds (skipped without a nightly co
 sanitize:  ## AddressSanitizer and ThreadSanitizer over the tests (needs a nightly compiler and rust-src)
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) \
 		-p wiretape-core --lib --tests
-	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) \
-		-p wiretape-capture -p wiretape-host --lib
+	ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS="-Zsanitizer=address" \
+		CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) -p wiretape-capture -p wiretape-host --lib
 	RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/sanitize-thread $(SANITIZED) -Zbuild-std \
 		-p wiretape-core --lib --test rings --test broadcast --test processes
 

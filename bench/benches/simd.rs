@@ -182,59 +182,71 @@ fn in_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
     searching(options, levels);
 }
 
-/// Kernels that change their input: what is timed includes the copy of it.
+/// Kernels that change their input: each with its inverse, so that no copy is timed.
 fn rewriting(options: &Options, levels: &[(&str, &'static Kernels)], i64s: &[i64]) {
-    let changed = |change: &dyn Fn(&mut [i64]), values: &[i64]| {
-        let mut copy = [0; IN_CACHE];
-        copy.copy_from_slice(values);
-        change(&mut copy);
-        black_box(&copy)[77] as u64
+    let there_and_back = |there: &dyn Fn(&mut [i64]), back: &dyn Fn(&mut [i64])| {
+        let mut column = i64s.to_vec();
+        let passes = options.scaled(2_000);
+        let start = Instant::now();
+        let mut check = 0;
+        for _ in 0..passes {
+            there(black_box(&mut column));
+            check = black_box(&column)[77] as u64;
+            back(black_box(&mut column));
+        }
+        let took = start.elapsed();
+        assert_eq!(column, i64s, "the inverse is none");
+        Run { took, check }
     };
-    race(
-        options,
-        "delta, in cache, with a copy",
-        levels,
-        i64s,
-        move |k, v| changed(&|c| (k.delta)(c, 5), v),
-        move |v| {
-            changed(
-                &|c| {
-                    let mut before = 5;
-                    for x in c {
-                        (before, *x) = (*x, x.wrapping_sub(before));
-                    }
-                },
-                v,
-            )
-        },
-    );
-    race(
-        options,
-        "undelta, in cache, with a copy",
-        levels,
-        i64s,
-        move |k, v| changed(&|c| (k.undelta)(c, 5), v),
-        move |v| {
-            changed(
-                &|c| {
-                    let mut sum = 5i64;
-                    for x in c {
-                        sum = sum.wrapping_add(*x);
-                        *x = sum;
-                    }
-                },
-                v,
-            )
-        },
-    );
-    race(
-        options,
-        "zigzag, in cache, with a copy",
-        levels,
-        i64s,
-        move |k, v| changed(&|c| (k.zigzag)(c), v),
-        move |v| changed(&|c| c.iter_mut().for_each(|x| *x = (*x << 1) ^ (*x >> 63)), v),
-    );
+    let mut delta = Vec::new();
+    let mut zigzag = Vec::new();
+    for &(name, kernels) in levels {
+        let delta_run = move || {
+            there_and_back(&|column| (kernels.delta)(column, 5), &|column| {
+                (kernels.undelta)(column, 5);
+            })
+        };
+        let zigzag_run = move || {
+            there_and_back(&|column| (kernels.zigzag)(column), &|column| {
+                (kernels.unzigzag)(column);
+            })
+        };
+        if name == "portable" {
+            delta.push(Contestant::peer("portable twin", delta_run));
+            zigzag.push(Contestant::peer("portable twin", zigzag_run));
+        } else {
+            delta.push(Contestant::ours(name, delta_run));
+            zigzag.push(Contestant::ours(name, zigzag_run));
+        }
+    }
+    delta.push(Contestant::peer("plain iterator", move || {
+        let there = |column: &mut [i64]| {
+            let mut before = 5;
+            for value in column {
+                (before, *value) = (*value, value.wrapping_sub(before));
+            }
+        };
+        let back = |column: &mut [i64]| {
+            let mut sum = 5i64;
+            for value in column {
+                sum = sum.wrapping_add(*value);
+                *value = sum;
+            }
+        };
+        there_and_back(&there, &back)
+    }));
+    zigzag.push(Contestant::peer("plain iterator", move || {
+        let there = |column: &mut [i64]| {
+            column.iter_mut().for_each(|x| *x = (*x << 1) ^ (*x >> 63));
+        };
+        let back = |column: &mut [i64]| {
+            column.iter_mut().for_each(|x| *x = (*x as u64 >> 1) as i64 ^ -(*x & 1));
+        };
+        there_and_back(&there, &back)
+    }));
+    let count = options.scaled(2_000) * i64s.len() as u64;
+    contest(options, "delta and back, in cache", count, delta);
+    contest(options, "zigzag and back, in cache", count, zigzag);
 }
 
 fn searching(options: &Options, levels: &[(&str, &'static Kernels)]) {

@@ -8,10 +8,8 @@ use super::{Compare, portable};
 
 // Of these the compiler makes as good code as can be written by hand.
 compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
-    fn sum_i64(values: &[i64]) -> i128;
     fn min_i64(values: &[i64]) -> i64;
     fn max_i64(values: &[i64]) -> i64;
-    fn sum_u32(values: &[u32]) -> u64;
     fn min_u32(values: &[u32]) -> u32;
     fn max_u32(values: &[u32]) -> u32;
     fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
@@ -25,6 +23,8 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
 }}
 
 compiled! { "avx2,bmi1,bmi2,popcnt" => by_hand {
+    fn sum_i64(values: &[i64]) -> i128;
+    fn sum_u32(values: &[u32]) -> u64;
     fn unpack(packed: &[u64], base: u64, width: u32, values: &mut [u64]);
     fn sum_f64(values: &[f64]) -> f64;
     fn min_f64(values: &[f64]) -> f64;
@@ -37,6 +37,59 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => by_hand {
 mod by_hand {
     use super::*;
     use portable::F64_LANES;
+
+    /// The wrapping sum of all lanes of both.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    fn lane_sum(sums: [__m256i; 2]) -> u64 {
+        let [left, right] = sums;
+        let mut lanes = [0u64; 4];
+        // SAFETY: `lanes` is 32 writable bytes, and the store asks for no alignment.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), _mm256_add_epi64(left, right)) };
+        lanes.into_iter().fold(0, u64::wrapping_add)
+    }
+
+    /// As the portable code, with two pairs of sums. There is no arithmetic shift of 64-bit
+    /// lanes, so values have their sign bit flipped and what that adds is taken off again.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn sum_i64(values: &[i64]) -> i128 {
+        let (rows, rest) = values.as_chunks::<8>();
+        let (zero, sign) = (_mm256_setzero_si256(), _mm256_set1_epi64x(i64::MIN));
+        let [mut whole, mut high] = [[zero; 2]; 2];
+        for row in rows {
+            for (at, four) in row.as_chunks::<4>().0.iter().enumerate() {
+                // SAFETY: `four` is 32 readable bytes, and the load asks for no alignment.
+                let four = unsafe { _mm256_loadu_si256(four.as_ptr().cast()) };
+                let four = _mm256_xor_si256(four, sign);
+                whole[at] = _mm256_add_epi64(whole[at], four);
+                high[at] = _mm256_add_epi64(high[at], _mm256_srli_epi64::<32>(four));
+            }
+        }
+        let (whole, high) = (lane_sum(whole), lane_sum(high));
+        let low = whole.wrapping_sub(high << 32);
+        let sum = (i128::from(high) << 32) + i128::from(low);
+        sum - ((8 * rows.len() as i128) << 63) + portable::sum_i64(rest)
+    }
+
+    /// As the portable code, with two pairs of sums.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn sum_u32(values: &[u32]) -> u64 {
+        let (rows, rest) = values.as_chunks::<16>();
+        let [mut whole, mut high] = [[_mm256_setzero_si256(); 2]; 2];
+        for row in rows {
+            for (at, eight) in row.as_chunks::<8>().0.iter().enumerate() {
+                // SAFETY: `eight` is 32 readable bytes, and the load asks for no alignment.
+                let pairs = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };
+                whole[at] = _mm256_add_epi64(whole[at], pairs);
+                high[at] = _mm256_add_epi64(high[at], _mm256_srli_epi64::<32>(pairs));
+            }
+        }
+        let (whole, high) = (lane_sum(whole), lane_sum(high));
+        let low = whole.wrapping_sub(high << 32);
+        low.wrapping_add(high).wrapping_add(portable::sum_u32(rest))
+    }
 
     /// The end of `portable::fold_lanes` without a partial row: the upper half of the lanes into
     /// the lower, in registers.

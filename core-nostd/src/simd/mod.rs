@@ -13,6 +13,20 @@
 //! * `f64` minimum and maximum skip NaN; if all are NaN there is none. Of 0.0 and -0.0, which
 //!   compare equal, either may be returned, but always the same one for the same input.
 //!
+//! What bounds them. Out of the cache all of them run at the speed of memory. In it the portable
+//! code is no straw man: the compiler makes SSE2 of it where it can, so that the width alone gains
+//! at most 2 times with AVX2 and 4 times with AVX-512:
+//!
+//! * Minimum, maximum of integers and masks, for which SSE2 has no instructions: 4 to 20 times.
+//! * `f64` folds are two loads and two additions a cycle on both sides: the width.
+//! * Integer sums take two additions, a shift (and with AVX2, for signed ones, a flip of the sign)
+//!   a register; with AVX-512 these share two execution ports, so 16 `u32` take a cycle and a half.
+//! * Price times size is two multiplications, two additions and a widening load for 4 or 8 pairs
+//!   if the sizes of a chunk are below 2^20; if not, twice that.
+//! * Delta and its inverse rewrite their column: loads, stores and shuffles across lanes bound
+//!   them, and running sums depend on each other.
+//! * The lower bound is as many dependent loads as halvings: there is nothing to widen.
+//!
 //! Packing of integers in blocks lives in [`packing`], self-describing blocks in [`block`], and
 //! the Gorilla baseline in [`gorilla`].
 
