@@ -339,6 +339,27 @@ pub struct AuctionMsg {
 pub const EVENT_WORDS: usize = 7;
 
 /// Any record, as the seven words that the ring moves (56 bytes, zero-padded).
+///
+/// ```
+/// use wiretape_core::event::{Event, MboMsg, RecordHeader, Side, action, flags};
+///
+/// let order = MboMsg {
+///     hd: RecordHeader::new::<MboMsg>(2, 13, 1_340_285_400_000_000_000),
+///     order_id: 4711,
+///     price: 585_330_000_000,
+///     size: 100,
+///     flags: flags::LAST,
+///     channel_id: 0,
+///     action: action::ADD,
+///     side: Side::Bid as u8,
+///     ts_recv: 1_340_285_400_000_012_000,
+///     ts_in_delta: 0,
+///     sequence: 1,
+/// };
+/// let event = Event::new(&order);
+/// assert_eq!(event.header().instrument_id, 13);
+/// assert_eq!(event.mbo(), Some(order));
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]

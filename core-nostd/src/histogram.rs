@@ -133,6 +133,20 @@ fn upper_end(bucket: usize) -> u64 {
 }
 
 /// A copy of a histogram (10 KB): quantiles are read off it, and several can be merged.
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use wiretape_core::histogram::{Histogram, HistogramSnapshot};
+///
+/// let memory = || -> Vec<_> { (0..Histogram::WORDS).map(|_| AtomicU64::new(0)).collect() };
+/// let workers = [memory(), memory()];
+/// Histogram::attach(&workers[0]).unwrap().record_many(100, 99);
+/// Histogram::attach(&workers[1]).unwrap().record(5_000);
+/// let mut all = HistogramSnapshot::EMPTY;
+/// workers.iter().for_each(|words| all.merge(&HistogramSnapshot::take(words).unwrap()));
+/// assert_eq!((all.count(), all.min(), all.max()), (100, Some(100), 5_000));
+/// assert!(all.p50() <= 103 && all.p9999() == 5_000);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistogramSnapshot {
     count: u64,

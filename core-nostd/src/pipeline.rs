@@ -104,6 +104,29 @@ struct Feed<'m> {
 }
 
 /// A worker's pipeline.
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use wiretape_core::pipeline::Pipeline;
+/// use wiretape_core::segment::{Counter, SegmentLayout, SegmentSpec, SegmentWriter};
+///
+/// let spec = SegmentSpec {
+///     worker: "itch-a",
+///     epoch: 1,
+///     pid: 42,
+///     event_slots: 64,
+///     instruments: 10,
+///     feeds: 1,
+/// };
+/// let words = SegmentLayout::new(&spec)?.total_words;
+/// let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
+/// let mut pipeline = Pipeline::new(SegmentWriter::create(&words, &spec)?);
+/// // Feeds would be added here. What cannot be used is counted by cause.
+/// pipeline.on_frame(&[0; 14], 1_340_285_400_000_000_000);
+/// let counters = pipeline.segment().counters();
+/// assert_eq!((counters.get(Counter::Frames), counters.get(Counter::FrameNotIpv4)), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Pipeline<'m> {
     publisher: Publisher<'m>,

@@ -84,6 +84,25 @@ pub struct Verdict {
 }
 
 /// A feed's session.
+///
+/// ```
+/// use wiretape_core::feed::session::{Packet, PacketKind, Session};
+///
+/// let packet = |seq, count| Packet {
+///     session: *b"SESSION001",
+///     seq,
+///     count,
+///     kind: PacketKind::Data,
+///     sent_ns: None,
+///     fingerprint: 0,
+/// };
+/// let mut session = Session::new();
+/// assert_eq!(session.on_packet(&packet(1, 10)).take, 10);
+/// let verdict = session.on_packet(&packet(13, 2));
+/// let gap = verdict.gap.unwrap();
+/// assert_eq!((gap.first, gap.end, verdict.take), (11, 13, 2));
+/// assert_eq!(session.on_packet(&packet(1, 10)).take, 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Session {
     id: [u8; 10],

@@ -7,6 +7,14 @@
 pub const MIDNIGHTS_MAX: usize = 400;
 
 /// Ascending UTC nanoseconds at which local days begin.
+///
+/// ```
+/// use wiretape_core::feed::trading_day::TradingDays;
+///
+/// let midnight = 1_340_251_200_000_000_000; // 2012-06-21, New York
+/// let days = TradingDays::new([midnight, midnight + 86_400_000_000_000]);
+/// assert_eq!(days.midnight_before(midnight + 34_200_000_000_000), midnight);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct TradingDays {
     midnights: heapless::Vec<u64, MIDNIGHTS_MAX>,

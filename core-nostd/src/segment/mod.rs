@@ -13,6 +13,35 @@
 //! checks magic, version, layout hash and every offset against the length of the mapping before
 //! it hands out anything. All numbers are little-endian.
 //!
+//! ```
+//! use std::sync::atomic::AtomicU64;
+//! use wiretape_core::event::Event;
+//! use wiretape_core::segment::{Counter, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter};
+//!
+//! let spec = SegmentSpec {
+//!     worker: "itch-a",
+//!     epoch: 1,
+//!     pid: 42,
+//!     event_slots: 64,
+//!     instruments: 10,
+//!     feeds: 1,
+//! };
+//! // In earnest these words are a mapped file, which readers map read-only.
+//! let words = SegmentLayout::new(&spec)?.total_words;
+//! let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
+//! let writer = SegmentWriter::create(&words, &spec)?;
+//! writer.start();
+//! let mut events = writer.events();
+//! events.publish(&Event::default());
+//! events.commit();
+//! writer.counters().add(Counter::Events, 1);
+//!
+//! let view = SegmentView::attach(&words)?;
+//! assert_eq!(view.header().worker(), "itch-a");
+//! assert_eq!(view.counters().get(Counter::Events), view.events().head());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! One epoch is one life of the capture process. A restart makes a new segment; readers of the
 //! old one keep their mapping, and find its state ended or superseded.
 

@@ -42,10 +42,10 @@ mod by_hand {
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     fn lane_sum(sums: [__m256i; 2]) -> u64 {
-        let [left, right] = sums;
+        let sum = _mm256_add_epi64(sums[0], sums[1]);
         let mut lanes = [0u64; 4];
         // SAFETY: `lanes` is 32 writable bytes, and the store asks for no alignment.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), _mm256_add_epi64(left, right)) };
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
         lanes.into_iter().fold(0, u64::wrapping_add)
     }
 

@@ -4,6 +4,19 @@
 //! Source: IEX, "DEEP Specification" 1.0. A price level update sets the level's size; several
 //! updates can belong to one event, and the book is only whole after the one that says that the
 //! event is complete ([`EVENT_COMPLETE`]).
+//!
+//! ```
+//! use wiretape_core::wire::deep10::{EVENT_COMPLETE, Message};
+//!
+//! let mut bytes = [0; 30];
+//! (bytes[0], bytes[1]) = (b'8', EVENT_COMPLETE);
+//! bytes[10..18].copy_from_slice(b"ZVZZT   ");
+//! bytes[18..22].copy_from_slice(&9700_u32.to_le_bytes());
+//! bytes[22..30].copy_from_slice(&990_500_i64.to_le_bytes());
+//! let Ok(Message::PriceLevelBuy(level)) = Message::parse(&bytes) else { panic!() };
+//! assert_eq!((level.kind, level.size.get()), (b'8', 9700));
+//! assert_eq!(level.price.nanos(), 99_050_000_000);
+//! ```
 
 use zerocopy::byteorder::little_endian::U32;
 

@@ -7,6 +7,18 @@ use super::reason::reasons;
 use super::{ethernet, ipv4, udp, vlan};
 
 /// A UDP datagram inside a frame.
+///
+/// ```
+/// use wiretape_core::wire::frame::{Datagram, FrameError, Route};
+///
+/// let route = Route::to_group([10, 0, 0, 1], [233, 54, 12, 111], 26477, 26477);
+/// let mut frame = [0; 64];
+/// let length = route.emit(0, b"payload", &mut frame).expect("it fits");
+/// let datagram = Datagram::from_frame(&frame[..length]).unwrap();
+/// assert_eq!((datagram.dst, datagram.dst_port), ([233, 54, 12, 111], 26477));
+/// assert_eq!(datagram.payload, b"payload");
+/// assert_eq!(Datagram::from_frame(&frame[..20]), Err(FrameError::Truncated));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
     /// Innermost VLAN id, if the frame was tagged.

@@ -65,6 +65,20 @@ reasons! {
 ///
 /// Having one tells you that every message of it is there: `message_count` blocks fill the payload
 /// exactly, and neither its sequence numbers nor its offsets overflow.
+///
+/// ```
+/// use wiretape_core::wire::deep10;
+/// use wiretape_core::wire::iextp::{Builder, Segment, Stream};
+///
+/// let mut stream = Stream::new(deep10::PROTOCOL, 1, 7);
+/// let mut buffer = [0; 128];
+/// let mut builder = Builder::new(&mut buffer, &mut stream).expect("room for a header");
+/// assert!(builder.push(b"a message"));
+/// let segment = Segment::parse(builder.finish(1_500)).unwrap();
+/// assert_eq!((segment.first_sequence(), segment.send_time()), (1, 1_500));
+/// assert!(segment.messages().eq([b"a message"]));
+/// assert_eq!(stream.sequence, 2);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     header: &'a Header,

@@ -79,6 +79,19 @@ pub enum PacketKind {
 ///
 /// Having one tells you that every message of it is there: `count` blocks fill the packet
 /// exactly, and its sequence numbers do not overflow.
+///
+/// ```
+/// use wiretape_core::wire::moldudp64::{Builder, MoldError, Packet, PacketKind};
+///
+/// let mut buffer = [0; 64];
+/// let mut builder = Builder::new(&mut buffer, *b"SESSION001", 7).expect("room for a header");
+/// assert!(builder.push(b"one") && builder.push(b"two"));
+/// let bytes = builder.finish();
+/// let packet = Packet::parse(bytes).unwrap();
+/// assert_eq!((packet.kind(), packet.sequence(), packet.next_sequence()), (PacketKind::Data, 7, 9));
+/// assert!(packet.messages().eq([&b"one"[..], b"two"]));
+/// assert_eq!(Packet::parse(&bytes[..20]).err(), Some(MoldError::Truncated));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     header: &'a Header,

@@ -1,6 +1,17 @@
 //! IEX TOPS 1.6: the best bid and offer, trades and statuses, over [`iextp`](super::iextp).
 //!
 //! Source: IEX, "TOPS Specification" 1.6.
+//!
+//! ```
+//! use wiretape_core::wire::tops16::Message;
+//!
+//! let mut bytes = [0; 42];
+//! bytes[0] = b'Q';
+//! bytes[18..22].copy_from_slice(&9700_u32.to_le_bytes());
+//! bytes[22..30].copy_from_slice(&990_500_i64.to_le_bytes());
+//! let Ok(Message::Quote(quote)) = Message::parse(&bytes) else { panic!() };
+//! assert_eq!((quote.bid_size.get(), quote.bid_price.nanos()), (9700, 99_050_000_000));
+//! ```
 
 use zerocopy::byteorder::little_endian::U32;
 
