@@ -45,8 +45,10 @@ impl Rig {
             .and_then(|()| mount("bpf", dir.path(), "bpf", 0))
             .map_err(|e| format!("no bpf file system: {e}"))?;
         ip("link add va type veth peer name vb")?;
-        ip("link set va up")?;
-        ip("link set vb up")?;
+        // Without a link-local address the kernel sends nothing of its own, whose frames would be
+        // counted with ours.
+        ip("link set va addrgenmode none arp off up")?;
+        ip("link set vb addrgenmode none arp off up")?;
         let create = |what| move |e: io::Error| format!("cannot create {what}: {e}");
         let xsks = bpf_map(17, 4, 4).map_err(create("an XSKMAP"))?;
         let counters = bpf_map(6, 128, 3).map_err(create("a per-CPU array"))?;
