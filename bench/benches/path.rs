@@ -27,7 +27,8 @@ use wiretape_bench::exchange::source::pcap_file::PcapFile;
 use wiretape_bench::exchange::source::sim::SimItch;
 use wiretape_bench::flow::FlowSpec;
 use wiretape_core::arena::Arena;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
@@ -257,6 +258,8 @@ fn whole_path(input: &Input) -> Result<Pass> {
         publisher_id: 0,
         orders: 1 << 19,
         levels: 1 << 18,
+        line_b: None,
+        patience: Patience::NONE,
     };
     let mut arena = Arena::with_contents_as_found(&mut books);
     pipeline.add_feed(input.protocol, &feed, &TradingDays::new([0]), &mut arena)?;

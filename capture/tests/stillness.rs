@@ -12,7 +12,8 @@ use wiretape_capture::source::{Polled, Source, SourceError};
 use wiretape_capture::trading_days;
 use wiretape_capture::worker::Worker;
 use wiretape_core::arena::Arena;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{Counter, FeedIdentity, SegmentLayout, SegmentSpec, SegmentWriter};
 
@@ -95,7 +96,14 @@ fn the_worker_allocates_nothing_whatever_comes() {
         first_instrument: 0,
         instruments: 64,
     };
-    let feed = FeedSpec { identity, publisher_id: 2, orders: 40_000, levels: 10_000 };
+    let feed = FeedSpec {
+        identity,
+        publisher_id: 2,
+        orders: 40_000,
+        levels: 10_000,
+        line_b: None,
+        patience: Patience::NONE,
+    };
     let days = trading_days::on("America/New_York", "2012-06-21".parse().unwrap()).unwrap();
     pipeline.add_feed(Protocol::Itch50, &feed, &days, &mut arena).unwrap();
     let clock = ClockKeeper::new().worker_clock();

@@ -5,12 +5,13 @@
 //! panic on any input (`core-nostd/freestanding` proves the last at link time).
 
 use crate::arena::{Arena, ArenaError};
+use crate::feed::arbiter::{self, Arbiter, RecoveryRequest};
+use crate::feed::channel::{Channel, FeedSpec};
 use crate::feed::deep10::DeepFeed;
 use crate::feed::itch50::ItchFeed;
-use crate::feed::line::{FeedSpec, Line};
 use crate::feed::publisher::Publisher;
 use crate::feed::trading_day::TradingDays;
-use crate::segment::{Counter, MAX_FEEDS, SegmentWriter};
+use crate::segment::{Counter, MAX_FEEDS, RECOVERY_LINE, SegmentWriter};
 use crate::wire::frame::{Datagram, FrameError};
 
 /// A protocol that a feed can speak.
@@ -91,16 +92,34 @@ impl From<ArenaError> for AddFeedError {
 // Feeds differ in size, but there are at most sixteen, made once.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
-enum Translator<'m> {
+enum ProtocolFeed<'m> {
     Itch50(ItchFeed<'m>),
     Deep10(DeepFeed<'m>),
 }
 
+/// Calls `$call` with the feed of whatever protocol it is.
+macro_rules! with_protocol {
+    ($feed:expr, $translator:ident => $call:expr) => {
+        match $feed {
+            ProtocolFeed::Itch50($translator) => $call,
+            ProtocolFeed::Deep10($translator) => $call,
+        }
+    };
+}
+
 #[derive(Debug)]
 struct Feed<'m> {
+    protocol: ProtocolFeed<'m>,
+    arbiter: Arbiter<'m>,
+}
+
+/// Which line of which feed a group and port is.
+#[derive(Clone, Copy, Debug)]
+struct Route {
     group: [u8; 4],
     port: u16,
-    translator: Translator<'m>,
+    feed: u8,
+    line: u8,
 }
 
 /// A worker's pipeline.
@@ -131,12 +150,20 @@ struct Feed<'m> {
 pub struct Pipeline<'m> {
     publisher: Publisher<'m>,
     feeds: heapless::Vec<Feed<'m>, MAX_FEEDS>,
+    routes: heapless::Vec<Route, { 2 * MAX_FEEDS }>,
+    /// When what is missing somewhere is to be asked for or given up; `u64::MAX` if nothing is.
+    deadline: u64,
 }
 
 impl<'m> Pipeline<'m> {
     /// A pipeline that publishes into `segment`.
     pub fn new(segment: SegmentWriter<'m>) -> Self {
-        Pipeline { publisher: Publisher::new(segment), feeds: heapless::Vec::new() }
+        Pipeline {
+            publisher: Publisher::new(segment),
+            feeds: heapless::Vec::new(),
+            routes: heapless::Vec::new(),
+            deadline: u64::MAX,
+        }
     }
 
     /// Adds a feed, before the first frame. `days` are the midnights of the exchange's time zone.
@@ -148,19 +175,29 @@ impl<'m> Pipeline<'m> {
         arena: &mut Arena<'m>,
     ) -> Result<(), AddFeedError> {
         let index = self.feeds.len();
-        let writer = self.publisher.segment().feed(index).ok_or(AddFeedError::TooManyFeeds)?;
-        let line = Line::new(spec, index as u8, writer, arena)?;
-        let translator = match protocol {
-            Protocol::Itch50 => Translator::Itch50(ItchFeed::new(line, spec, days, arena)?),
-            Protocol::Deep10 => Translator::Deep10(DeepFeed::new(line, spec, arena)?),
+        let segment = *self.publisher.segment();
+        let writer = segment.feed(index).ok_or(AddFeedError::TooManyFeeds)?;
+        let channel = Channel::new(spec, index as u8, writer, arena)?;
+        let protocol = match protocol {
+            Protocol::Itch50 => ProtocolFeed::Itch50(ItchFeed::new(channel, spec, days, arena)?),
+            Protocol::Deep10 => ProtocolFeed::Deep10(DeepFeed::new(channel, spec, arena)?),
         };
-        let feed = Feed { group: spec.identity.group, port: spec.identity.port, translator };
-        self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)
+        let mut addresses = heapless::Vec::<_, 2>::new();
+        let first = (spec.identity.group, spec.identity.port);
+        for (line, (group, port)) in (0..).zip([Some(first), spec.line_b].into_iter().flatten()) {
+            let route = Route { group, port, feed: index as u8, line };
+            self.routes.push(route).map_err(|_| AddFeedError::TooManyFeeds)?;
+            // Two at most.
+            let _ = addresses.push((group, port));
+        }
+        let arbiter = Arbiter::new(index as u8, &addresses, &spec.patience, &segment, arena)?;
+        self.feeds.push(Feed { protocol, arbiter }).map_err(|_| AddFeedError::TooManyFeeds)
     }
 
     /// Takes one Ethernet frame, received at `ts_recv` (UTC nanoseconds).
     #[inline]
     pub fn on_frame(&mut self, frame: &[u8], ts_recv: u64) {
+        self.on_time(ts_recv);
         let counters = self.publisher.counters();
         counters.add(Counter::Frames, 1);
         counters.add(Counter::FrameBytes, frame.len() as u64);
@@ -172,18 +209,74 @@ impl<'m> Pipeline<'m> {
 
     #[inline]
     fn on_datagram(&mut self, datagram: &Datagram<'_>, ts_recv: u64) {
-        let ours =
-            |feed: &&mut Feed<'m>| feed.group == datagram.dst && feed.port == datagram.dst_port;
-        let Some(feed) = self.feeds.iter_mut().find(ours) else {
+        let ours = |route: &&Route| route.group == datagram.dst && route.port == datagram.dst_port;
+        let Some(route) = self.routes.iter().find(ours) else {
             self.publisher.counters().add(Counter::OtherGroup, 1);
             return;
         };
+        let Some(feed) = self.feeds.get_mut(usize::from(route.feed)) else { return };
         self.publisher.counters().add(Counter::Datagrams, 1);
         self.publisher.begin_packet(ts_recv);
-        match &mut feed.translator {
-            Translator::Itch50(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
-            Translator::Deep10(feed) => feed.on_payload(datagram.payload, &mut self.publisher),
+        let line = usize::from(route.line);
+        let Feed { protocol, arbiter } = feed;
+        with_protocol!(protocol, translator => arbiter::on_payload(
+            translator, arbiter, line, datagram.payload, &mut self.publisher,
+        ));
+        if arbiter.is_waiting() || self.deadline != u64::MAX {
+            self.note_deadline();
         }
+    }
+
+    /// Takes what a re-request server sent for feed `feed` at `ts_recv` (UTC nanoseconds).
+    pub fn on_recovered(&mut self, feed: usize, payload: &[u8], ts_recv: u64) {
+        let Some(Feed { protocol, arbiter }) = self.feeds.get_mut(feed) else { return };
+        self.publisher.begin_packet(ts_recv);
+        with_protocol!(protocol, translator => arbiter::on_payload(
+            translator, arbiter, RECOVERY_LINE, payload, &mut self.publisher,
+        ));
+        self.note_deadline();
+    }
+
+    /// The next range that a re-request server is to be asked for.
+    pub fn next_request(&mut self) -> Option<RecoveryRequest> {
+        self.feeds.iter_mut().find_map(|feed| feed.arbiter.next_request())
+    }
+
+    /// Asks for, or gives up, what is missing for too long at `now` (UTC nanoseconds). Every frame
+    /// does this with its receive time; in silence the caller does.
+    #[inline]
+    pub fn on_time(&mut self, now: u64) {
+        if now >= self.deadline {
+            self.expire(now);
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, now: u64) {
+        self.publisher.begin_packet(now);
+        for Feed { protocol, arbiter } in &mut self.feeds {
+            with_protocol!(protocol, translator => arbiter::expire(
+                translator, arbiter, now, &mut self.publisher,
+            ));
+        }
+        self.note_deadline();
+    }
+
+    #[cold]
+    fn note_deadline(&mut self) {
+        let deadlines = self.feeds.iter().map(|feed| feed.arbiter.deadline());
+        self.deadline = deadlines.min().unwrap_or(u64::MAX);
+    }
+
+    /// Gives up what is still missing, and takes what waited for it: nothing comes any more.
+    pub fn finish(&mut self, now: u64) {
+        self.publisher.begin_packet(now);
+        for Feed { protocol, arbiter } in &mut self.feeds {
+            with_protocol!(protocol, translator => arbiter::give_up_all(
+                translator, arbiter, &mut self.publisher,
+            ));
+        }
+        self.deadline = u64::MAX;
     }
 
     /// The segment that it publishes into.

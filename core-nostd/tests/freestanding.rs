@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 
 use wiretape_core::arena::Arena;
 use wiretape_core::event::Event;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
@@ -122,7 +123,14 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
             instruments: INSTRUMENTS,
         };
         let publisher_id = protocol.publisher_id();
-        let spec = FeedSpec { identity, publisher_id, orders: 50_000, levels: 20_000 };
+        let spec = FeedSpec {
+            identity,
+            publisher_id,
+            orders: 50_000,
+            levels: 20_000,
+            line_b: None,
+            patience: Patience::NONE,
+        };
         pipeline.add_feed(protocol, &spec, &TradingDays::new([MIDNIGHT]), &mut arena).unwrap();
     }
     let mut reader = SegmentView::attach(&words).unwrap().events().reader_from_oldest();

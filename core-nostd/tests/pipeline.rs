@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use wiretape_core::arena::Arena;
 use wiretape_core::book::{BookSpec, HashIndex, OrderBook};
 use wiretape_core::event::{Event, GapMsg, action, flags, gap_reason, rtype};
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::ring::broadcast::Reader;
@@ -62,6 +63,8 @@ impl Memory {
             publisher_id: protocol.publisher_id(),
             orders: 50_000,
             levels: 20_000,
+            line_b: None,
+            patience: Patience::NONE,
         };
         let days = TradingDays::new([MIDNIGHT]);
         let mut arena = Arena::with_contents_as_found(&mut self.books);

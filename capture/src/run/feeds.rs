@@ -4,7 +4,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use wiretape_core::arena::Arena;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::Pipeline;
 use wiretape_core::segment::FeedIdentity;

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use libfuzzer_sys::fuzz_target;
 use wiretape_core::arena::Arena;
 use wiretape_core::event::Event;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{

@@ -12,11 +12,12 @@
 //! change. `D` gives a symbol record, `S`, `H`, `O`, `P` and `E` a
 //! status record, `B` a break, `A` an auction record. `X` (official price) is counted.
 
-use super::line::{FeedSpec, Line};
+use super::channel::{Channel, FeedSpec};
 use super::publisher::{MessageStamp, Publisher};
-use super::session::{Packet, PacketKind};
+use super::session::{Packet, PacketKind, Verdict};
 use super::status::{self, StatusChange};
 use super::symbol_index::SymbolIndex;
+use super::translator::Translator;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{
@@ -30,7 +31,7 @@ use crate::wire::iextp;
 /// A DEEP feed: its session, symbols and levels.
 #[derive(Debug)]
 pub struct DeepFeed<'m> {
-    line: Line<'m>,
+    channel: Channel<'m>,
     book: LevelBook<'m>,
     symbols: SymbolIndex<'m>,
     /// Number of the message at hand.
@@ -39,53 +40,77 @@ pub struct DeepFeed<'m> {
     sent_ns: u64,
 }
 
-impl<'m> DeepFeed<'m> {
-    /// Claims the book's memory.
-    pub fn new(line: Line<'m>, spec: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
-        let instruments = line.instruments();
-        let book_spec = LevelBookSpec { instruments, levels: spec.levels };
-        let book = LevelBook::new(arena, &book_spec)?;
-        let symbols = SymbolIndex::new(instruments, arena)?;
-        Ok(DeepFeed { line, book, symbols, sequence: 0, sent_ns: 0 })
-    }
+impl<'m> Translator<'m> for DeepFeed<'m> {
+    type Checked<'p> = iextp::Segment<'p>;
 
-    /// Takes the payload of a datagram.
     #[inline]
-    pub fn on_payload(&mut self, payload: &[u8], publisher: &mut Publisher<'m>) {
-        let segment = match iextp::Segment::parse(payload) {
-            Ok(segment) if segment.protocol() == deep10::PROTOCOL => segment,
-            Ok(_) => return self.line.malformed(iextp::SegmentError::COUNT),
-            Err(error) => return self.line.malformed(error.index()),
-        };
-        self.sent_ns = segment.send_time();
+    fn check<'p>(payload: &'p [u8]) -> Result<(Packet, iextp::Segment<'p>), usize> {
+        let segment = iextp::Segment::parse(payload).map_err(|error| error.index())?;
+        if segment.protocol() != deep10::PROTOCOL {
+            return Err(iextp::SegmentError::COUNT);
+        }
         let count = u64::from(segment.message_count());
-        let verdict = self.line.on_packet(&Packet {
+        let sent_ns = segment.send_time();
+        let packet = Packet {
             session: session_digits(segment.session_id()),
             seq: segment.first_sequence(),
             count,
             kind: if count == 0 { PacketKind::Heartbeat } else { PacketKind::Data },
-            sent_ns: Some(self.sent_ns),
-            fingerprint: self.sent_ns,
-        });
-        if self.line.publish_change(&verdict, self.sent_ns, publisher) {
+            sent_ns: Some(sent_ns),
+            fingerprint: sent_ns,
+        };
+        Ok((packet, segment))
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        packet: &Packet,
+        segment: &iextp::Segment<'_>,
+        publisher: &mut Publisher<'m>,
+    ) -> Verdict {
+        self.sent_ns = segment.send_time();
+        let verdict = self.channel.on_packet(packet);
+        if self.channel.publish_change(&verdict, self.sent_ns, publisher) {
             self.clear_books(publisher);
         }
-        self.line.publish_gap(&verdict, self.sent_ns, publisher);
+        self.channel.publish_gap(&verdict, self.sent_ns, publisher);
         if verdict.take > 0 {
-            self.sequence = segment.first_sequence().wrapping_add(verdict.skip);
+            self.sequence = packet.seq.wrapping_add(verdict.skip);
             for message in segment.messages().skip(verdict.skip as usize) {
                 self.on_message(message, publisher);
                 self.sequence = self.sequence.wrapping_add(1);
             }
         }
-        self.line.end_packet(publisher);
+        self.channel.end_packet(publisher);
+        verdict
+    }
+
+    #[inline]
+    fn channel(&mut self) -> &mut Channel<'m> {
+        &mut self.channel
+    }
+}
+
+impl<'m> DeepFeed<'m> {
+    /// Claims the book's memory.
+    pub fn new(
+        channel: Channel<'m>,
+        spec: &FeedSpec,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        let instruments = channel.instruments();
+        let book_spec = LevelBookSpec { instruments, levels: spec.levels };
+        let book = LevelBook::new(arena, &book_spec)?;
+        let symbols = SymbolIndex::new(instruments, arena)?;
+        Ok(DeepFeed { channel, book, symbols, sequence: 0, sent_ns: 0 })
     }
 
     #[cold]
     fn clear_books(&mut self, publisher: &mut Publisher<'m>) {
-        for local in 0..self.line.used() {
+        for local in 0..self.channel.used() {
             if self.book.levels_of(local) > 0 {
-                publisher.publish(&self.line.clear_record(local, self.sent_ns, publisher));
+                publisher.publish(&self.channel.clear_record(local, self.sent_ns, publisher));
                 // The instrument exists, so clearing it cannot fail.
                 let _ = self.book.clear(local);
             }
@@ -95,16 +120,18 @@ impl<'m> DeepFeed<'m> {
     #[inline]
     fn on_message(&mut self, bytes: &[u8], publisher: &mut Publisher<'m>) {
         if let Some(kind) = bytes.first() {
-            self.line.count_type(*kind);
+            self.channel.count_type(*kind);
         }
         match Message::parse(bytes) {
             Ok(Message::PriceLevelBuy(m)) => self.level(m, Side::Bid, publisher),
             Ok(Message::PriceLevelSell(m)) => self.level(m, Side::Ask, publisher),
             Ok(Message::TradeReport(m)) => self.trade(m, publisher),
             Ok(message) => self.on_other(message, publisher),
-            Err(MessageError::UnknownType(_)) => self.line.count(FeedCounter::UnknownMessages, 1),
+            Err(MessageError::UnknownType(_)) => {
+                self.channel.count(FeedCounter::UnknownMessages, 1)
+            }
             Err(MessageError::Empty | MessageError::Length { .. }) => {
-                self.line.count(FeedCounter::BadMessages, 1);
+                self.channel.count(FeedCounter::BadMessages, 1);
             }
         }
     }
@@ -114,7 +141,7 @@ impl<'m> DeepFeed<'m> {
         match message {
             Message::SecurityDirectory(m) => self.directory(m, publisher),
             Message::SystemEvent(m) => {
-                let hd = self.line.feed_header::<StatusMsg>(time(m.timestamp));
+                let hd = self.channel.feed_header::<StatusMsg>(time(m.timestamp));
                 publisher.publish(&status::iex_system(m.event).record(hd, publisher.ts_recv()));
             }
             Message::TradingStatus(m) => {
@@ -149,11 +176,11 @@ impl<'m> DeepFeed<'m> {
             return None;
         };
         if new {
-            self.line.touch(local);
-            self.line.announce(local, &symbol, 0, publisher);
+            self.channel.touch(local);
+            self.channel.announce(local, &symbol, 0, publisher);
         }
         let ts_event = time(timestamp);
-        Some((local, self.line.stamp(local, self.sequence, ts_event, self.sent_ns, publisher)))
+        Some((local, self.channel.stamp(local, self.sequence, ts_event, self.sent_ns, publisher)))
     }
 
     #[inline]
@@ -170,17 +197,17 @@ impl<'m> DeepFeed<'m> {
             Ok(LevelChange::Removed { previous }) => (action::CANCEL, previous, -1),
             // Not there to be removed: still the end of an event for who waits for one.
             Ok(LevelChange::Absent) => (action::CANCEL, 0, 0),
-            Err(error) => return self.line.book_error(local, error.index()),
+            Err(error) => return self.channel.book_error(local, error.index()),
         };
         let record = stamp.mbo(action, side as u8, 0, price, size);
         let last = if complete { flags::LAST } else { 0 };
         let record = MboMsg { flags: record.flags | flags::MBP | last, ..record };
         let event_seq = publisher.publish(&record);
-        let Some(market) = self.line.market(local) else { return };
+        let Some(market) = self.channel.market(local) else { return };
         market.add_orders(change);
         if complete {
             market.set_bbo(&self.book.best(local));
-            self.line.publish_market(local, event_seq, &stamp, publisher);
+            self.channel.publish_market(local, event_seq, &stamp, publisher);
         }
     }
 
@@ -193,17 +220,17 @@ impl<'m> DeepFeed<'m> {
         let record = stamp.mbo(action::TRADE, SIDE_NONE, m.trade_id.get() as u64, price, size);
         let record = MboMsg { flags: record.flags | flags::LAST, ..record };
         let event_seq = publisher.publish(&record);
-        if let Some(market) = self.line.market(local) {
+        if let Some(market) = self.channel.market(local) {
             market.add_trade(price, size);
         }
-        self.line.publish_market(local, event_seq, &stamp, publisher);
+        self.channel.publish_market(local, event_seq, &stamp, publisher);
     }
 
     fn directory(&mut self, m: &iex::SecurityDirectory, publisher: &mut Publisher<'m>) {
         let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
             return;
         };
-        let entry = self.line.announce(local, &m.symbol, m.round_lot.get(), publisher);
+        let entry = self.channel.announce(local, &m.symbol, m.round_lot.get(), publisher);
         publisher.publish(&SymbolMsg {
             hd: stamp.header::<SymbolMsg>(),
             ts_recv: stamp.ts_recv,
@@ -225,10 +252,10 @@ impl<'m> DeepFeed<'m> {
         let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
         let event_seq = publisher.publish(&record);
         if change.sets_state
-            && let Some(market) = self.line.market(local)
+            && let Some(market) = self.channel.market(local)
         {
             market.set_status(change.code);
-            self.line.publish_market(local, event_seq, &stamp, publisher);
+            self.channel.publish_market(local, event_seq, &stamp, publisher);
         }
     }
 

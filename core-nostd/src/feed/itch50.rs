@@ -18,11 +18,12 @@
 //! publishes nothing, so that a reader who applies the records has the same book; only an
 //! execution that states its own price (`C`) still gives its trade.
 
-use super::line::{FeedSpec, Line};
+use super::channel::{Channel, FeedSpec};
 use super::publisher::{MessageStamp, Publisher};
-use super::session::{Packet, PacketKind};
+use super::session::{Packet, PacketKind, Verdict};
 use super::status;
 use super::trading_day::TradingDays;
+use super::translator::Translator;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{BookError, BookSpec, OrderBook, PagedIndex, PagedSpec, Reduced};
 use crate::event::{
@@ -39,7 +40,7 @@ const REFERENCES: u64 = 1 << 32;
 /// An ITCH feed: its session, its book, and the day that its times count from.
 #[derive(Debug)]
 pub struct ItchFeed<'m> {
-    line: Line<'m>,
+    channel: Channel<'m>,
     book: OrderBook<'m, PagedIndex<'m>>,
     days: TradingDays,
     /// Local midnight as UTC nanoseconds.
@@ -48,65 +49,84 @@ pub struct ItchFeed<'m> {
     sequence: u64,
 }
 
-impl<'m> ItchFeed<'m> {
-    /// Claims the book's memory.
-    pub fn new(
-        line: Line<'m>,
-        spec: &FeedSpec,
-        days: &TradingDays,
-        arena: &mut Arena<'m>,
-    ) -> Result<Self, ArenaError> {
-        let book_spec =
-            BookSpec { instruments: line.instruments(), orders: spec.orders, levels: spec.levels };
-        let index = PagedIndex::new(arena, &PagedSpec::for_orders(spec.orders, REFERENCES))?;
-        let book = OrderBook::new(arena, &book_spec, index)?;
-        Ok(ItchFeed { line, book, days: days.clone(), midnight: 0, sequence: 0 })
-    }
+impl<'m> Translator<'m> for ItchFeed<'m> {
+    type Checked<'p> = moldudp64::Packet<'p>;
 
-    /// Takes the payload of a datagram.
     #[inline]
-    pub fn on_payload(&mut self, payload: &[u8], publisher: &mut Publisher<'m>) {
-        let packet = match moldudp64::Packet::parse(payload) {
-            Ok(packet) => packet,
-            Err(error) => return self.line.malformed(error.index()),
-        };
-        let kind = match packet.kind() {
+    fn check<'p>(payload: &'p [u8]) -> Result<(Packet, moldudp64::Packet<'p>), usize> {
+        let checked = moldudp64::Packet::parse(payload).map_err(|error| error.index())?;
+        let kind = match checked.kind() {
             moldudp64::PacketKind::Data => PacketKind::Data,
             moldudp64::PacketKind::Heartbeat => PacketKind::Heartbeat,
             moldudp64::PacketKind::EndOfSession => PacketKind::EndOfSession,
         };
-        let first_time = packet.messages().next().map_or(0, message_time);
-        let verdict = self.line.on_packet(&Packet {
-            session: *packet.session(),
-            seq: packet.sequence(),
-            count: u64::from(packet.count()),
+        let packet = Packet {
+            session: *checked.session(),
+            seq: checked.sequence(),
+            count: u64::from(checked.count()),
             kind,
             sent_ns: None,
-            fingerprint: first_time,
-        });
+            fingerprint: checked.messages().next().map_or(0, message_time),
+        };
+        Ok((packet, checked))
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        packet: &Packet,
+        checked: &moldudp64::Packet<'_>,
+        publisher: &mut Publisher<'m>,
+    ) -> Verdict {
+        let verdict = self.channel.on_packet(packet);
         if verdict.change.is_some() {
             self.midnight = self.days.midnight_before(publisher.ts_recv());
         }
-        let ts_event = self.midnight.wrapping_add(first_time);
-        if self.line.publish_change(&verdict, ts_event, publisher) {
+        let ts_event = self.midnight.wrapping_add(packet.fingerprint);
+        if self.channel.publish_change(&verdict, ts_event, publisher) {
             self.clear_books(ts_event, publisher);
         }
-        self.line.publish_gap(&verdict, ts_event, publisher);
+        self.channel.publish_gap(&verdict, ts_event, publisher);
         if verdict.take > 0 {
-            self.sequence = packet.sequence().wrapping_add(verdict.skip);
-            for message in packet.messages().skip(verdict.skip as usize) {
+            self.sequence = packet.seq.wrapping_add(verdict.skip);
+            for message in checked.messages().skip(verdict.skip as usize) {
                 self.on_message(message, publisher);
                 self.sequence = self.sequence.wrapping_add(1);
             }
         }
-        self.line.end_packet(publisher);
+        self.channel.end_packet(publisher);
+        verdict
+    }
+
+    #[inline]
+    fn channel(&mut self) -> &mut Channel<'m> {
+        &mut self.channel
+    }
+}
+
+impl<'m> ItchFeed<'m> {
+    /// Claims the book's memory.
+    pub fn new(
+        channel: Channel<'m>,
+        spec: &FeedSpec,
+        days: &TradingDays,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        let book_spec = BookSpec {
+            instruments: channel.instruments(),
+            orders: spec.orders,
+            levels: spec.levels,
+        };
+        let index = PagedIndex::new(arena, &PagedSpec::for_orders(spec.orders, REFERENCES))?;
+        let book = OrderBook::new(arena, &book_spec, index)?;
+        Ok(ItchFeed { channel, book, days: days.clone(), midnight: 0, sequence: 0 })
     }
 
     #[cold]
     fn clear_books(&mut self, ts_event: u64, publisher: &mut Publisher<'m>) {
-        for local in 0..self.line.used() {
+        for local in 0..self.channel.used() {
             if self.book.orders_of(local) > 0 {
-                publisher.publish(&self.line.clear_record(local, ts_event, publisher));
+                publisher.publish(&self.channel.clear_record(local, ts_event, publisher));
                 // The instrument exists, so clearing it cannot fail.
                 let _ = self.book.clear(local);
             }
@@ -116,13 +136,13 @@ impl<'m> ItchFeed<'m> {
     #[inline]
     fn on_message(&mut self, bytes: &[u8], publisher: &mut Publisher<'m>) {
         if let Some(kind) = bytes.first() {
-            self.line.count_type(*kind);
+            self.channel.count_type(*kind);
         }
         match Message::parse(bytes) {
             Ok(message) => self.on_parsed(message, publisher),
-            Err(ItchError::UnknownType(_)) => self.line.count(FeedCounter::UnknownMessages, 1),
+            Err(ItchError::UnknownType(_)) => self.channel.count(FeedCounter::UnknownMessages, 1),
             Err(ItchError::Empty | ItchError::Length { .. }) => {
-                self.line.count(FeedCounter::BadMessages, 1);
+                self.channel.count(FeedCounter::BadMessages, 1);
             }
         }
     }
@@ -226,12 +246,12 @@ impl<'m> ItchFeed<'m> {
     #[inline]
     fn stamp(&mut self, head: &Head, publisher: &Publisher<'m>) -> Option<(u32, MessageStamp)> {
         let local = u32::from(head.stock_locate.get());
-        if !self.line.touch(local) {
+        if !self.channel.touch(local) {
             publisher.counters().add(crate::segment::Counter::InstrumentsFull, 1);
             return None;
         }
         let ts_event = self.midnight.wrapping_add(head.timestamp.get());
-        Some((local, self.line.stamp(local, self.sequence, ts_event, ts_event, publisher)))
+        Some((local, self.channel.stamp(local, self.sequence, ts_event, ts_event, publisher)))
     }
 
     // The fields of two message types, spelled out.
@@ -250,7 +270,7 @@ impl<'m> ItchFeed<'m> {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
         self.direct(local, &stock, publisher);
         let Some(side) = itch_side(side) else {
-            return self.line.book_error(local, BookError::InvalidSide.index());
+            return self.channel.book_error(local, BookError::InvalidSide.index());
         };
         let price = price.nanos();
         match self.book.add(local, order, side, price, shares) {
@@ -259,7 +279,7 @@ impl<'m> ItchFeed<'m> {
                 let event_seq = publisher.publish(&last(record));
                 self.after_book(local, added.top, 1, event_seq, &stamp, publisher);
             }
-            Err(error) => self.line.book_error(local, error.index()),
+            Err(error) => self.channel.book_error(local, error.index()),
         }
     }
 
@@ -278,7 +298,7 @@ impl<'m> ItchFeed<'m> {
         let reduced = match self.book.reduce(order, shares) {
             Ok(reduced) => reduced,
             Err(error) => {
-                self.line.book_error(local, error.index());
+                self.channel.book_error(local, error.index());
                 if let BookError::Overfill { removed, .. } = error {
                     removed
                 } else {
@@ -299,7 +319,7 @@ impl<'m> ItchFeed<'m> {
         publisher.publish(&MboMsg { flags: fill.flags | unprinted, ..fill });
         let cancel = stamp.mbo(action::CANCEL, side as u8, order, reduced.price, reduced.removed);
         let event_seq = publisher.publish(&last(cancel));
-        if printable && let Some(market) = self.line.market(local) {
+        if printable && let Some(market) = self.channel.market(local) {
             market.add_trade(traded, shares);
         }
         let gone = if reduced.left == 0 { -1 } else { 0 };
@@ -318,7 +338,7 @@ impl<'m> ItchFeed<'m> {
         let reduced = match outcome {
             Ok(reduced) => reduced,
             Err(error) => {
-                self.line.book_error(local, error.index());
+                self.channel.book_error(local, error.index());
                 // The order is gone from our book, so readers must hear of it.
                 let BookError::Overfill { removed, .. } = error else { return };
                 removed
@@ -339,7 +359,7 @@ impl<'m> ItchFeed<'m> {
         let price = m.price.nanos();
         let replaced = match self.book.replace(old, new, price, shares) {
             Ok(replaced) => replaced,
-            Err(error) => return self.line.book_error(local, error.index()),
+            Err(error) => return self.channel.book_error(local, error.index()),
         };
         let removed = replaced.removed;
         let stamp = self.resting(&stamp, &removed);
@@ -353,7 +373,7 @@ impl<'m> ItchFeed<'m> {
                 (publisher.publish(&last(add)), removed.top || added.top, 0)
             }
             Err(error) => {
-                self.line.book_error(local, error.index());
+                self.channel.book_error(local, error.index());
                 (publisher.publish(&last(cancel)), removed.top, -1)
             }
         };
@@ -388,10 +408,10 @@ impl<'m> ItchFeed<'m> {
     ) {
         let record = last(stamp.mbo(action::TRADE, SIDE_NONE, 0, price, shares));
         let event_seq = publisher.publish(&record);
-        if let Some(market) = self.line.market(local) {
+        if let Some(market) = self.channel.market(local) {
             market.add_trade(price, shares);
         }
-        self.line.publish_market(local, event_seq, stamp, publisher);
+        self.channel.publish_market(local, event_seq, stamp, publisher);
     }
 
     /// After the last record of a message that changed the book: the market table.
@@ -405,11 +425,11 @@ impl<'m> ItchFeed<'m> {
         stamp: &MessageStamp,
         publisher: &Publisher<'m>,
     ) {
-        let Some(market) = self.line.market(local) else { return };
+        let Some(market) = self.channel.market(local) else { return };
         market.add_orders(orders);
         if changed {
             market.set_bbo(&self.book.best(local));
-            self.line.publish_market(local, event_seq, stamp, publisher);
+            self.channel.publish_market(local, event_seq, stamp, publisher);
         }
     }
 
@@ -417,21 +437,21 @@ impl<'m> ItchFeed<'m> {
     /// another one.
     #[inline]
     fn resting(&self, stamp: &MessageStamp, reduced: &Reduced) -> MessageStamp {
-        MessageStamp { instrument: self.line.instrument(reduced.instrument), ..*stamp }
+        MessageStamp { instrument: self.channel.instrument(reduced.instrument), ..*stamp }
     }
 
     /// Takes the symbol from a message whose instrument no directory message announced.
     #[inline]
     fn direct(&mut self, local: u32, stock: &[u8; 8], publisher: &mut Publisher<'m>) {
-        if !self.line.is_announced(local) {
-            self.line.count(FeedCounter::Undirected, 1);
-            self.line.announce(local, stock, 0, publisher);
+        if !self.channel.is_announced(local) {
+            self.channel.count(FeedCounter::Undirected, 1);
+            self.channel.announce(local, stock, 0, publisher);
         }
     }
 
     fn directory(&mut self, m: &itch50::StockDirectory, publisher: &mut Publisher<'m>) {
         let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
-        let entry = self.line.announce(local, &m.stock, m.round_lot.get(), publisher);
+        let entry = self.channel.announce(local, &m.stock, m.round_lot.get(), publisher);
         publisher.publish(&SymbolMsg {
             hd: stamp.header::<SymbolMsg>(),
             ts_recv: stamp.ts_recv,
@@ -449,7 +469,7 @@ impl<'m> ItchFeed<'m> {
         publisher: &mut Publisher<'m>,
     ) {
         let ts_event = self.midnight.wrapping_add(head.timestamp.get());
-        let hd = self.line.feed_header::<StatusMsg>(ts_event);
+        let hd = self.channel.feed_header::<StatusMsg>(ts_event);
         publisher.publish(&change.record(hd, publisher.ts_recv()));
     }
 
@@ -465,11 +485,11 @@ impl<'m> ItchFeed<'m> {
         let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
         let event_seq = publisher.publish(&record);
         if change.sets_state
-            && let Some(market) = self.line.market(local)
+            && let Some(market) = self.channel.market(local)
         {
             market.set_status(change.code);
         }
-        self.line.publish_market(local, event_seq, &stamp, publisher);
+        self.channel.publish_market(local, event_seq, &stamp, publisher);
     }
 
     fn imbalance(&mut self, m: &itch50::Noii, publisher: &mut Publisher<'m>) {

@@ -1,341 +1,173 @@
-//! What every feed does alike, whatever its protocol: session tracking, gaps, counters, health,
-//! and the instruments' market states.
+//! One line of a feed by itself: what came on it, what was missing, and how late it is against the
+//! other. Nothing here decides what is published; see [`arbiter`](super::arbiter).
 
-use super::publisher::{MarketState, MessageStamp, Publisher};
-use super::session::{Change, Gap, Packet, PacketKind, Session, Verdict};
-use crate::arena::{Arena, ArenaError};
-use crate::event::{
-    GapMsg, MboMsg, NO_INSTRUMENT, RecordHeader, SessionMsg, flags, gap_reason, session_change,
-};
-use crate::segment::{
-    ErrorGroup, FeedCounter, FeedIdentity, FeedWriter, SessionState, SymbolEntry, health,
-};
+use super::session::{JUMP_LIMIT, Packet};
+use crate::histogram::Histogram;
+use crate::segment::{LineCounter, LineWriter};
 
-/// How a feed is set up. Memory for it comes from the arena.
-#[derive(Clone, Debug)]
-pub struct FeedSpec {
-    /// Who it is, for the segment.
-    pub identity: FeedIdentity,
-    /// DBN publisher id of its records.
-    pub publisher_id: u16,
-    /// Live orders that its book must hold; nothing for a price-level feed.
-    pub orders: u32,
-    /// Price levels that its book must hold.
-    pub levels: u32,
-}
+/// Holes that are remembered, to tell what comes late from what comes twice.
+const HOLES: usize = 64;
 
-/// The protocol-independent half of a feed.
+/// Keeps the counters of a line.
 #[derive(Debug)]
 pub struct Line<'m> {
-    index: u8,
-    publisher_id: u16,
-    first_instrument: u32,
-    session: Session,
-    writer: FeedWriter<'m>,
-    state: SessionState,
-    /// Flags of every record: [`flags::MAYBE_BAD_BOOK`] after a loss.
-    record_flags: u8,
-    markets: &'m mut [MarketState],
-    /// One past the highest local instrument used, so that a new session touches no more.
-    used: u32,
+    writer: LineWriter<'m>,
+    lateness: Option<Histogram<'m>>,
+    session: [u8; 10],
+    /// What comes next; 0 before the first packet.
+    next_seq: u64,
+    /// Ranges that were missing when later messages came, oldest first.
+    holes: heapless::Vec<(u64, u64), HOLES>,
 }
 
 impl<'m> Line<'m> {
-    /// Claims the memory and states the identity in the segment.
-    pub fn new(
-        spec: &FeedSpec,
-        index: u8,
-        writer: FeedWriter<'m>,
-        arena: &mut Arena<'m>,
-    ) -> Result<Self, ArenaError> {
-        writer.set_identity(&spec.identity);
-        Ok(Line {
-            index,
-            publisher_id: spec.publisher_id,
-            first_instrument: spec.identity.first_instrument,
-            session: Session::new(),
+    /// A line that counts in `writer`'s block.
+    pub fn new(writer: LineWriter<'m>) -> Self {
+        Line {
             writer,
-            state: SessionState::default(),
-            record_flags: 0,
-            markets: arena.alloc_slice("markets", spec.identity.instruments as usize)?,
-            used: 0,
-        })
-    }
-
-    /// The feed's counters.
-    #[inline]
-    pub fn count(&self, counter: FeedCounter, amount: u64) {
-        self.writer.add(counter, amount);
-    }
-
-    /// Counts a message by its type.
-    #[inline]
-    pub fn count_type(&self, message_type: u8) {
-        self.writer.add_type(message_type);
-    }
-
-    /// Counts a packet that arrived and whose content is malformed for `cause`.
-    pub fn malformed(&self, cause: usize) {
-        self.writer.add(FeedCounter::Packets, 1);
-        self.writer.add(FeedCounter::MalformedPackets, 1);
-        self.writer.add_error(ErrorGroup::Packet, cause);
-    }
-
-    /// Instruments that the feed has room for.
-    #[inline]
-    pub fn instruments(&self) -> u32 {
-        self.markets.len() as u32
-    }
-
-    /// Instruments in use: local ids below this may have state.
-    #[inline]
-    pub fn used(&self) -> u32 {
-        self.used
-    }
-
-    /// Takes note that local instrument `local` is in use; `false` if there is no room for it.
-    #[inline]
-    pub fn touch(&mut self, local: u32) -> bool {
-        if local < self.used {
-            return true;
-        }
-        if local as usize >= self.markets.len() {
-            return false;
-        }
-        self.used = local.wrapping_add(1);
-        true
-    }
-
-    /// What the records of a message of local instrument `local` share.
-    #[inline]
-    pub fn stamp(
-        &self,
-        local: u32,
-        sequence: u64,
-        ts_event: u64,
-        ts_sent: u64,
-        publisher: &Publisher<'m>,
-    ) -> MessageStamp {
-        MessageStamp {
-            publisher_id: self.publisher_id,
-            feed: self.index,
-            flags: self.record_flags,
-            instrument: self.instrument(local),
-            ts_event,
-            ts_sent,
-            ts_recv: publisher.ts_recv(),
-            sequence,
+            lateness: writer.lateness(),
+            session: [0; 10],
+            next_seq: 0,
+            holes: heapless::Vec::new(),
         }
     }
 
-    /// The segment's instrument id of `local`.
+    /// Takes note of a well-formed packet.
     #[inline]
-    pub fn instrument(&self, local: u32) -> u32 {
-        self.first_instrument.wrapping_add(local)
+    pub fn on_packet(&mut self, packet: &Packet, received_ns: u64) {
+        self.writer.add(LineCounter::Packets, 1);
+        self.writer.set(LineCounter::LastPacketNs, received_ns);
+        if packet.seq == self.next_seq && packet.session == self.session {
+            self.advance(packet);
+            return;
+        }
+        self.out_of_order(packet);
     }
 
-    /// Whether the symbol of `local` was announced.
     #[inline]
-    pub fn is_announced(&self, local: u32) -> bool {
-        self.markets.get(local as usize).is_some_and(MarketState::is_announced)
+    fn advance(&mut self, packet: &Packet) {
+        self.next_seq = packet.seq.saturating_add(packet.count);
+        self.writer.add(LineCounter::Messages, packet.count);
+        self.writer.set(LineCounter::NextSeq, self.next_seq);
     }
 
-    /// The market state of `local`.
-    #[inline]
-    pub fn market(&mut self, local: u32) -> Option<&mut MarketState> {
-        self.markets.get_mut(local as usize)
+    fn out_of_order(&mut self, packet: &Packet) {
+        if self.next_seq == 0 || packet.session != self.session {
+            self.session = packet.session;
+            self.holes.clear();
+            return self.advance(packet);
+        }
+        let missing = packet.seq.saturating_sub(self.next_seq);
+        if missing > JUMP_LIMIT {
+            return; // damaged; where not, the session says so, and the line starts over
+        }
+        if missing > 0 {
+            self.writer.add(LineCounter::Skipped, missing);
+            if self.holes.is_full() {
+                self.holes.remove(0);
+            }
+            // Room was made above.
+            let _ = self.holes.push((self.next_seq, packet.seq));
+            return self.advance(packet);
+        }
+        let end = packet.seq.saturating_add(packet.count);
+        let known_end = end.min(self.next_seq);
+        let filled = self.fill(packet.seq, known_end);
+        self.writer.add(LineCounter::Filled, filled);
+        let known = known_end.saturating_sub(packet.seq).saturating_sub(filled);
+        self.writer.add(LineCounter::Duplicates, known);
+        self.writer.add(LineCounter::Messages, packet.count.saturating_sub(known));
+        self.next_seq = self.next_seq.max(end);
+        self.writer.set(LineCounter::NextSeq, self.next_seq);
     }
 
-    /// Publishes the market state of `local`, true as of event `event_seq`.
-    #[inline]
-    pub fn publish_market(
-        &mut self,
-        local: u32,
-        event_seq: u64,
-        stamp: &MessageStamp,
-        publisher: &Publisher<'m>,
-    ) {
-        if let Some(state) = self.markets.get(local as usize) {
-            let mut entry = state.entry(event_seq, stamp.ts_event, stamp.ts_recv);
-            entry.health |= if self.state.maybe_bad_book { health::MAYBE_BAD } else { 0 };
-            publisher.segment().set_market(stamp.instrument, &entry);
-        }
-    }
-
-    /// Announces the symbol of `local`.
-    pub fn announce(
-        &mut self,
-        local: u32,
-        symbol: &[u8],
-        round_lot: u32,
-        publisher: &mut Publisher<'m>,
-    ) -> SymbolEntry {
-        let entry = SymbolEntry {
-            symbol: padded(symbol),
-            feed: u16::from(self.index),
-            publisher_id: self.publisher_id,
-            round_lot,
-        };
-        publisher.announce(self.instrument(local), &entry);
-        if let Some(market) = self.markets.get_mut(local as usize) {
-            market.set_announced();
-        }
-        entry
-    }
-
-    /// Counts an error of the book, and marks the instrument and the records that follow.
-    pub fn book_error(&mut self, local: u32, cause: usize) {
-        self.count(FeedCounter::BookErrors, 1);
-        self.writer.add_error(ErrorGroup::Book, cause);
-        if let Some(market) = self.markets.get_mut(local as usize) {
-            market.set_health(health::BOOK_ERROR, true);
-        }
-    }
-
-    /// Marks the books of the feed as possibly wrong, or as good again. Records carry it at once,
-    /// market entries with their next update; the feed's session state tells it for all.
-    fn set_maybe_bad(&mut self, on: bool) {
-        self.record_flags = if on { flags::MAYBE_BAD_BOOK } else { 0 };
-        self.state.maybe_bad_book = on;
-    }
-
-    /// Takes note of a whole, well-formed packet and returns what of it is to be used. The caller
-    /// goes on with [`publish_change`](Self::publish_change), [`publish_gap`](Self::publish_gap),
-    /// then the messages, then [`end_packet`](Self::end_packet).
-    #[inline]
-    pub fn on_packet(&mut self, packet: &Packet) -> Verdict {
-        self.count(FeedCounter::Packets, 1);
-        match packet.kind {
-            PacketKind::Data => {}
-            PacketKind::Heartbeat => self.count(FeedCounter::Heartbeats, 1),
-            PacketKind::EndOfSession => self.count(FeedCounter::EndsOfSession, 1),
-        }
-        let verdict = self.session.on_packet(packet);
-        self.count(FeedCounter::Messages, verdict.take);
-        self.count(FeedCounter::DuplicateMessages, verdict.skip);
-        let known = packet.count > 0 && verdict.take == 0;
-        if known || verdict.stale {
-            self.count(FeedCounter::DuplicatePackets, 1);
-        }
-        verdict
-    }
-
-    /// Publishes a change of session and resets the market states, if the verdict says so. Returns
-    /// whether the caller's books are to be emptied, with [`clear_record`](Self::clear_record) for
-    /// each that holds anything.
-    #[inline]
-    pub fn publish_change(
-        &mut self,
-        verdict: &Verdict,
-        ts_event: u64,
-        publisher: &mut Publisher<'m>,
-    ) -> bool {
-        match &verdict.change {
-            Some(change) => self.change_session(change, verdict.take, ts_event, publisher),
-            None => false,
-        }
-    }
-
-    #[cold]
-    fn change_session(
-        &mut self,
-        change: &Change,
-        take: u64,
-        ts_event: u64,
-        publisher: &mut Publisher<'m>,
-    ) -> bool {
-        match change.change {
-            session_change::RESTART => self.count(FeedCounter::Restarts, 1),
-            session_change::NEW_SESSION => self.count(FeedCounter::NewSessions, 1),
-            _ => {}
-        }
-        let event_seq = publisher.publish(&SessionMsg {
-            hd: self.feed_header::<SessionMsg>(ts_event),
-            ts_recv: publisher.ts_recv(),
-            next_seq: self.session.next_seq().wrapping_sub(take),
-            previous_next_seq: change.previous_next_seq,
-            session: self.session.id(),
-            feed: self.index,
-            change: change.change,
-            reserved: 0,
-        });
-        if !matches!(change.change, session_change::RESTART | session_change::NEW_SESSION) {
-            return false;
-        }
-        self.set_maybe_bad(false);
-        for local in 0..self.used {
-            let stamp = self.stamp(local, 0, ts_event, ts_event, publisher);
-            let Some(market) = self.markets.get_mut(local as usize) else { break };
-            if market.is_known() {
-                market.start_session();
-                self.publish_market(local, event_seq, &stamp, publisher);
+    /// Takes `first..end` out of the holes and returns how much of it was missing.
+    fn fill(&mut self, first: u64, end: u64) -> u64 {
+        let mut filled = 0_u64;
+        let mut rest: heapless::Vec<(u64, u64), HOLES> = heapless::Vec::new();
+        for &(from, to) in &self.holes {
+            let (low, high) = (from.max(first), to.min(end));
+            if low >= high {
+                let _ = rest.push((from, to));
+                continue;
+            }
+            filled = filled.saturating_add(high.saturating_sub(low));
+            // A hole that is cut in two while there is no room keeps its larger numbers: its
+            // smaller ones would be forgotten first anyway.
+            if from < low && (high == to || rest.len() < HOLES.saturating_sub(1)) {
+                let _ = rest.push((from, low));
+            }
+            if high < to {
+                let _ = rest.push((high, to));
             }
         }
-        true
+        self.holes = rest;
+        filled
     }
 
-    /// Publishes the gap in front of a packet, if the verdict says that there is one.
+    /// Counts messages that were taken from this line.
     #[inline]
-    pub fn publish_gap(&mut self, verdict: &Verdict, ts_event: u64, publisher: &mut Publisher<'m>) {
-        if let Some(gap) = &verdict.gap {
-            self.lose(gap, ts_event, publisher);
-        }
+    pub fn taken(&self, messages: u64) {
+        self.writer.add(LineCounter::Taken, messages);
     }
 
-    #[cold]
-    fn lose(&mut self, gap: &Gap, ts_event: u64, publisher: &mut Publisher<'m>) {
-        let lost = gap.end.wrapping_sub(gap.first);
-        if gap.reason == gap_reason::LATE_JOIN {
-            self.count(FeedCounter::JoinedLateMessages, lost);
-        } else {
-            self.count(FeedCounter::Gaps, 1);
-            self.count(FeedCounter::LostMessages, lost);
-        }
-        self.set_maybe_bad(true);
-        publisher.publish(&GapMsg {
-            hd: self.feed_header::<GapMsg>(ts_event),
-            ts_recv: publisher.ts_recv(),
-            first_seq: gap.first,
-            end_seq: gap.end,
-            session: self.session.id(),
-            feed: self.index,
-            reason: gap.reason,
-            reserved: 0,
-        });
-    }
-
-    /// The record that tells readers that the book of `local` was emptied by a session change.
-    pub fn clear_record(&self, local: u32, ts_event: u64, publisher: &Publisher<'m>) -> MboMsg {
-        let stamp = self.stamp(local, 0, ts_event, ts_event, publisher);
-        MboMsg { flags: flags::LAST, ..stamp.clear() }
-    }
-
-    /// Ends a packet: publishes where the session stands, and counts the events.
+    /// Records by how much a copy of a packet came after the other line's.
     #[inline]
-    pub fn end_packet(&mut self, publisher: &mut Publisher<'m>) {
-        let events = publisher.end_packet();
-        if events > 0 {
-            self.count(FeedCounter::Events, events);
+    pub fn late_by(&mut self, ns: u64) {
+        if let Some(lateness) = &mut self.lateness {
+            lateness.record(ns);
         }
-        self.state.session = self.session.id();
-        self.state.ended = self.session.ended();
-        self.state.next_seq = self.session.next_seq();
-        self.state.last_packet_ns = publisher.ts_recv();
-        self.writer.set_session(&self.state);
     }
 
-    /// The header of a record that concerns the whole feed.
-    pub fn feed_header<R: crate::event::Record>(&self, ts_event: u64) -> RecordHeader {
-        RecordHeader::new::<R>(self.publisher_id, NO_INSTRUMENT, ts_event)
+    /// Forgets where the line stood: the session started over.
+    pub fn restart(&mut self) {
+        self.next_seq = 0;
     }
 }
 
-/// A venue's space-padded symbol, NUL-padded.
-fn padded(symbol: &[u8]) -> [u8; 16] {
-    let mut out = [0u8; 16];
-    let end = symbol.iter().rposition(|b| *b != b' ' && *b != 0).map_or(0, |last| last + 1);
-    for (to, from) in out.iter_mut().zip(symbol.iter().take(end)) {
-        *to = *from;
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::session::PacketKind;
+    use super::*;
+    use crate::segment::{SegmentLayout, SegmentSpec, SegmentView, SegmentWriter};
+    use crate::sync::AtomicU64;
+    use std::vec::Vec;
+
+    fn data(seq: u64, count: u64) -> Packet {
+        let session = *b"AAAAAAAAAA";
+        Packet { session, seq, count, kind: PacketKind::Data, sent_ns: None, fingerprint: 0 }
     }
-    out
+
+    #[test]
+    fn what_comes_late_is_told_from_what_comes_twice() {
+        let spec = SegmentSpec {
+            worker: "w",
+            epoch: 1,
+            pid: 1,
+            event_slots: 16,
+            instruments: 1,
+            feeds: 1,
+        };
+        let words = SegmentLayout::new(&spec).unwrap().total_words;
+        let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let segment = SegmentWriter::create(&words, &spec).unwrap();
+        segment.start();
+        let mut line = Line::new(segment.line(0, 1).unwrap());
+        let view = SegmentView::attach(&words).unwrap().line(0, 1).unwrap();
+        let count = |counter| view.counter(counter);
+        // The first packet is where the line begins; then 10..20 and 25..30 are missing.
+        for packet in [data(5, 5), data(20, 5), data(30, 1)] {
+            line.on_packet(&packet, 0);
+        }
+        assert_eq!((count(LineCounter::Messages), view.lost()), (11, 15));
+        line.on_packet(&data(12, 4), 0);
+        assert_eq!((count(LineCounter::Filled), view.lost()), (4, 11));
+        line.on_packet(&data(12, 4), 0);
+        assert_eq!((count(LineCounter::Duplicates), view.lost()), (4, 11));
+        line.on_packet(&data(8, 25), 0);
+        assert_eq!((view.lost(), count(LineCounter::NextSeq)), (0, 33));
+        assert_eq!(count(LineCounter::Messages), 28);
+        line.on_packet(&data(u64::MAX / 2, 1), 0);
+        assert_eq!((view.lost(), count(LineCounter::NextSeq)), (0, 33));
+    }
 }

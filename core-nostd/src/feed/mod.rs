@@ -4,7 +4,11 @@
 pub mod session;
 pub mod trading_day;
 pub mod publisher;
+pub mod channel;
 pub mod line;
+pub mod reorder_window;
+pub mod arbiter;
+pub mod translator;
 pub mod status;
 pub mod symbol_index;
 pub mod itch50;

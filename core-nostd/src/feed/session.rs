@@ -6,9 +6,12 @@
 //! 1. The first packet starts the session. If its number is not 1, what went before was missed.
 //! 2. Another session id takes over with its first data packet, or with the second packet of any
 //!    kind. One stray heartbeat does not empty the books. Packets of the session that was left
-//!    which add nothing to it are stale.
+//!    which add nothing to it are stale; those that would carry it on take over only when no
+//!    packet of the present session comes between two of them: they may be the end of the old
+//!    session on the slower line.
 //! 3. A number below the expected one is a restart if the venue says when it sent the packet and
-//!    this is later than all before (IEX-TP does; its test sessions restart under one id), or, for
+//!    this is later than all before (IEX-TP does; its test sessions restart under one id) by more
+//!    than the [margin](Session::with_restart_margin) that two lines need, or, for
 //!    protocols without a send time, if it is number 1 and its message differs from the number 1
 //!    that we know. Otherwise the packet is a duplicate, whole or in part.
 //! 4. A number above the expected one is a gap, known to the exact range. A jump beyond
@@ -118,6 +121,8 @@ pub struct Session {
     announced: Option<[u8; 10]>,
     /// Where a far jump would go on.
     jump: Option<u64>,
+    /// See [`Session::with_restart_margin`].
+    restart_margin_ns: u64,
 }
 
 impl Session {
@@ -133,7 +138,15 @@ impl Session {
             previous: None,
             announced: None,
             jump: None,
+            restart_margin_ns: 0,
         }
+    }
+
+    /// The same session, where a packet below the expected number is a restart only if it was sent
+    /// more than `ns` after all before. The copies that two lines carry of one packet are sent one
+    /// after the other.
+    pub const fn with_restart_margin(self, ns: u64) -> Self {
+        Session { restart_margin_ns: ns, ..self }
     }
 
     /// The session's id.
@@ -161,6 +174,9 @@ impl Session {
         if packet.session != self.id {
             return self.on_other_session(packet);
         }
+        if self.announced.is_some() {
+            self.announced = None;
+        }
         if packet.seq < self.next_seq {
             if self.is_restart(packet) {
                 return self.begin(packet, session_change::RESTART);
@@ -171,6 +187,33 @@ impl Session {
             return Verdict { stale: true, ..Verdict::default() };
         }
         self.on_next(packet)
+    }
+
+    /// Whether messages are missing in front of `packet`, in the present session and not further
+    /// than [`JUMP_LIMIT`]: it can wait for them.
+    #[inline]
+    pub fn is_ahead(&self, packet: &Packet) -> bool {
+        self.started
+            && packet.seq > self.next_seq
+            && packet.seq.wrapping_sub(self.next_seq) <= JUMP_LIMIT
+            && packet.session == self.id
+    }
+
+    /// Whether `packet` starts the session over, or begins another one.
+    pub fn starts_over(&self, packet: &Packet) -> bool {
+        if !self.started {
+            return true;
+        }
+        if packet.session == self.id {
+            return packet.seq.max(1) < self.next_seq && self.is_restart(packet);
+        }
+        let announced = self.announced == Some(packet.session);
+        match self.previous {
+            Some((id, next_seq)) if id == packet.session => {
+                announced && packet.seq.saturating_add(packet.count) > next_seq
+            }
+            _ => announced || packet.kind == PacketKind::Data,
+        }
     }
 
     /// Starts over with `packet` as the first of its session.
@@ -198,23 +241,21 @@ impl Session {
     }
 
     fn on_other_session(&mut self, packet: &Packet) -> Verdict {
-        let stale = Verdict { stale: true, ..Verdict::default() };
-        if let Some((id, next_seq)) = self.previous
-            && id == packet.session
-            && packet.seq.saturating_add(packet.count) <= next_seq
-        {
-            return stale;
+        if self.starts_over(packet) {
+            return self.begin(packet, session_change::NEW_SESSION);
         }
-        if packet.kind != PacketKind::Data && self.announced != Some(packet.session) {
+        let adds_nothing = self.previous.is_some_and(|(id, next_seq)| {
+            id == packet.session && packet.seq.saturating_add(packet.count) <= next_seq
+        });
+        if !adds_nothing {
             self.announced = Some(packet.session);
-            return stale;
         }
-        self.begin(packet, session_change::NEW_SESSION)
+        Verdict { stale: true, ..Verdict::default() }
     }
 
     fn is_restart(&self, packet: &Packet) -> bool {
         match packet.sent_ns {
-            Some(sent) => sent > self.last_sent_ns,
+            Some(sent) => sent > self.last_sent_ns.saturating_add(self.restart_margin_ns),
             None => {
                 packet.seq == 1
                     && packet.kind == PacketKind::Data
@@ -370,8 +411,11 @@ mod tests {
         // A packet of the old session that comes late adds nothing.
         assert!(session.on_packet(&data(A, 5, 6)).stale);
         assert_eq!((session.id(), session.next_seq()), (B, 1));
-        // But one that carries it on does.
-        assert_eq!(session.on_packet(&data(A, 11, 1)).change.unwrap().previous_next_seq, 1);
+        // Nor does one that carries it on, as long as the new session goes on as well.
+        assert!(session.on_packet(&data(A, 11, 1)).stale);
+        assert_eq!(session.on_packet(&data(B, 1, 1)).take, 1);
+        assert!(session.on_packet(&data(A, 11, 1)).stale);
+        assert_eq!(session.on_packet(&data(A, 12, 1)).change.unwrap().previous_next_seq, 2);
     }
 
     #[test]

@@ -38,6 +38,9 @@ counters! {
         NewSessions "new_sessions" "Times another session id took over.",
         Events "events" "Events published for the feed.",
         BookErrors "book_errors" "Messages that the book could not apply, by cause below.",
+        HeldPackets "held_packets" "Packets that waited for messages in front of them.",
+        WindowFull "window_full" "Times the reorder window had no room, and what was missing was given up.",
+        RequestedMessages "requested_messages" "Messages that a re-request server was to be asked for.",
         Undirected "undirected" "Messages for an instrument that no directory message announced.",
     }
 }

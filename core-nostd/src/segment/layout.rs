@@ -2,6 +2,7 @@
 
 use super::counters::Counter;
 use super::feeds::FEED_WORDS;
+use super::lines::{LINE_HEADER_WORDS, LINES};
 use super::market::MARKET_WORDS;
 use super::symbols::SYMBOL_WORDS;
 use crate::histogram::Histogram;
@@ -10,11 +11,13 @@ use crate::ring::broadcast::SLOT_WORDS;
 /// First word of every segment: `WIRETAPE` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIRETAPE");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Words of the header (4 KiB).
 pub const HEADER_WORDS: usize = 512;
 /// Feeds that one worker can carry.
 pub const MAX_FEEDS: usize = 16;
+/// Words of a line's block: counters, then the histogram of its lateness.
+pub const LINE_WORDS: usize = LINE_HEADER_WORDS + Histogram::WORDS;
 /// Words of the counter region.
 pub(super) const COUNTER_WORDS: usize = 128;
 /// Latency histograms in the segment: packet received to event published.
@@ -65,6 +68,8 @@ pub struct SegmentLayout {
     pub counters: Region,
     /// Feed blocks.
     pub feeds: Region,
+    /// Line blocks, [`LINES`] a feed.
+    pub lines: Region,
     /// Latency histograms.
     pub latency: Region,
     /// Length of the whole segment in words.
@@ -141,8 +146,18 @@ impl SegmentLayout {
         let symbols = region(spec.instruments, SYMBOL_WORDS)?;
         let counters = region(1, COUNTER_WORDS)?;
         let feeds = region(spec.feeds, FEED_WORDS)?;
+        let lines = region(spec.feeds, LINES * LINE_WORDS)?;
         let latency = region(HISTOGRAMS, Histogram::WORDS)?;
-        Ok(SegmentLayout { events, market, symbols, counters, feeds, latency, total_words: end })
+        Ok(SegmentLayout {
+            events,
+            market,
+            symbols,
+            counters,
+            feeds,
+            lines,
+            latency,
+            total_words: end,
+        })
     }
 
     /// Length of the segment in bytes.
@@ -152,17 +167,18 @@ impl SegmentLayout {
 
     /// The regions in header order.
     pub(super) fn regions(&self) -> [Region; REGIONS] {
-        [self.events, self.market, self.symbols, self.counters, self.feeds, self.latency]
+        let Self { events, market, symbols, counters, feeds, lines, latency, .. } = *self;
+        [events, market, symbols, counters, feeds, lines, latency]
     }
 
     pub(super) fn from_regions(regions: [Region; REGIONS], total_words: usize) -> Self {
-        let [events, market, symbols, counters, feeds, latency] = regions;
-        SegmentLayout { events, market, symbols, counters, feeds, latency, total_words }
+        let [events, market, symbols, counters, feeds, lines, latency] = regions;
+        SegmentLayout { events, market, symbols, counters, feeds, lines, latency, total_words }
     }
 }
 
 /// Number of regions.
-pub(super) const REGIONS: usize = 6;
+pub(super) const REGIONS: usize = 7;
 
 /// Hash over every size that a reader's code has built in. Two builds with the same hash agree on
 /// the layout of slots, entries, cells, counters and histograms.
@@ -177,6 +193,9 @@ pub(super) const LAYOUT_HASH: u64 = {
         Counter::COUNT as u64,
         FEED_WORDS as u64,
         super::feeds::FeedCounter::COUNT as u64,
+        LINES as u64,
+        LINE_WORDS as u64,
+        super::lines::LineCounter::COUNT as u64,
         Histogram::WORDS as u64,
         REGIONS as u64,
     ];

@@ -1,11 +1,11 @@
 //! The shared-memory segment of one capture worker: what the worker writes and anyone may read.
 //!
 //! ```text
-//!  ┌────────┬───────────────┬──────────┬──────────┬──────────┬───────┬─────────┐
-//!  │ header │ events (ring) │ market   │ symbols  │ counters │ feeds │ latency │
-//!  │ 4 KiB  │ 64 B a slot   │ 128 B a  │ 64 B a   │ 8 B each │ 4 KiB │ histo-  │
-//!  │        │               │ instrum. │ instrum. │          │ each  │ grams   │
-//!  └────────┴───────────────┴──────────┴──────────┴──────────┴───────┴─────────┘
+//!  ┌────────┬───────────────┬──────────┬──────────┬──────────┬───────┬────────┬─────────┐
+//!  │ header │ events (ring) │ market   │ symbols  │ counters │ feeds │ lines  │ latency │
+//!  │ 4 KiB  │ 64 B a slot   │ 128 B a  │ 64 B a   │ 8 B each │ 4 KiB │ 3 a    │ histo-  │
+//!  │        │               │ instrum. │ instrum. │          │ each  │ feed   │ grams   │
+//!  └────────┴───────────────┴──────────┴──────────┴──────────┴───────┴────────┴─────────┘
 //! ```
 //!
 //! The segment is seen as 64-bit atomic words throughout, so that a reader of a segment whose
@@ -51,6 +51,7 @@ mod feeds;
 mod header;
 mod layout;
 mod ledger;
+mod lines;
 mod market;
 mod symbols;
 mod view;
@@ -63,9 +64,11 @@ pub use feeds::{
 };
 pub use header::{EPOCH_NONE, Header, State};
 pub use layout::{
-    HEADER_WORDS, LayoutError, MAGIC, MAX_FEEDS, Region, SegmentLayout, SegmentSpec, VERSION,
+    HEADER_WORDS, LINE_WORDS, LayoutError, MAGIC, MAX_FEEDS, Region, SegmentLayout, SegmentSpec,
+    VERSION,
 };
 pub use ledger::{Ledger, LedgerRow};
+pub use lines::{LINES, LineCounter, LineView, LineWriter, RECOVERY_LINE};
 pub use market::{MARKET_WORDS, MarketEntry, MarketTable, health};
 pub use symbols::{SYMBOL_WORDS, SymbolDirectory, SymbolEntry};
 pub use view::{AttachError, SegmentView};

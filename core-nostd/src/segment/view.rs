@@ -3,10 +3,11 @@
 use super::counters::Counters;
 use super::feeds::{FEED_WORDS, FeedView};
 use super::header::{Header, State};
-use super::layout::{HEADER_WORDS, LAYOUT_HASH, MAGIC, Region, SegmentLayout, VERSION};
+use super::layout::{HEADER_WORDS, LAYOUT_HASH, LINE_WORDS, MAGIC, Region, SegmentLayout, VERSION};
+use super::lines::{LINES, LineView};
 use super::market::{MARKET_WORDS, MarketTable};
 use super::symbols::{SYMBOL_WORDS, SymbolDirectory};
-use super::writer::part;
+use super::writer::{line_words, part};
 use crate::histogram::{Histogram, HistogramSnapshot};
 use crate::ring::broadcast::{Ring, SLOT_WORDS};
 use crate::sync::AtomicU64;
@@ -146,6 +147,12 @@ impl<'m> SegmentView<'m> {
         (0..this.feed_count()).filter_map(move |index| this.feed(index))
     }
 
+    /// The block of line `line` of feed `feed`; the last, [`RECOVERY_LINE`](super::RECOVERY_LINE),
+    /// is what re-request servers send.
+    pub fn line(&self, feed: usize, line: usize) -> Option<LineView<'m>> {
+        LineView::new(line_words(part(self.words, self.layout.lines), feed, line)?)
+    }
+
     /// Latency from the receive stamp to the published event, in nanoseconds.
     pub fn latency(&self) -> Option<HistogramSnapshot> {
         HistogramSnapshot::take(part(self.words, self.layout.latency))
@@ -166,6 +173,7 @@ fn regions_fit(layout: &SegmentLayout, words: usize) -> bool {
         && inside(&layout.symbols, SYMBOL_WORDS)
         && inside(&layout.counters, 1)
         && inside(&layout.feeds, FEED_WORDS)
+        && inside(&layout.lines, LINES * LINE_WORDS)
         && inside(&layout.latency, Histogram::WORDS)
 }
 
@@ -235,7 +243,7 @@ mod tests {
             Err(AttachError::Version { expected: VERSION, found: 9 })
         ));
         words[1].store(u64::from(VERSION), Ordering::Relaxed);
-        for i in 64..76 {
+        for i in 64..78 {
             let old = words[i].swap(u64::MAX - 3, Ordering::Relaxed);
             assert_eq!(SegmentView::attach(&words).unwrap_err(), AttachError::Regions, "word {i}");
             words[i].store(old, Ordering::Relaxed);

@@ -3,7 +3,8 @@
 use super::counters::Counters;
 use super::feeds::{FEED_WORDS, FeedWriter};
 use super::header::{Header, State};
-use super::layout::{LayoutError, Region, SegmentLayout, SegmentSpec};
+use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec};
+use super::lines::{LINES, LineWriter};
 use super::market::{MarketEntry, MarketTable};
 use super::symbols::{SymbolDirectory, SymbolEntry};
 use crate::histogram::Histogram;
@@ -88,10 +89,21 @@ impl<'m> SegmentWriter<'m> {
         FeedWriter::new(part(self.words, self.layout.feeds).chunks_exact(FEED_WORDS).nth(index)?)
     }
 
+    /// The block of line `line` of feed `feed`, if the spec had that many feeds.
+    pub fn line(&self, feed: usize, line: usize) -> Option<LineWriter<'m>> {
+        LineWriter::new(line_words(part(self.words, self.layout.lines), feed, line)?)
+    }
+
     /// Latency from the receive stamp to the published event, in nanoseconds.
     pub fn latency(&self) -> Option<Histogram<'m>> {
         Histogram::attach(part(self.words, self.layout.latency))
     }
+}
+
+/// The words of one line's block in the region of all.
+pub(super) fn line_words(region: &[AtomicU64], feed: usize, line: usize) -> Option<&[AtomicU64]> {
+    let of_feed = region.chunks_exact(LINES * LINE_WORDS).nth(feed)?;
+    of_feed.chunks_exact(LINE_WORDS).nth(line)
 }
 
 /// A region's words; empty if it lies outside (never, for a layout that was checked).

@@ -5,7 +5,8 @@ use flate2::read::GzDecoder;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use wiretape_core::arena::Arena;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{FeedIdentity, State};
@@ -58,6 +59,8 @@ fn publish(day: &[u8], segment: &TestSegment, drop: &[usize]) {
         publisher_id: 2,
         orders: 50_000,
         levels: 20_000,
+        line_b: None,
+        patience: Patience::NONE,
     };
     let mut arena = Arena::new(&mut books);
     let days = TradingDays::new([MIDNIGHT]);

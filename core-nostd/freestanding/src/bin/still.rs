@@ -11,7 +11,8 @@
 use core::panic::PanicInfo;
 use wiretape_core::arena::Arena;
 use wiretape_core::event::Event;
-use wiretape_core::feed::line::FeedSpec;
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
@@ -68,6 +69,8 @@ fn run() -> i32 {
             publisher_id: protocol.publisher_id(),
             orders: 50_000,
             levels: 20_000,
+            line_b: None,
+            patience: Patience::NONE,
         };
         if pipeline.add_feed(protocol, &spec, &days, &mut arena).is_err() {
             return 4;

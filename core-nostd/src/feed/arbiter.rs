@@ -1,0 +1,365 @@
+//! Line A and line B as one: the first copy of every message wins, what came before its turn
+//! waits, and what is on neither line is asked for, and given up only after that.
+//!
+//! A packet in its turn goes straight through; nothing waits then, and the cost is a comparison.
+//! One that is ahead is kept in the [`ReorderWindow`] until what is missing came on the same line
+//! (reordered), on the other (lost on one), or from a re-request server. The missing range is
+//! given up, which publishes it as a gap, when
+//!
+//! * it was missing for [`Patience::wait_ns`], plus [`Patience::recovery_ns`] where there are
+//!   servers to ask, or
+//! * the window is full, or
+//! * the session starts over, or the run ends.
+//!
+//! Time is that of the packets received, and of [`expire`] in silence, so that the packets of a
+//! file always give the same events. What waited is published with the receive time of the packet
+//! that ended its wait: the order of receive times stays that of the events.
+
+use super::line::Line;
+use super::publisher::Publisher;
+use super::reorder_window::{Hold, ReorderWindow};
+use super::session::{Packet, PacketKind};
+use super::translator::Translator;
+use crate::arena::{Arena, ArenaError};
+use crate::event::session_change;
+use crate::segment::{FeedCounter, LINES, RECOVERY_LINE, SegmentWriter};
+
+/// Holes that can be asked for between two looks at them.
+const REQUESTS: usize = 16;
+/// Packets whose arrival is remembered, to say by how much the other line's copy was later.
+const ARRIVALS: usize = 4096;
+
+/// How long a feed waits for what is missing, and in how much memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Packets that can wait; 0 gives what is missing up at once.
+    pub packets: u32,
+    /// Longest payload that can wait, in bytes.
+    pub packet_bytes: u16,
+    /// How long what is missing may still come by itself, in nanoseconds.
+    pub wait_ns: u64,
+    /// How long it may take after that to ask re-request servers for it; `None` where there are
+    /// none.
+    pub recovery_ns: Option<u64>,
+}
+
+impl Patience {
+    /// Gives what is missing up at once.
+    pub const NONE: Patience =
+        Patience { packets: 0, packet_bytes: 0, wait_ns: 0, recovery_ns: None };
+}
+
+/// Messages that a re-request server is to be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct RecoveryRequest {
+    /// First of them.
+    pub first: u64,
+    /// First after them.
+    pub end: u64,
+    /// The session.
+    pub session: [u8; 10],
+    /// The worker's feed index.
+    pub feed: u8,
+    reserved: [u8; 5],
+}
+
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Arrival {
+    seq: u64,
+    received_ns: u64,
+    /// Sessions so far, so that a number of an earlier one is not taken for this one's.
+    generation: u32,
+    line: u32,
+}
+
+/// Decides whose turn it is.
+#[derive(Debug)]
+pub struct Arbiter<'m> {
+    lines: [Option<Line<'m>>; LINES],
+    window: ReorderWindow<'m>,
+    patience: Patience,
+    /// Since when the range in front of the window's first packet is known to be missing.
+    missing_since_ns: u64,
+    /// Everything missing below this was asked for.
+    asked_to: u64,
+    requests: heapless::Deque<RecoveryRequest, REQUESTS>,
+    /// Where two lines are compared, by sequence number; empty for one line.
+    arrivals: &'m mut [Arrival],
+    generation: u32,
+    feed: u8,
+}
+
+impl<'m> Arbiter<'m> {
+    /// The arbiter of feed `feed`, whose lines come from `addresses`.
+    pub fn new(
+        feed: u8,
+        addresses: &[([u8; 4], u16)],
+        patience: &Patience,
+        segment: &SegmentWriter<'m>,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        let line = |index: usize| {
+            let writer = segment.line(usize::from(feed), index)?;
+            if index == RECOVERY_LINE {
+                patience.recovery_ns?;
+                writer.set_address([u8::MAX; 4], 0);
+            } else {
+                let (address, port) = addresses.get(index)?;
+                writer.set_address(*address, *port);
+            }
+            Some(Line::new(writer))
+        };
+        let arrivals = if addresses.len() > 1 { ARRIVALS } else { 0 };
+        Ok(Arbiter {
+            lines: core::array::from_fn(line),
+            window: ReorderWindow::new(patience.packets, patience.packet_bytes, arena)?,
+            patience: *patience,
+            missing_since_ns: 0,
+            asked_to: 0,
+            requests: heapless::Deque::new(),
+            arrivals: arena.alloc_slice("arrivals", arrivals)?,
+            generation: 1,
+            feed,
+        })
+    }
+
+    /// Whether packets wait.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        !self.window.is_empty()
+    }
+
+    /// When [`expire`] is to be called at the latest, UTC nanoseconds; `u64::MAX` if nothing
+    /// waits.
+    pub fn deadline(&self) -> u64 {
+        let Some(front) = self.window.front() else { return u64::MAX };
+        let waited = self.missing_since_ns.saturating_add(self.patience.wait_ns);
+        match self.patience.recovery_ns {
+            Some(_) if self.asked_to < front.first => waited,
+            Some(recovery_ns) => waited.saturating_add(recovery_ns),
+            None => waited,
+        }
+    }
+
+    /// The next range to ask a re-request server for.
+    pub fn next_request(&mut self) -> Option<RecoveryRequest> {
+        self.requests.pop_front()
+    }
+
+    /// Takes note of a packet on its line, and compares it with the other line's copy.
+    #[inline]
+    fn arrived(&mut self, line: usize, packet: &Packet, received_ns: u64) {
+        let Some(Some(this)) = self.lines.get_mut(line) else { return };
+        this.on_packet(packet, received_ns);
+        if self.arrivals.is_empty() || line == RECOVERY_LINE || packet.kind != PacketKind::Data {
+            return;
+        }
+        let place = packet.seq as usize & (ARRIVALS - 1);
+        let Some(arrival) = self.arrivals.get_mut(place) else { return };
+        let same = arrival.seq == packet.seq && arrival.generation == self.generation;
+        if !same {
+            let (generation, seq) = (self.generation, packet.seq);
+            *arrival = Arrival { seq, received_ns, generation, line: line as u32 };
+        } else if arrival.line != line as u32 {
+            this.late_by(received_ns.saturating_sub(arrival.received_ns));
+            // Told once: what comes again is no later copy of the first.
+            arrival.line = line as u32;
+        }
+    }
+
+    #[cold]
+    fn start_over(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.asked_to = 0;
+        self.requests.clear();
+        for line in self.lines.iter_mut().flatten() {
+            line.restart();
+        }
+    }
+
+    fn count_taken(&self, line: usize, messages: u64) {
+        if let Some(Some(line)) = self.lines.get(line) {
+            line.taken(messages);
+        }
+    }
+
+    /// Asks for every range between `next_seq` and the last packet that waits which was missing
+    /// for long enough and was not asked for yet. Returns how many messages these are.
+    fn ask(&mut self, next_seq: u64, session: [u8; 10], now: u64) -> u64 {
+        let mut asked = 0_u64;
+        let mut from = next_seq;
+        let mut asked_to = self.asked_to;
+        for (index, held) in self.window.iter().enumerate() {
+            let first = from.max(asked_to);
+            from = from.max(held.end);
+            if held.first <= first {
+                continue;
+            }
+            let since = self.missing_since_ns.max(held.received_ns);
+            let due = index == 0 || now >= since.saturating_add(self.patience.wait_ns);
+            let (end, feed) = (held.first, self.feed);
+            let request = RecoveryRequest { first, end, session, feed, reserved: [0; 5] };
+            if !due || self.requests.push_back(request).is_err() {
+                break;
+            }
+            asked = asked.saturating_add(end.wrapping_sub(first));
+            asked_to = end;
+        }
+        self.asked_to = asked_to;
+        asked
+    }
+}
+
+/// Takes a datagram's payload that came on line `line`.
+#[inline]
+pub fn on_payload<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    line: usize,
+    payload: &[u8],
+    publisher: &mut Publisher<'m>,
+) {
+    let (packet, checked) = match T::check(payload) {
+        Ok(found) => found,
+        Err(cause) => return translator.channel().malformed(cause),
+    };
+    if line != RECOVERY_LINE {
+        translator.channel().arrived(&packet);
+    }
+    let session = translator.channel().session();
+    if arbiter.window.capacity() > 0 && session.is_ahead(&packet) {
+        arbiter.arrived(line, &packet, publisher.ts_recv());
+        return wait(translator, arbiter, line, &packet, payload, publisher);
+    }
+    if arbiter.is_waiting() && session.starts_over(&packet) {
+        give_up_all(translator, arbiter, publisher);
+    }
+    let verdict = translator.take(&packet, &checked, publisher);
+    if let Some(change) = &verdict.change
+        && change.change != session_change::END
+    {
+        arbiter.start_over();
+    }
+    arbiter.arrived(line, &packet, publisher.ts_recv());
+    arbiter.count_taken(line, verdict.take);
+    if arbiter.is_waiting() {
+        release(translator, arbiter, publisher);
+    }
+}
+
+/// Lets a packet wait for what is missing in front of it.
+#[cold]
+fn wait<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    line: usize,
+    packet: &Packet,
+    payload: &[u8],
+    publisher: &mut Publisher<'m>,
+) {
+    let now = publisher.ts_recv();
+    while translator.channel().session().is_ahead(packet) {
+        match arbiter.window.hold(packet, payload, line as u8, now) {
+            Hold::Kept => {
+                if arbiter.window.len() == 1 {
+                    arbiter.missing_since_ns = now;
+                }
+                translator.channel().count(FeedCounter::HeldPackets, 1);
+                return;
+            }
+            Hold::Known => return translator.channel().known(packet),
+            Hold::NoRoom => {
+                translator.channel().count(FeedCounter::WindowFull, 1);
+                if !give_up(translator, arbiter, publisher) {
+                    break;
+                }
+            }
+        }
+    }
+    // Its turn has come, or it alone is too long to wait.
+    if let Ok((packet, checked)) = T::check(payload) {
+        let verdict = translator.take(&packet, &checked, publisher);
+        arbiter.count_taken(line, verdict.take);
+        release(translator, arbiter, publisher);
+    }
+}
+
+/// Takes the first packet that waits, and with it gives up what is missing in front of it.
+fn take_front<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    publisher: &mut Publisher<'m>,
+) -> bool {
+    let Some(held) = arbiter.window.pop() else { return false };
+    // It was checked when it came.
+    if let Ok((packet, checked)) = T::check(arbiter.window.payload(&held)) {
+        let verdict = translator.take(&packet, &checked, publisher);
+        arbiter.count_taken(usize::from(held.line), verdict.take);
+    }
+    arbiter.window.free(&held);
+    if let Some(front) = arbiter.window.front() {
+        arbiter.missing_since_ns = front.received_ns;
+    }
+    true
+}
+
+/// Takes the packets that wait whose turn has come.
+fn release<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    publisher: &mut Publisher<'m>,
+) {
+    while let Some(front) = arbiter.window.front()
+        && front.first <= translator.channel().session().next_seq()
+    {
+        take_front(translator, arbiter, publisher);
+    }
+}
+
+/// Gives up the range in front of the first packet that waits. `false` if none waits.
+fn give_up<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    publisher: &mut Publisher<'m>,
+) -> bool {
+    let any = take_front(translator, arbiter, publisher);
+    release(translator, arbiter, publisher);
+    any
+}
+
+/// Gives up everything that is missing, and takes everything that waits.
+#[cold]
+pub fn give_up_all<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    publisher: &mut Publisher<'m>,
+) {
+    while give_up(translator, arbiter, publisher) {}
+}
+
+/// Asks for, or gives up, what is missing for too long at `now` (UTC nanoseconds).
+#[cold]
+pub fn expire<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    now: u64,
+    publisher: &mut Publisher<'m>,
+) {
+    while now >= arbiter.deadline() {
+        let Some(front) = arbiter.window.front() else { return };
+        if arbiter.patience.recovery_ns.is_some() && arbiter.asked_to < front.first {
+            let session = translator.channel().session();
+            let asked = arbiter.ask(session.next_seq(), session.id(), now);
+            translator.channel().count(FeedCounter::RequestedMessages, asked);
+            if asked > 0 {
+                continue;
+            }
+            if arbiter.requests.is_full() {
+                return; // until they are fetched
+            }
+        }
+        give_up(translator, arbiter, publisher);
+    }
+}

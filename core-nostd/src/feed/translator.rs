@@ -1,0 +1,29 @@
+//! What a protocol is to the rest: bytes that become a packet, and a packet that becomes events.
+
+use super::channel::Channel;
+use super::publisher::Publisher;
+use super::session::{Packet, Verdict};
+
+/// A feed of one protocol: it reads packets, keeps the books and publishes.
+pub trait Translator<'m> {
+    /// A packet that was checked as a whole, messages and all.
+    type Checked<'p>;
+
+    /// Checks a datagram's payload. It may be called twice on the same bytes.
+    ///
+    /// # Errors
+    /// The index of the cause among those that the protocol names; nothing of the payload is to
+    /// be used then.
+    fn check<'p>(payload: &'p [u8]) -> Result<(Packet, Self::Checked<'p>), usize>;
+
+    /// Takes a packet in its turn: asks the session what is new in it, and publishes that.
+    fn take(
+        &mut self,
+        packet: &Packet,
+        checked: &Self::Checked<'_>,
+        publisher: &mut Publisher<'m>,
+    ) -> Verdict;
+
+    /// The protocol-independent half.
+    fn channel(&mut self) -> &mut Channel<'m>;
+}

@@ -1,0 +1,326 @@
+//! Two lines against a model: whatever is lost, doubled or reordered on either, what is published
+//! is every message that came at all, once and in order, and the gaps are exactly the rest.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+
+use proptest::prelude::*;
+use wiretape_core::arena::Arena;
+use wiretape_core::event::{GapMsg, MboMsg, gap_reason, rtype};
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::channel::FeedSpec;
+use wiretape_core::feed::trading_day::TradingDays;
+use wiretape_core::pipeline::{Pipeline, Protocol};
+use wiretape_core::ring::broadcast::Reader;
+use wiretape_core::segment::{
+    FeedCounter, FeedIdentity, LineCounter, RECOVERY_LINE, SegmentLayout, SegmentSpec, SegmentView,
+    SegmentWriter,
+};
+use wiretape_core::wire::frame::Route;
+use wiretape_core::wire::itch50::{AddOrder, Head, Price4};
+use wiretape_core::wire::moldudp64::{Builder, Header};
+use zerocopy::IntoBytes;
+
+const LINES: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 49, 196, 111]];
+const PORT: u16 = 26477;
+const SESSION: [u8; 10] = *b"TEST000001";
+const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
+const START: u64 = MIDNIGHT + 34_200_000_000_000;
+
+struct Memory {
+    words: Vec<AtomicU64>,
+    books: Vec<u8>,
+}
+
+const SPEC: SegmentSpec<'static> = SegmentSpec {
+    worker: "test",
+    epoch: 1,
+    pid: 0,
+    event_slots: 1 << 12,
+    instruments: 4,
+    feeds: 1,
+};
+
+impl Memory {
+    fn new() -> Memory {
+        let words = SegmentLayout::new(&SPEC).unwrap().total_words;
+        Memory { words: (0..words).map(|_| AtomicU64::new(0)).collect(), books: vec![0; 48 << 20] }
+    }
+
+    fn worker(&mut self, patience: Patience) -> (Pipeline<'_>, SegmentView<'_>) {
+        let segment = SegmentWriter::create(&self.words, &SPEC).unwrap();
+        segment.start();
+        let mut pipeline = Pipeline::new(segment);
+        let spec = FeedSpec {
+            identity: FeedIdentity {
+                name: "feed".try_into().unwrap(),
+                protocol: Protocol::Itch50.name().try_into().unwrap(),
+                group: LINES[0],
+                port: PORT,
+                first_instrument: 0,
+                instruments: 4,
+            },
+            publisher_id: 2,
+            orders: 4_096,
+            levels: 4_096,
+            line_b: Some((LINES[1], PORT)),
+            patience,
+        };
+        let mut arena = Arena::with_contents_as_found(&mut self.books);
+        pipeline
+            .add_feed(Protocol::Itch50, &spec, &TradingDays::new([MIDNIGHT]), &mut arena)
+            .unwrap();
+        (pipeline, SegmentView::attach(&self.words).unwrap())
+    }
+}
+
+fn order(number: u64) -> AddOrder {
+    AddOrder {
+        head: Head::new(AddOrder::KIND, 1, 0, 34_200_000_000_000 + number),
+        order_ref: number.into(),
+        side: b'B',
+        shares: 100.into(),
+        stock: *b"TEST    ",
+        price: Price4::new(10_000 + number as u32),
+    }
+}
+
+/// Messages `first..end` as a packet.
+fn payload(first: u64, end: u64) -> Vec<u8> {
+    let mut buffer = vec![0; 1400];
+    let mut builder = Builder::new(&mut buffer, SESSION, first).unwrap();
+    for number in first..end {
+        assert!(builder.push(order(number).as_bytes()));
+    }
+    builder.finish().to_vec()
+}
+
+fn frame(line: usize, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; payload.len() + 60];
+    let route = Route::to_group([10, 0, 0, 1], LINES[line], 40_000, PORT);
+    let length = route.emit(0, payload, &mut frame).unwrap();
+    frame.truncate(length);
+    frame
+}
+
+/// Numbers published and numbers declared lost, in the order of the ring.
+#[derive(Default)]
+struct Seen {
+    published: Vec<u64>,
+    lost: Vec<(u64, u64)>,
+    receive_times: Vec<u64>,
+}
+
+impl Seen {
+    fn read(&mut self, reader: &mut Reader<'_>) {
+        while let Some((_, event)) = reader.next_event().expect("a ring that holds it all") {
+            match event.header().rtype {
+                rtype::MBO => {
+                    let record = event.get::<MboMsg>().unwrap();
+                    self.published.push(u64::from(record.sequence));
+                    self.receive_times.push(record.ts_recv);
+                }
+                rtype::GAP => {
+                    let gap = event.get::<GapMsg>().unwrap();
+                    self.lost.push((gap.first_seq, gap.end_seq));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    count: u64,
+    copies: u8,
+    delay_ns: [u64; 2],
+}
+
+fn fates(packets: usize) -> impl Strategy<Value = Vec<Fate>> {
+    let copies = prop_oneof![3 => Just(1_u8), 1 => Just(0), 1 => Just(2)];
+    let delay = || prop_oneof![2 => Just(0_u64), 1 => 0..20_000_u64];
+    let fate = (1..4_u64, copies, delay(), delay());
+    let fate = fate.prop_map(|(count, copies, a, b)| Fate { count, copies, delay_ns: [a, b] });
+    prop::collection::vec(fate, packets)
+}
+
+const END: u64 = 120;
+
+/// What arrives on a line, and when: the first packet and the last heartbeat always do.
+fn arrivals(line: usize, fates: &[Fate], skew_ns: u64) -> Vec<(u64, usize, u64, u64)> {
+    let mut arrivals = vec![(START, line, 1, 2)];
+    let mut first = 2;
+    for fate in fates {
+        let end = (first + fate.count).min(END);
+        let sent = START + first * 1_000 + skew_ns;
+        for delay in fate.delay_ns.iter().take(usize::from(fate.copies)) {
+            arrivals.push((sent + delay, line, first, end));
+        }
+        first = end;
+        if first == END {
+            break;
+        }
+    }
+    arrivals.push((START + 200_000, line, END, END));
+    arrivals
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 192 } else { 4096 }))]
+    #[test]
+    fn what_came_on_any_line_is_published_and_the_rest_is_a_gap(
+        a in fates(120),
+        b in fates(120),
+        skew_ns in 0..20_000_u64,
+    ) {
+        let mut memory = Memory::new();
+        let patience =
+            Patience { packets: 256, packet_bytes: 1500, wait_ns: 60_000, recovery_ns: None };
+        let (mut pipeline, view) = memory.worker(patience);
+        let mut reader = view.events().reader_from_oldest();
+        let mut packets = arrivals(0, &a, 0);
+        packets.extend(arrivals(1, &b, skew_ns));
+        packets.sort();
+
+        let mut seen = Seen::default();
+        let mut came = BTreeSet::new();
+        for &(time, line, first, end) in &packets {
+            came.extend(first..end);
+            pipeline.on_frame(&frame(line, &payload(first, end)), time);
+            seen.read(&mut reader);
+        }
+        pipeline.finish(START + 300_000);
+        seen.read(&mut reader);
+
+        let published: Vec<u64> = came.iter().copied().collect();
+        prop_assert_eq!(&seen.published, &published);
+        let lost: Vec<u64> = seen.lost.iter().flat_map(|&(first, end)| first..end).collect();
+        let missing: Vec<u64> = (1..END).filter(|number| !came.contains(number)).collect();
+        prop_assert_eq!(lost, missing);
+        prop_assert!(seen.receive_times.is_sorted());
+
+        let feed = view.feed(0).unwrap();
+        prop_assert_eq!(feed.counter(FeedCounter::Packets), packets.len() as u64);
+        prop_assert_eq!(feed.counter(FeedCounter::WindowFull), 0);
+        let mut taken = 0;
+        for line in 0..2 {
+            let block = view.line(0, line).unwrap();
+            let came: BTreeSet<u64> = packets
+                .iter()
+                .filter(|packet| packet.1 == line)
+                .flat_map(|&(_, _, first, end)| first..end)
+                .collect();
+            prop_assert_eq!(block.counter(LineCounter::Messages), came.len() as u64);
+            prop_assert_eq!(block.lost(), END - 1 - came.len() as u64);
+            taken += block.counter(LineCounter::Taken);
+        }
+        prop_assert_eq!(taken, published.len() as u64);
+    }
+}
+
+const WITH_SERVERS: Patience =
+    Patience { packets: 64, packet_bytes: 1500, wait_ns: 10_000, recovery_ns: Some(1_000_000) };
+
+#[test]
+fn what_is_on_neither_line_is_asked_for_and_taken_in_order() {
+    let mut memory = Memory::new();
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    pipeline.on_frame(&frame(0, &payload(1, 5)), START);
+    pipeline.on_frame(&frame(1, &payload(8, 10)), START + 100);
+    pipeline.on_frame(&frame(0, &payload(12, 14)), START + 200);
+    pipeline.on_time(START + 9_000);
+    assert_eq!(pipeline.next_request(), None);
+    pipeline.on_time(START + 10_200);
+    let request = pipeline.next_request().unwrap();
+    assert_eq!((request.first, request.end, request.session), (5, 8, SESSION));
+    let request = pipeline.next_request().unwrap();
+    assert_eq!((request.first, request.end, request.feed), (10, 12, 0));
+    assert_eq!(pipeline.next_request(), None);
+    // The answers, the second one first, and in parts.
+    pipeline.on_recovered(0, &payload(10, 12), START + 20_000);
+    pipeline.on_recovered(0, &payload(5, 6), START + 20_100);
+    pipeline.on_recovered(0, &payload(6, 8), START + 20_200);
+    seen.read(&mut reader);
+    assert_eq!(seen.published, (1..14).collect::<Vec<_>>());
+    assert_eq!(seen.lost, []);
+    let recovered = view.line(0, RECOVERY_LINE).unwrap();
+    assert_eq!(recovered.counter(LineCounter::Taken), 5);
+    let feed = view.feed(0).unwrap();
+    assert_eq!(feed.counter(FeedCounter::RequestedMessages), 5);
+    assert!(!feed.session().unwrap().maybe_bad_book);
+}
+
+#[test]
+fn what_no_server_has_is_given_up_in_time() {
+    let mut memory = Memory::new();
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    pipeline.on_frame(&frame(0, &payload(1, 5)), START);
+    // Silence with a gap: a heartbeat says that 5 and 6 were sent.
+    let heartbeat = Header::heartbeat(SESSION, 7);
+    pipeline.on_frame(&frame(0, heartbeat.as_bytes()), START + 100);
+    pipeline.on_time(START + 10_100);
+    assert_eq!(pipeline.next_request().map(|r| (r.first, r.end)), Some((5, 7)));
+    pipeline.on_time(START + 1_010_000);
+    seen.read(&mut reader);
+    assert_eq!(seen.lost, []);
+    pipeline.on_time(START + 1_010_100);
+    let gap = loop {
+        let (_, event) = reader.next_event().unwrap().expect("a gap");
+        if event.header().rtype == rtype::GAP {
+            break event.get::<GapMsg>().unwrap();
+        }
+    };
+    assert_eq!((gap.first_seq, gap.end_seq, gap.reason), (5, 7, gap_reason::HEARTBEAT));
+    assert!(view.feed(0).unwrap().session().unwrap().maybe_bad_book);
+    // Too late: it stays lost.
+    pipeline.on_recovered(0, &payload(5, 7), START + 1_020_000);
+    seen.read(&mut reader);
+    assert_eq!(seen.published, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_full_window_gives_up_what_is_missing_and_goes_on() {
+    let mut memory = Memory::new();
+    let patience = Patience { packets: 4, ..WITH_SERVERS };
+    let (mut pipeline, view) = memory.worker(patience);
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    pipeline.on_frame(&frame(0, &payload(1, 2)), START);
+    for number in 3..9 {
+        pipeline.on_frame(&frame(0, &payload(number, number + 1)), START + number);
+    }
+    seen.read(&mut reader);
+    assert_eq!(seen.published, [1, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(seen.lost, [(2, 3)]);
+    assert_eq!(view.feed(0).unwrap().counter(FeedCounter::WindowFull), 1);
+}
+
+#[test]
+fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
+    let mut memory = Memory::new();
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    let other = |first: u64, end: u64| {
+        let mut bytes = payload(first, end);
+        bytes[..10].copy_from_slice(b"TEST000002");
+        bytes
+    };
+    pipeline.on_frame(&frame(0, &payload(1, 5)), START);
+    // Line A lost 5 to 8, the last of its session; line B brings them after A's new session began.
+    pipeline.on_frame(&frame(0, &other(1, 3)), START + 100);
+    pipeline.on_frame(&frame(1, &payload(1, 5)), START + 200);
+    pipeline.on_frame(&frame(1, &payload(5, 9)), START + 300);
+    pipeline.on_frame(&frame(0, &other(3, 4)), START + 400);
+    pipeline.on_frame(&frame(1, &other(1, 3)), START + 500);
+    seen.read(&mut reader);
+    let feed = view.feed(0).unwrap();
+    assert_eq!(&feed.session().unwrap().session, b"TEST000002");
+    assert_eq!(feed.counter(FeedCounter::NewSessions), 1);
+    assert_eq!(feed.session().unwrap().next_seq, 4);
+}
