@@ -157,6 +157,7 @@ fn packed(stream: impl MessageStream + 'static) -> impl Source {
         window_ns: 10_000,
         heartbeat_ns: None,
         end_packets: 0,
+        lead_packets: 0,
     };
     let route = Route::to_group([10, 0, 0, 1], GROUP, PORT, PORT);
     Packer::new(stream, MoldUdp64::new(*b"BENCH00001", 1), packing, vec![route])

@@ -26,6 +26,7 @@ pub use summary::{FeedSummary, Summary};
 use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
 use crate::config::{Config, Idle, PcapConfig, SourceConfig};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
+use crate::control::recovery::{RecoveryClient, RecoveryRings};
 use crate::control::waker::{Waker, wake_readers};
 use crate::segment_file::SegmentFile;
 use crate::source::pcap::{PcapSource, Reader};
@@ -71,6 +72,7 @@ pub fn run(
     let segment = SegmentWriter::create(file.words(), &spec)?;
     let mut memory = BookMemory::reserve(&config.feeds)?;
     let mut arena = Arena::new(memory.bytes());
+    let mut rings = RecoveryRings::new();
     let mut pipeline = Pipeline::new(segment);
     add_feeds(&mut pipeline, &mut arena, config, source.first_packet_ns())?;
     let text = source.describe(config);
@@ -87,8 +89,16 @@ pub fn run(
         }
         OpenSource::Live(mut source, parts) => {
             let worker_clock = Some(clock.worker_clock());
-            let worker = Worker::new(pipeline, worker_clock, config.worker.idle);
-            let result = control.run(worker, &mut source, Some(&parts), notice);
+            let mut worker = Worker::new(pipeline, worker_clock, config.worker.idle);
+            let mut recovery = None;
+            if config.feeds.iter().any(|feed| feed.recovery.is_some()) {
+                let (worker_end, control_end) = rings.ends();
+                worker = worker.with_recovery(worker_end);
+                let client = RecoveryClient::open(&config.feeds, control_end, segment);
+                recovery = Some(client.map_err(|source| RunError::Recovery { source })?);
+            }
+            let live = Some(Live { parts: &parts, recovery: recovery.as_mut() });
+            let result = control.run(worker, &mut source, live, notice);
             control.finish(result, Some(&parts), None, 0)
         }
     }
@@ -132,6 +142,12 @@ impl OpenSource {
     }
 }
 
+/// What the control thread looks after in a live run.
+struct Live<'r, 'm> {
+    parts: &'r LiveParts,
+    recovery: Option<&'r mut RecoveryClient<'m>>,
+}
+
 /// The control thread's side of a run.
 struct Control<'r, 'm> {
     config: &'r Config,
@@ -156,9 +172,10 @@ impl<'m> Control<'_, 'm> {
         &self,
         mut worker: Worker<'m>,
         source: &mut S,
-        live: Option<&LiveParts>,
+        live: Option<Live<'_, 'm>>,
         notice: &mut dyn FnMut(Notice),
     ) -> Result<(), RunError> {
+        let (live, recovery) = live.map_or((None, None), |live| (Some(live.parts), live.recovery));
         self.header().set_heartbeat_ns(monotonic_ns());
         self.segment.start();
         self.file.publish()?;
@@ -182,7 +199,7 @@ impl<'m> Control<'_, 'm> {
             let mut failure = None;
             if steered.is_ok() {
                 self.announce(pinned, notice);
-                failure = self.look_after(live, &mut events);
+                failure = self.look_after(live, recovery, &mut events);
             }
             // Out of the map first: from here on nothing new is received.
             let unsteered = live.map_or(Ok(()), LiveParts::unsteer);
@@ -223,6 +240,7 @@ impl<'m> Control<'_, 'm> {
     fn look_after(
         &self,
         live: Option<&LiveParts>,
+        mut recovery: Option<&mut RecoveryClient<'m>>,
         events: &mut ControlLoop<'_>,
     ) -> Option<RunError> {
         let mut waker = Waker::new(self.header(), self.segment.ring());
@@ -234,7 +252,12 @@ impl<'m> Control<'_, 'm> {
         while !self.stop.load(Ordering::Relaxed) {
             match events.next_event() {
                 ControlEvent::WorkerEnded => break,
-                ControlEvent::Wake => waker.tick(),
+                ControlEvent::Wake => {
+                    waker.tick();
+                    if let Some(recovery) = &mut recovery {
+                        recovery.visit();
+                    }
+                }
                 ControlEvent::AlignClock => {
                     self.clock.align();
                 }

@@ -13,6 +13,7 @@ use wiretape_core::segment::Counter;
 
 use crate::clock::WorkerClock;
 use crate::config::Idle;
+use crate::control::recovery::WorkerRecovery;
 use crate::source::{Polled, Source, SourceDrops, SourceError};
 
 /// Polls without a frame before a worker that may rest does so.
@@ -49,6 +50,9 @@ pub struct Worker<'m> {
     clock: Option<WorkerClock>,
     idle: Idle,
     drops: SourceDrops,
+    recovery: Option<WorkerRecovery<'m>>,
+    /// Receive time of the latest frame.
+    received_ns: u64,
 }
 
 impl<'m> Worker<'m> {
@@ -56,12 +60,36 @@ impl<'m> Worker<'m> {
     /// batch took from its receive stamp to its last event.
     pub fn new(pipeline: Pipeline<'m>, clock: Option<WorkerClock>, idle: Idle) -> Worker<'m> {
         let latency = pipeline.segment().latency();
-        Worker { pipeline, latency, clock, idle, drops: SourceDrops::default() }
+        Worker {
+            pipeline,
+            latency,
+            clock,
+            idle,
+            drops: SourceDrops::default(),
+            recovery: None,
+            received_ns: 0,
+        }
+    }
+
+    /// The same worker, which has what is missing asked for.
+    pub fn with_recovery(self, recovery: WorkerRecovery<'m>) -> Worker<'m> {
+        Worker { recovery: Some(recovery), ..self }
     }
 
     /// Runs until the source ends, or until it was told to drain and the source has been still
-    /// for the time that frames on their way need.
+    /// for the time that frames on their way need. What is still missing then is given up.
     pub fn run<S: Source>(&mut self, source: &mut S, orders: &Orders) -> Result<(), SourceError> {
+        let result = self.run_to_end(source, orders);
+        let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
+        self.pipeline.finish(now);
+        result
+    }
+
+    fn run_to_end<S: Source>(
+        &mut self,
+        source: &mut S,
+        orders: &Orders,
+    ) -> Result<(), SourceError> {
         let mut idle_polls = 0u32;
         let mut still_since: Option<Instant> = None;
         loop {
@@ -99,9 +127,32 @@ impl<'m> Worker<'m> {
             pipeline.on_frame(frame, ts_recv);
         })?;
         if let Polled::Frames(_) = polled {
+            self.received_ns = received_ns;
             self.end_batch(source.drops(), received_ns);
         }
+        if self.pipeline.is_waiting() {
+            self.look_after_missing(polled);
+        }
         Ok(polled)
+    }
+
+    /// Asks for what is missing and takes what was asked for; in silence, lets time pass.
+    #[cold]
+    fn look_after_missing(&mut self, polled: Polled) {
+        if let (Polled::Idle, Some(clock)) = (polled, &mut self.clock) {
+            self.pipeline.on_time(clock.now());
+        }
+        let Some(recovery) = &mut self.recovery else { return };
+        while recovery.ask.room() > 0
+            && let Some(request) = self.pipeline.next_request()
+        {
+            // There is room.
+            let _ = recovery.ask.push(request);
+        }
+        while let Some(answer) = recovery.answered.pop() {
+            let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
+            self.pipeline.on_recovered(usize::from(answer.feed), answer.payload(), now);
+        }
     }
 
     #[inline]

@@ -237,6 +237,12 @@ impl<'m> Pipeline<'m> {
         self.note_deadline();
     }
 
+    /// Whether packets wait for what is missing in front of them.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.deadline != u64::MAX
+    }
+
     /// The next range that a re-request server is to be asked for.
     pub fn next_request(&mut self) -> Option<RecoveryRequest> {
         self.feeds.iter_mut().find_map(|feed| feed.arbiter.next_request())

@@ -25,6 +25,7 @@ use zerocopy::IntoBytes;
 
 // As in `freestanding/src/bin/still.rs`.
 const GROUPS: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 215, 21, 4]];
+const LINE_B: [u8; 4] = [233, 49, 196, 111];
 const PORTS: [u16; 2] = [26477, 10378];
 const INSTRUMENTS: u32 = 1024;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
@@ -128,8 +129,13 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
             publisher_id,
             orders: 50_000,
             levels: 20_000,
-            line_b: None,
-            patience: Patience::NONE,
+            line_b: Some((LINE_B, PORTS[index])),
+            patience: Patience {
+                packets: 64,
+                packet_bytes: 1500,
+                wait_ns: 2_000,
+                recovery_ns: Some(2_000),
+            },
         };
         pipeline.add_feed(protocol, &spec, &TradingDays::new([MIDNIGHT]), &mut arena).unwrap();
     }
@@ -139,6 +145,9 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
     for frame in frames {
         now += 1_000;
         pipeline.on_frame(frame, now);
+        while let Some(request) = pipeline.next_request() {
+            pipeline.on_recovered(usize::from(request.feed), &[], now);
+        }
         while let Ok(read @ 1..) = reader.read_batch(&mut events) {
             count += read as u64;
             for word in events[..read].iter().flat_map(|event| event.words) {

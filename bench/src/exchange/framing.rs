@@ -120,6 +120,8 @@ pub struct Packing {
     pub heartbeat_ns: Option<u64>,
     /// How often the end of the session is told.
     pub end_packets: u32,
+    /// Heartbeats before the first message, a millisecond apart.
+    pub lead_packets: u32,
 }
 
 impl Default for Packing {
@@ -130,6 +132,7 @@ impl Default for Packing {
             window_ns: 10_000,
             heartbeat_ns: Some(1_000_000_000),
             end_packets: 3,
+            lead_packets: 0,
         }
     }
 }
@@ -200,6 +203,15 @@ impl<S: MessageStream, F: Framing> Packer<S, F> {
         Ok(())
     }
 
+    /// What tells the session and its first number before there is a message.
+    fn lead_in(&mut self, batch: &mut Batch, first_ns: u64) -> Pushed {
+        for left in (1..=u64::from(self.packing.lead_packets)).rev() {
+            let at_ns = first_ns.saturating_sub(left * 1_000_000);
+            self.push(batch, at_ns, &self.framing.heartbeat(at_ns), 0)?;
+        }
+        Ok(())
+    }
+
     fn finish(&mut self, batch: &mut Batch) -> Pushed {
         self.flush(batch)?;
         let Some(end) = self.framing.end() else { return Ok(()) };
@@ -239,6 +251,9 @@ impl<S: MessageStream, F: Framing> Source for Packer<S, F> {
                 // Room for it may have to come from the next batch.
                 self.carried = Some(at_ns);
                 continue;
+            }
+            if self.sent_ns.is_none() && self.count == 0 {
+                self.lead_in(batch, at_ns)?;
             }
             if self.count == 0 {
                 self.first_ns = at_ns;
@@ -314,6 +329,7 @@ mod tests {
             payload_max: 20 + 10,
             heartbeat_ns: None,
             end_packets: 0,
+            lead_packets: 0,
         };
         let packets = packed(
             &[
@@ -347,6 +363,20 @@ mod tests {
             (1_260, 3, "c"),
             (1_270, 4, "EndOfSession"),
             (1_280, 4, "EndOfSession"),
+        ];
+        assert_eq!(told(&packets.unwrap()), expected);
+    }
+
+    #[test]
+    fn heartbeats_may_lead_in() {
+        let packing =
+            Packing { lead_packets: 2, heartbeat_ns: None, end_packets: 0, ..Packing::default() };
+        let packets = packed(&[(5_000_000, b"a"), (6_000_000, b"b")], packing);
+        let expected = [
+            (3_000_000, 1, "Heartbeat"),
+            (4_000_000, 1, "Heartbeat"),
+            (5_000_000, 1, "a"),
+            (6_000_000, 2, "b"),
         ];
         assert_eq!(told(&packets.unwrap()), expected);
     }

@@ -17,4 +17,5 @@ pub mod ahead;
 pub mod pace;
 pub mod sink;
 pub mod player;
+pub mod rerequest;
 pub mod interface;

@@ -121,6 +121,13 @@ impl Rig {
         self.inside('x', name)
     }
 
+    /// A tool of the system in the exchange's namespace.
+    pub fn exchange_tool(&self, name: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace('x'), name]);
+        command
+    }
+
     /// A command in the namespace of capture.
     pub fn capture(&self, name: &str) -> Command {
         self.inside('c', name)

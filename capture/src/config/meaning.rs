@@ -2,11 +2,13 @@
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::error::{ConfigError, Origin, Place, suggestion};
 use super::tables::{FeedTable, Located, SourceTable, Tables, WorkerTable};
 use super::{
-    Config, FeedConfig, Idle, PcapConfig, Protocol, SourceConfig, WorkerConfig, XdpConfig,
+    Config, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SourceConfig, WorkerConfig,
+    XdpConfig,
 };
 use crate::source::pcap::Speed;
 use crate::xsk::{BindMode, BusyPoll, Umem};
@@ -17,6 +19,13 @@ const NAME_MAX: usize = 31;
 const EVENT_SLOTS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 30;
 const INSTRUMENTS: std::ops::RangeInclusive<usize> = 1..=1 << 24;
 const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
+
+/// Packets that may wait: 16,384 of the longest take 150 MiB of address space.
+const REORDER_PACKETS: std::ops::RangeInclusive<usize> = 0..=1 << 18;
+/// Longer than lines of one venue differ, shorter than anyone waits.
+const REORDER_US: u64 = 1_000;
+/// What a re-request server answers in, with a few tries.
+const RECOVERY_MS: u64 = 500;
 
 pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigError> {
     let worker = check_worker(place, &tables.worker)?;
@@ -33,11 +42,17 @@ pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigEr
     for (index, table) in tables.feed.iter().enumerate() {
         let share = (worker.instruments / tables.feed.len()).max(1);
         let feed = check_feed(place, table, index, share)?;
-        let twin = feeds.iter().find(|other| other.group == feed.group || other.name == feed.name);
+        let shares = |other: &FeedConfig| other.groups().any(|one| feed.groups().any(|b| b == one));
+        let twin = feeds.iter().find(|other| shares(other) || other.name == feed.name);
         if let Some(twin) = twin {
-            let what = if twin.group == feed.group { "group and port" } else { "name" };
+            let what = if shares(twin) { "group and port" } else { "name" };
             let sentence = format!("feed '{}' has the {what} of '{}'", feed.name, twin.name);
             return Err(ConfigError::at(place, table.origin, sentence));
+        }
+        if feed.recovery.is_some() && matches!(source, SourceConfig::Pcap(_)) {
+            let sentence =
+                "a capture file is all there is: 'recovery' needs a source of kind \"xdp\"";
+            return Err(ConfigError::at(place, origin(&table.value.recovery), sentence));
         }
         feeds.push(feed);
     }
@@ -187,15 +202,17 @@ fn check_feed(
         return Err(ConfigError::at(place, feed.origin, sentence));
     };
     let example = "the address and port of its multicast, such as \"233.54.12.111:26477\"";
-    let group: String = required(place, feed, &table.group, "group", example)?;
-    let group: SocketAddrV4 = group.parse().map_err(|_| {
-        let sentence = format!("'{group}' is no IPv4 address and port: group is {example}");
-        ConfigError::at(place, origin(&table.group), sentence)
-    })?;
-    if group.port() == 0 || group.ip().is_unspecified() {
-        let sentence = format!("'{group}' is nowhere: group is {example}");
-        return Err(ConfigError::at(place, origin(&table.group), sentence));
+    let text: String = required(place, feed, &table.group, "group", example)?;
+    let group = address(place, origin(&table.group), "group", &text, example)?;
+    let group_b = match &table.group_b {
+        Some(b) => Some(address(place, b.origin, "group_b", &b.value, example)?),
+        None => None,
+    };
+    if group_b == Some(group) {
+        let sentence = format!("line B is line A: both are {group}");
+        return Err(ConfigError::at(place, origin(&table.group_b), sentence));
     }
+    let recovery = check_recovery(place, table, protocol)?;
     let zone = value(&table.time_zone).unwrap_or_else(|| "America/New_York".to_owned());
     if jiff::tz::TimeZone::get(&zone).is_err() {
         let sentence = format!("'{zone}' is no IANA time zone, such as \"America/New_York\"");
@@ -212,6 +229,16 @@ fn check_feed(
         name: check_name(place, &table.name, "name", || format!("feed{index}"))?,
         protocol,
         group,
+        group_b,
+        reorder: Duration::from_micros(value(&table.reorder_us).unwrap_or(REORDER_US)),
+        reorder_packets: within(
+            place,
+            &table.reorder_packets,
+            "reorder_packets",
+            if recovery.is_some() { 16_384 } else { 1024 },
+            &REORDER_PACKETS,
+        )?,
+        recovery,
         instruments: within(place, &table.instruments, "instruments", share, &INSTRUMENTS)?,
         max_orders: within(place, &table.max_orders, "max_orders", 1 << 21, &ORDERS)?,
         max_levels: within(place, &table.max_levels, "max_levels", 1 << 19, &ORDERS)?,
@@ -219,6 +246,59 @@ fn check_feed(
         date,
         time_zone: zone,
     })
+}
+
+fn address(
+    place: Place<'_>,
+    origin: Origin,
+    key: &str,
+    text: &str,
+    example: &str,
+) -> Result<SocketAddrV4, ConfigError> {
+    let address: SocketAddrV4 = text.parse().map_err(|_| {
+        let sentence = format!("'{text}' is no IPv4 address and port: {key} is {example}");
+        ConfigError::at(place, origin, sentence)
+    })?;
+    if address.port() == 0 || address.ip().is_unspecified() {
+        let sentence = format!("'{text}' is nowhere: {key} is {example}");
+        return Err(ConfigError::at(place, origin, sentence));
+    }
+    Ok(address)
+}
+
+fn check_recovery(
+    place: Place<'_>,
+    table: &FeedTable,
+    protocol: Protocol,
+) -> Result<Option<RecoveryConfig>, ConfigError> {
+    let Some(recovery) = &table.recovery else {
+        return match &table.recovery_ms {
+            Some(ms) => {
+                let sentence =
+                    "'recovery_ms' says how long servers may take; 'recovery' names none";
+                Err(ConfigError::at(place, ms.origin, sentence))
+            }
+            None => Ok(None),
+        };
+    };
+    if protocol != Protocol::Itch50 {
+        let sentence = format!(
+            "{} has no re-request servers that capture can ask; those of MoldUDP64 it can",
+            protocol.name()
+        );
+        return Err(ConfigError::at(place, recovery.origin, sentence));
+    }
+    let example = "a list of addresses and ports, such as [\"10.1.2.3:26400\"]";
+    let servers = recovery.value.iter();
+    let servers: Vec<SocketAddrV4> = servers
+        .map(|text| address(place, recovery.origin, "recovery", text, example))
+        .collect::<Result<_, _>>()?;
+    if servers.is_empty() {
+        let sentence = format!("'recovery' is empty: it is {example}");
+        return Err(ConfigError::at(place, recovery.origin, sentence));
+    }
+    let patience = Duration::from_millis(value(&table.recovery_ms).unwrap_or(RECOVERY_MS));
+    Ok(Some(RecoveryConfig { servers, patience }))
 }
 
 fn check_name(

@@ -11,6 +11,7 @@ mod tables;
 use std::fs;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use error::ConfigError;
 pub use tables::Overrides;
@@ -120,6 +121,14 @@ pub struct FeedConfig {
     pub protocol: Protocol,
     /// Multicast group (or unicast address) and UDP port.
     pub group: SocketAddrV4,
+    /// The same of line B, if there are two.
+    pub group_b: Option<SocketAddrV4>,
+    /// How long messages that are missing may still come by themselves.
+    pub reorder: Duration,
+    /// Packets that can wait for them; 0 gives what is missing up at once.
+    pub reorder_packets: usize,
+    /// Where to ask for what came on no line.
+    pub recovery: Option<RecoveryConfig>,
     /// Instruments that it may use of the segment's.
     pub instruments: usize,
     /// Orders that can live at once (order feeds).
@@ -132,6 +141,22 @@ pub struct FeedConfig {
     pub date: Option<jiff::civil::Date>,
     /// The exchange's time zone, an IANA name.
     pub time_zone: String,
+}
+
+/// MoldUDP64 re-request servers of a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryConfig {
+    /// Their addresses, in the order in which they are tried.
+    pub servers: Vec<SocketAddrV4>,
+    /// How long their answers may take before what is missing is given up.
+    pub patience: Duration,
+}
+
+impl FeedConfig {
+    /// The groups of the feed's lines.
+    pub fn groups(&self) -> impl Iterator<Item = SocketAddrV4> {
+        [Some(self.group), self.group_b].into_iter().flatten()
+    }
 }
 
 impl Config {

@@ -70,6 +70,11 @@ pub(super) struct FeedTable {
     pub name: Value<String>,
     pub protocol: Value<String>,
     pub group: Value<String>,
+    pub group_b: Value<String>,
+    pub reorder_us: Value<u64>,
+    pub reorder_packets: Value<usize>,
+    pub recovery: Value<Vec<String>>,
+    pub recovery_ms: Value<u64>,
     pub instruments: Value<usize>,
     pub max_orders: Value<usize>,
     pub max_levels: Value<usize>,
@@ -188,14 +193,19 @@ fn put<T: Clone>(slot: &mut Value<T>, value: &Option<T>, flag: &'static str) {
     }
 }
 
-/// `PROTOCOL@GROUP:PORT`; a missing half is left out and reported when it is checked.
+/// `PROTOCOL@GROUP:PORT[,GROUP:PORT]`; a missing half is left out and reported when it is checked.
 fn feed_table(text: &str) -> Located<FeedTable> {
     let mut table = FeedTable::default();
-    let (protocol, group) = match text.split_once('@') {
-        Some((protocol, group)) => (protocol, Some(group.to_owned())),
+    let (protocol, groups) = match text.split_once('@') {
+        Some((protocol, groups)) => (protocol, Some(groups)),
         None => (text, None),
+    };
+    let (group, group_b) = match groups.and_then(|groups| groups.split_once(',')) {
+        Some((a, b)) => (Some(a.to_owned()), Some(b.to_owned())),
+        None => (groups.map(str::to_owned), None),
     };
     put(&mut table.protocol, &Some(protocol.to_owned()), "--feed");
     put(&mut table.group, &group, "--feed");
+    put(&mut table.group_b, &group_b, "--feed");
     Located { value: table, origin: Origin::Flag("--feed") }
 }

@@ -74,6 +74,12 @@ pub enum RunError {
         /// The system's answer.
         source: io::Error,
     },
+    /// There is no socket to ask re-request servers through.
+    #[error("cannot open a UDP socket to ask the re-request servers: {source}")]
+    Recovery {
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The interface went away.
     #[error("the AF_XDP socket on {interface} receives no more: {source}; the interface is gone")]
     InterfaceGone {

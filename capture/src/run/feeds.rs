@@ -4,6 +4,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use wiretape_core::arena::Arena;
+use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::Pipeline;
@@ -18,6 +19,9 @@ use crate::trading_days;
 const BYTES_PER_ORDER: usize = 512;
 const BYTES_PER_LEVEL: usize = 512;
 const BYTES_PER_INSTRUMENT: usize = 4096;
+/// Longest datagram that can wait for its turn: a jumbo frame's.
+const WAITING_BYTES: u16 = 9_216;
+const BYTES_PER_WAITING: usize = 64;
 const BYTES_PER_FEED: usize = 256 << 20;
 
 /// Anonymous memory for the books of all feeds.
@@ -35,6 +39,7 @@ impl BookMemory {
                 feed.max_orders * BYTES_PER_ORDER
                     + feed.max_levels * BYTES_PER_LEVEL
                     + feed.instruments * BYTES_PER_INSTRUMENT
+                    + feed.reorder_packets * (usize::from(WAITING_BYTES) + BYTES_PER_WAITING)
                     + BYTES_PER_FEED
             })
             .sum();
@@ -89,6 +94,13 @@ pub(super) fn add_feeds<'m>(
             publisher_id: feed.publisher_id,
             orders: feed.max_orders as u32, // at most 2^28
             levels: feed.max_levels as u32,
+            line_b: feed.group_b.map(|group| (group.ip().octets(), group.port())),
+            patience: Patience {
+                packets: feed.reorder_packets as u32, // at most 2^18
+                packet_bytes: WAITING_BYTES,
+                wait_ns: feed.reorder.as_nanos() as u64,
+                recovery_ns: feed.recovery.as_ref().map(|it| it.patience.as_nanos() as u64),
+            },
         };
         let days = match feed.date {
             Some(date) => trading_days::on(&feed.time_zone, date),

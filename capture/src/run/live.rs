@@ -51,7 +51,7 @@ impl LiveParts {
         let watch = |source| RunError::Watch { source };
         let statistics = socket.statistics_handle().map_err(watch)?;
         let ledger = LedgerFeeder::new(&pins, xdp.queue, statistics)?;
-        let groups = feeds.iter().map(|feed| *feed.group.ip());
+        let groups = feeds.iter().flat_map(FeedConfig::groups).map(|group| *group.ip());
         let membership = match xdp.join {
             true => Some(Membership::join(&xdp.interface, groups)?),
             false => None,

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use libfuzzer_sys::fuzz_target;
 use wiretape_core::arena::Arena;
 use wiretape_core::event::Event;
+use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
@@ -22,6 +23,10 @@ use wiretape_core::wire::{deep10, itch50, moldudp64};
 
 const INSTRUMENTS: u32 = 8;
 const GROUPS: [[u8; 4]; 2] = [[233, 54, 12, 111], [224, 2, 3, 10]];
+const LINES_B: [[u8; 4]; 2] = [[233, 49, 196, 111], [224, 2, 3, 11]];
+/// Where the destination stands in an Ethernet frame without a VLAN tag.
+const DESTINATION: std::ops::Range<usize> = 30..34;
+const PAYLOAD: usize = 42;
 
 fuzz_target!(|bytes: &[u8]| {
     let protocols = [Protocol::Itch50, Protocol::Deep10];
@@ -54,6 +59,13 @@ fuzz_target!(|bytes: &[u8]| {
             publisher_id: protocol.publisher_id(),
             orders: 64,
             levels: 64,
+            line_b: Some((LINES_B[index], 26477)),
+            patience: Patience {
+                packets: 6,
+                packet_bytes: 256,
+                wait_ns: 20,
+                recovery_ns: (index == 0).then_some(10),
+            },
         };
         let days = TradingDays::new([1_340_251_200_000_000_000]);
         pipeline.add_feed(protocol, &spec, &days, &mut arena).unwrap();
@@ -63,20 +75,37 @@ fuzz_target!(|bytes: &[u8]| {
 
     let mut steps = Steps { rest: bytes };
     let mut sequences = [1_u64, 1];
-    let mut frames = 0;
+    let (mut frames, mut now) = (0, 1_340_290_800_000_000_000);
     while let Some(kind) = steps.byte() {
-        let frame = match kind % 8 {
+        let mut frame = match kind % 8 {
             0 => steps.take().to_vec(),
             1..5 => steps.itch_packet(&mut sequences[0]),
             _ => steps.deep_packet(&mut sequences[1]),
         };
+        now += u64::from(kind >> 6) * 15;
+        if kind & 8 != 0
+            && let Some(to) = frame.get_mut(DESTINATION)
+            && let Some(feed) = GROUPS.iter().position(|group| to == group)
+        {
+            // Line B: its headers' checksum is not looked at.
+            to.copy_from_slice(&LINES_B[feed]);
+        }
+        if kind & 16 != 0 {
+            pipeline.on_recovered(usize::from(kind & 1), frame.get(PAYLOAD..).unwrap_or(&[]), now);
+            while pipeline.next_request().is_some() {}
+            continue;
+        }
         frames += 1;
-        pipeline.on_frame(&frame, 1_340_290_800_000_000_000 + frames);
+        pipeline.on_frame(&frame, now);
         while let Ok(Some((_, event))) = reader.next_event() {
             check(&event);
         }
     }
 
+    pipeline.finish(now);
+    while let Ok(Some((_, event))) = reader.next_event() {
+        check(&event);
+    }
     let count = |counter| view.counters().get(counter);
     let refused = [
         Counter::OtherGroup,

@@ -223,7 +223,7 @@ pub fn on_payload<'m, T: Translator<'m>>(
 ) {
     let (packet, checked) = match T::check(payload) {
         Ok(found) => found,
-        Err(cause) => return translator.channel().malformed(cause),
+        Err(cause) => return malformed(translator, arbiter, line, cause),
     };
     if line != RECOVERY_LINE {
         translator.channel().arrived(&packet);
@@ -246,6 +246,21 @@ pub fn on_payload<'m, T: Translator<'m>>(
     arbiter.count_taken(line, verdict.take);
     if arbiter.is_waiting() {
         release(translator, arbiter, publisher);
+    }
+}
+
+#[cold]
+fn malformed<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &Arbiter<'m>,
+    line: usize,
+    cause: usize,
+) {
+    if line != RECOVERY_LINE {
+        translator.channel().malformed(cause);
+    }
+    if let Some(Some(line)) = arbiter.lines.get(line) {
+        line.malformed();
     }
 }
 

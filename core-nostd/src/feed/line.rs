@@ -105,6 +105,11 @@ impl<'m> Line<'m> {
         filled
     }
 
+    /// Counts a packet that was malformed.
+    pub fn malformed(&self) {
+        self.writer.add(LineCounter::Malformed, 1);
+    }
+
     /// Counts messages that were taken from this line.
     #[inline]
     pub fn taken(&self, messages: u64) {

@@ -41,6 +41,9 @@ counters! {
         HeldPackets "held_packets" "Packets that waited for messages in front of them.",
         WindowFull "window_full" "Times the reorder window had no room, and what was missing was given up.",
         RequestedMessages "requested_messages" "Messages that a re-request server was to be asked for.",
+        RecoveryRequests "recovery_requests" "Requests sent to re-request servers.",
+        RecoveryAnswers "recovery_answers" "Packets that they answered with.",
+        RecoveryTimeouts "recovery_timeouts" "Of the requests, repeats: no answer had come.",
         Undirected "undirected" "Messages for an instrument that no directory message announced.",
     }
 }

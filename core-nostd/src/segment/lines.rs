@@ -21,7 +21,8 @@ counters! {
     /// Counters of a line.
     LineCounter {
         Packets "packets" "Well-formed packets that came on the line.",
-        Messages "messages" "Messages in them, without those the line had brought before.",
+        Malformed "malformed" "Packets that came besides and were malformed: nothing in them was used.",
+        Messages "messages" "Messages in the well-formed, without those the line had brought before.",
         Taken "taken" "Messages that were taken from this line: the first copy to come in its turn.",
         Skipped "skipped" "Messages that were missing on the line when later ones came.",
         Filled "filled" "Of the skipped, messages that came after all, out of order.",

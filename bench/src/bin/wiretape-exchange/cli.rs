@@ -1,12 +1,14 @@
 //! The command line.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use wiretape_bench::exchange::pace::Pace;
+use wiretape_bench::exchange::sink::impaired::Impairment;
 
 use crate::units;
 
@@ -25,6 +27,9 @@ Examples:
   Lines A and B at a fixed rate:
     wiretape-exchange --sim --rate 100k/s --udp --interface veth0 \\
         --group 239.54.12.111:26477 --line-b 239.54.12.112:26477
+  Messages lost on both lines, and a server that sends them again to who asks:
+    wiretape-exchange --sim --udp --interface veth0 --lose 100-120,500 \\
+        --line-b 239.54.12.112:26477 --rerequest 10.0.0.1:26400
 
 On a veth, switch off checksum offload so that UDP checksums are right on arrival:
   ethtool -K veth0 tx off
@@ -55,6 +60,8 @@ pub struct Cli {
     pub sink: SinkArgs,
     #[command(flatten)]
     pub pace: PaceArgs,
+    #[command(flatten)]
+    pub loss: LossArgs,
     /// Print the summary as JSON
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -157,6 +164,9 @@ pub struct FramingArgs {
     /// Send no heartbeats while the feed is silent
     #[arg(long)]
     pub no_heartbeats: bool,
+    /// Heartbeats before the first message, a millisecond of the feed's time apart
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub lead_in: u32,
     /// How often to tell the end of the session
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub end_packets: u32,
@@ -200,6 +210,35 @@ pub struct SinkArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "What goes wrong, and re-requests (MoldUDP64)")]
+pub struct LossArgs {
+    /// Lose the packets that carry these messages, on every line: 17,100-120
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = units::numbers)]
+    pub lose: Vec<RangeInclusive<u64>>,
+    /// The same on line A alone
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = units::numbers)]
+    pub lose_a: Vec<RangeInclusive<u64>>,
+    /// The same on line B alone
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = units::numbers,
+          requires = "line_b")]
+    pub lose_b: Vec<RangeInclusive<u64>>,
+    /// Line A misbehaves, the same way for the same --seed:
+    /// loss=4%,duplicate=1%,reorder=20%:8,delay=30 (by up to 8 packets, by 30 packets)
+    #[arg(long, value_name = "HOW", value_parser = units::impairment)]
+    pub impair_a: Option<Impairment>,
+    /// The same for line B
+    #[arg(long, value_name = "HOW", value_parser = units::impairment, requires = "line_b")]
+    pub impair_b: Option<Impairment>,
+    /// Answer re-requests on this address and port with what was sent, or lost on purpose
+    #[arg(long, value_name = "ADDR:PORT", value_parser = units::group)]
+    pub rerequest: Option<SocketAddrV4>,
+    /// How long to go on answering after the last packet
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration,
+          requires = "rerequest")]
+    pub linger: Duration,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "How fast and how much")]
 pub struct PaceArgs {
     /// "recorded" keeps the feed's own times, "10x" is ten times faster, "max" as fast as it goes
@@ -236,7 +275,7 @@ mod tests {
         let parsed = examples.map(|line| {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"))
         });
-        assert_eq!(parsed.count(), 6);
+        assert_eq!(parsed.count(), 7);
     }
 
     #[test]

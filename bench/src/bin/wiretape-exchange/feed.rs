@@ -1,5 +1,7 @@
 //! From the command line to a source of packets.
 
+use std::net::SocketAddrV4;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +11,9 @@ use jiff::tz::TimeZone;
 use wiretape_bench::exchange::framing::{IexTp, MessageStream, MoldUdp64, Packer, Packing};
 use wiretape_bench::exchange::interface::Interface;
 use wiretape_bench::exchange::pace::Pace;
+use wiretape_bench::exchange::sink::impaired::Impairment;
 use wiretape_bench::exchange::sink::live_frames::FRAME_MAX;
+use wiretape_bench::exchange::sink::lossy::Loss;
 use wiretape_bench::exchange::source::Source;
 use wiretape_bench::exchange::source::itch_file::ItchFile;
 use wiretape_bench::exchange::source::pcap_file::PcapFile;
@@ -64,6 +68,25 @@ pub fn open(cli: &Cli, interface: Option<&Interface>) -> Result<Box<dyn Source>>
     }
 }
 
+/// The lines that misbehave, and how.
+pub fn impairments(cli: &Cli) -> Vec<(SocketAddrV4, Impairment)> {
+    let line_a = cli.sink.group.or_else(|| GROUP.parse().ok());
+    let lines = [line_a.zip(cli.loss.impair_a), cli.sink.line_b.zip(cli.loss.impair_b)];
+    lines.into_iter().flatten().collect()
+}
+
+/// What is to be lost on the way.
+pub fn losses(cli: &Cli) -> Vec<Loss> {
+    let line_a = cli.sink.group.or_else(|| GROUP.parse().ok());
+    let on = |to, numbers: &[RangeInclusive<u64>]| Loss { to, numbers: numbers.to_vec() };
+    let losses = [
+        on(None, &cli.loss.lose),
+        on(line_a, &cli.loss.lose_a),
+        on(cli.sink.line_b, &cli.loss.lose_b),
+    ];
+    losses.into_iter().filter(|loss| !loss.numbers.is_empty()).collect()
+}
+
 fn packer(
     cli: &Cli,
     interface: Option<&Interface>,
@@ -107,6 +130,7 @@ fn packing(cli: &Cli, interface: Option<&Interface>) -> Result<Packing> {
         window_ns: nanoseconds(cli.framing.pack_window),
         heartbeat_ns: heartbeat_ns.filter(|_| !cli.framing.no_heartbeats),
         end_packets: cli.framing.end_packets,
+        lead_packets: cli.framing.lead_in,
     })
 }
 

@@ -8,7 +8,8 @@ mod units;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
@@ -17,10 +18,13 @@ use wiretape_bench::exchange::interface::Interface;
 use wiretape_bench::exchange::pace::Pace;
 use wiretape_bench::exchange::packet::BATCH_BYTES;
 use wiretape_bench::exchange::player::{Play, PlayError, Progress, Report, play};
-use wiretape_bench::exchange::sink::Sink;
+use wiretape_bench::exchange::rerequest::{ArchivingSink, RerequestServer};
+use wiretape_bench::exchange::sink::impaired::ImpairedSink;
 use wiretape_bench::exchange::sink::live_frames::LiveFramesSink;
+use wiretape_bench::exchange::sink::lossy::LossySink;
 use wiretape_bench::exchange::sink::pcap_file::PcapFileSink;
-use wiretape_bench::exchange::sink::udp::{UdpOptions, UdpSink};
+use wiretape_bench::exchange::sink::udp::{UdpError, UdpOptions, UdpSink};
+use wiretape_bench::exchange::sink::{Sink, SinkError};
 
 use cli::{Cli, Command};
 use summary::{InterfaceCounts, Summary, progress_line};
@@ -128,6 +132,18 @@ fn play_into<S: Sink>(
         Pace::Max if !live => Pace::Recorded(1.0),
         pace => pace,
     };
+    let server = cli.loss.rerequest.map(RerequestServer::start).transpose();
+    let server = server.map_err(|source| UdpError::Setup {
+        what: "answer re-requests on the address given".to_owned(),
+        source,
+    });
+    let server = server.map_err(SinkError::from)?;
+    let mut impaired = ImpairedSink::new(sink, feed::impairments(cli), cli.sim.seed);
+    let mut lossy = LossySink::new(&mut impaired, feed::losses(cli));
+    let mut sink = match &server {
+        Some(server) => server.archiving(&mut lossy),
+        None => ArchivingSink::passing(&mut lossy),
+    };
     let limit = ((cli.pace.ahead << 20) / BATCH_BYTES).max(2);
     let mut ahead = Ahead::start(source, limit);
     if live && !matches!(pace, Pace::Recorded(_)) {
@@ -141,6 +157,17 @@ fn play_into<S: Sink>(
         }
         last = now;
     };
-    let report = play(&mut ahead, sink, how, stop, &mut on_progress)?;
-    Ok((report, ahead.finish()))
+    let report = play(&mut ahead, &mut sink, how, stop, &mut on_progress)?;
+    let mut remarks = ahead.finish();
+    if lossy.lost() > 0 {
+        remarks.push(format!("{} packets were lost on purpose", lossy.lost()));
+    }
+    if let Some(server) = server {
+        let end = Instant::now() + cli.loss.linger;
+        while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        remarks.push(format!("{} re-requests were answered", server.answers()));
+    }
+    Ok((report, remarks))
 }

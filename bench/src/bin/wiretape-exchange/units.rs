@@ -1,9 +1,11 @@
 //! Numbers with units, as people write them on a command line.
 
 use std::net::SocketAddrV4;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use wiretape_bench::exchange::pace::Pace;
+use wiretape_bench::exchange::sink::impaired::Impairment;
 
 /// `10`, `250k`, `1.5M`.
 fn quantity(text: &str) -> Option<f64> {
@@ -22,6 +24,45 @@ pub fn count(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a count: write 1000, 250k or 5M");
     let value = quantity(text).ok_or_else(wrong)?;
     if value.fract() == 0.0 && value < 9e15 { Ok(value as u64) } else { Err(wrong()) }
+}
+
+/// A message number or a range of them: `17`, `100-120`.
+pub fn numbers(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let wrong = || format!("'{text}' is no message number and no range: write 17 or 100-120");
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let first: u64 = first.parse().map_err(|_| wrong())?;
+    let last: u64 = last.parse().map_err(|_| wrong())?;
+    if first <= last { Ok(first..=last) } else { Err(wrong()) }
+}
+
+/// How a line misbehaves: `loss=4%,duplicate=1%,reorder=20%:8,delay=30`.
+pub fn impairment(text: &str) -> Result<Impairment, String> {
+    let wrong = || {
+        format!(
+            "'{text}' is no impairment: write some of loss=4%, duplicate=1%, reorder=20%:8 (a fifth \
+             of the packets, overtaken by up to 8) and delay=30 (packets), with commas"
+        )
+    };
+    let share = |text: &str| {
+        let percent: f64 = text.strip_suffix('%')?.parse().ok()?;
+        (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
+    };
+    let mut found = Impairment::default();
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(wrong)?;
+        match key {
+            "loss" => found.loss = share(value).ok_or_else(wrong)?,
+            "duplicate" => found.duplicate = share(value).ok_or_else(wrong)?,
+            "delay" => found.delay = value.parse().map_err(|_| wrong())?,
+            "reorder" => {
+                let (percent, span) = value.split_once(':').ok_or_else(wrong)?;
+                found.reorder = share(percent).ok_or_else(wrong)?;
+                found.span = span.parse().map_err(|_| wrong())?;
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(found)
 }
 
 /// A rate: `100000/s`, `100k/s`, `100000`.

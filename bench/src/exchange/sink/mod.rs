@@ -1,6 +1,8 @@
 //! Where packets go.
 
+pub mod impaired;
 pub mod live_frames;
+pub mod lossy;
 pub mod pcap_file;
 pub mod udp;
 

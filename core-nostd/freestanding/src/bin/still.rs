@@ -31,6 +31,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 }
 
 const GROUPS: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 215, 21, 4]];
+const LINE_B: [u8; 4] = [233, 49, 196, 111];
 const PORTS: [u16; 2] = [26477, 10378];
 const INSTRUMENTS: u32 = 1024;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
@@ -69,8 +70,13 @@ fn run() -> i32 {
             publisher_id: protocol.publisher_id(),
             orders: 50_000,
             levels: 20_000,
-            line_b: None,
-            patience: Patience::NONE,
+            line_b: Some((LINE_B, port)),
+            patience: Patience {
+                packets: 64,
+                packet_bytes: 1500,
+                wait_ns: 2_000,
+                recovery_ns: Some(2_000),
+            },
         };
         if pipeline.add_feed(protocol, &spec, &days, &mut arena).is_err() {
             return 4;
@@ -93,6 +99,10 @@ fn run() -> i32 {
         now = now.wrapping_add(1_000);
         canary(frame);
         pipeline.on_frame(frame, now);
+        while let Some(request) = pipeline.next_request() {
+            // Nobody answers; the way in for answers is linked all the same.
+            pipeline.on_recovered(usize::from(request.feed), &[], now);
+        }
         while let Ok(read @ 1..) = reader.read_batch(&mut events) {
             count = count.wrapping_add(read as u64);
             for word in events.iter().take(read).flat_map(|event| event.words) {

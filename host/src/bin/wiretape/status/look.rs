@@ -7,7 +7,8 @@ use wiretape_core::book::BookError;
 use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{
-    Counter, ErrorGroup, FeedCounter, FeedIdentity, FeedView, Ledger, MarketEntry, SessionState,
+    Counter, ErrorGroup, FeedCounter, FeedIdentity, FeedView, LINES, Ledger, LineCounter, LineView,
+    MarketEntry, SessionState,
 };
 use wiretape_host::reader::segment::heartbeat_age_ns;
 use wiretape_host::reader::{Liveness, Segment};
@@ -57,12 +58,58 @@ pub struct FeedLook {
     pub identity: FeedIdentity,
     pub session: SessionState,
     pub counters: Vec<(FeedCounter, u64)>,
+    /// Line A, line B and recovery, those that there are.
+    pub lines: Vec<LineLook>,
     /// Messages by type.
     pub types: Vec<(u8, u64)>,
     /// Why packets were malformed: cause and number.
     pub packet_causes: Vec<(&'static str, u64)>,
     /// Why the book refused messages: cause and number.
     pub book_causes: Vec<(&'static str, u64)>,
+}
+
+/// A line of a feed.
+#[derive(Debug)]
+pub struct LineLook {
+    /// Where it comes from; port 0 for what re-request servers sent.
+    pub address: ([u8; 4], u16),
+    /// Its counters.
+    pub counters: Vec<(LineCounter, u64)>,
+    /// Messages that it did not bring.
+    pub lost: u64,
+    /// Lateness against the other line: number of packets, p50, p99 and the most, in nanoseconds.
+    pub late_ns: Option<[u64; 4]>,
+}
+
+impl LineLook {
+    fn take(line: LineView<'_>) -> Option<LineLook> {
+        let late = line.lateness().filter(|late| late.count() > 0);
+        Some(LineLook {
+            address: line.address()?,
+            counters: LineCounter::ALL.iter().map(|one| (*one, line.counter(*one))).collect(),
+            lost: line.lost(),
+            late_ns: late.map(|late| [late.count(), late.p50(), late.p99(), late.max()]),
+        })
+    }
+
+    fn as_json(&self) -> Value {
+        let counters =
+            self.counters.iter().map(|(counter, value)| (counter.name().into(), (*value).into()));
+        let (group, port) = self.address;
+        let group = (port != 0).then(|| std::net::Ipv4Addr::from(group).to_string());
+        let late = self.late_ns.map(|[packets, p50, p99, max]| {
+            json!({ "packets": packets, "p50": p50, "p99": p99, "max": max })
+        });
+        json!({
+            "group": group, "port": port, "lost": self.lost, "late_ns": late,
+            "counters": Value::Object(counters.collect()),
+        })
+    }
+
+    /// The value of a counter.
+    pub fn counter(&self, counter: LineCounter) -> u64 {
+        self.counters.iter().find(|(one, _)| *one == counter).map_or(0, |(_, value)| *value)
+    }
 }
 
 /// The market table summed up.
@@ -97,7 +144,8 @@ impl Look {
             }
         };
         let live = source.starts_with("xdp") || counters.get(Counter::XdpSeen) > 0;
-        let feeds = view.feeds().map(|feed| FeedLook {
+        let feeds = view.feeds().enumerate().map(|(index, feed)| FeedLook {
+            lines: (0..LINES).filter_map(|line| LineLook::take(view.line(index, line)?)).collect(),
             identity: feed.identity(),
             session: feed.session().unwrap_or_default(),
             counters: FeedCounter::ALL.iter().map(|one| (*one, feed.counter(*one))).collect(),
@@ -202,6 +250,7 @@ impl FeedLook {
             "ended": self.session.ended, "maybe_bad_book": self.session.maybe_bad_book,
             "last_packet_ns": self.session.last_packet_ns,
             "counters": Value::Object(counters.collect()),
+            "lines": self.lines.iter().map(LineLook::as_json).collect::<Vec<_>>(),
             "messages_by_type": Value::Object(types.collect()),
             "malformed_by_cause": by_cause(&self.packet_causes),
             "book_errors_by_cause": by_cause(&self.book_causes),

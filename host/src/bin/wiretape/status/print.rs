@@ -1,10 +1,10 @@
 //! Status for people.
 
-use super::look::{FeedLook, Look, type_name};
+use super::look::{FeedLook, LineLook, Look, type_name};
 use crate::terminal::{Tone, grouped, tinted};
 use std::io::{self, Write};
 use wiretape_core::event::UNDEF_PRICE;
-use wiretape_core::segment::{Counter, FeedCounter, LedgerRow};
+use wiretape_core::segment::{Counter, FeedCounter, LedgerRow, LineCounter};
 use wiretape_host::result::text;
 
 /// Prints a worker.
@@ -74,7 +74,11 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
         count(FeedCounter::Heartbeats),
         count(FeedCounter::DuplicatePackets),
     )?;
+    for (name, line) in ["A", "B", "recovery"].iter().zip(&feed.lines) {
+        print_line(out, name, line, feed, coloured)?;
+    }
     let worrying = [
+        FeedCounter::WindowFull,
         FeedCounter::MalformedPackets,
         FeedCounter::UnknownMessages,
         FeedCounter::BadMessages,
@@ -110,6 +114,57 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
         writeln!(out, "    messages by type: {}", types.join(", "))?;
     }
     Ok(())
+}
+
+/// A line of a feed that has several, or where something was missing.
+fn print_line(
+    out: &mut impl Write,
+    name: &str,
+    line: &LineLook,
+    feed: &FeedLook,
+    coloured: bool,
+) -> io::Result<()> {
+    let count = |counter| grouped(line.counter(counter));
+    if line.address.1 == 0 {
+        return writeln!(
+            out,
+            "    recovery: {} messages asked for, {} taken; {} requests, {} answers, {} timeouts",
+            grouped(feed.counter(FeedCounter::RequestedMessages)),
+            count(LineCounter::Taken),
+            grouped(feed.counter(FeedCounter::RecoveryRequests)),
+            grouped(feed.counter(FeedCounter::RecoveryAnswers)),
+            grouped(feed.counter(FeedCounter::RecoveryTimeouts)),
+        );
+    }
+    if feed.lines.len() == 1 && line.counter(LineCounter::Skipped) == 0 {
+        return Ok(());
+    }
+    let address = std::net::Ipv4Addr::from(line.address.0);
+    let lost = match line.lost {
+        0 => tinted("nothing lost", Tone::Good, coloured),
+        lost => tinted(&format!("{} messages lost", grouped(lost)), Tone::Notable, coloured),
+    };
+    let late = match line.late_ns {
+        Some([packets, p50, p99, max]) => format!(
+            "; later in {} packets: p50 {} ns, p99 {}, max {}",
+            grouped(packets),
+            grouped(p50),
+            grouped(p99),
+            grouped(max)
+        ),
+        None => String::new(),
+    };
+    writeln!(
+        out,
+        "    line {name} ({address}:{}): {} packets, {} messages, {} taken, {lost}, {} out of order, \
+         {} twice{late}",
+        line.address.1,
+        count(LineCounter::Packets),
+        count(LineCounter::Messages),
+        count(LineCounter::Taken),
+        count(LineCounter::Filled),
+        count(LineCounter::Duplicates),
+    )
 }
 
 fn print_market(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()> {
