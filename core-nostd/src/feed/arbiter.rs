@@ -19,9 +19,8 @@ use super::line::Line;
 use super::publisher::Publisher;
 use super::reorder_window::{Hold, ReorderWindow};
 use super::session::{Packet, PacketKind};
-use super::translator::Translator;
+use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
-use crate::event::session_change;
 use crate::segment::{FeedCounter, LINES, RECOVERY_LINE, SegmentWriter};
 
 /// Holes that can be asked for between two looks at them.
@@ -100,7 +99,12 @@ impl<'m> Arbiter<'m> {
         segment: &SegmentWriter<'m>,
         arena: &mut Arena<'m>,
     ) -> Result<Self, ArenaError> {
+        // One line alone is its feed: the feed's counters say all that there is to say.
+        let alone = addresses.len() == 1 && patience.recovery_ns.is_none();
         let line = |index: usize| {
+            if alone {
+                return None;
+            }
             let writer = segment.line(usize::from(feed), index)?;
             if index == RECOVERY_LINE {
                 patience.recovery_ns?;
@@ -179,6 +183,7 @@ impl<'m> Arbiter<'m> {
         }
     }
 
+    #[inline]
     fn count_taken(&self, line: usize, messages: u64) {
         if let Some(Some(line)) = self.lines.get(line) {
             line.taken(messages);
@@ -236,14 +241,12 @@ pub fn on_payload<'m, T: Translator<'m>>(
     if arbiter.is_waiting() && session.starts_over(&packet) {
         give_up_all(translator, arbiter, publisher);
     }
-    let verdict = translator.take(&packet, &checked, publisher);
-    if let Some(change) = &verdict.change
-        && change.change != session_change::END
-    {
+    let taken = translator.take(&packet, &checked, publisher);
+    if taken.started_over {
         arbiter.start_over();
     }
     arbiter.arrived(line, &packet, publisher.ts_recv());
-    arbiter.count_taken(line, verdict.take);
+    arbiter.count_taken(line, taken.messages);
     if arbiter.is_waiting() {
         release(translator, arbiter, publisher);
     }
@@ -295,10 +298,22 @@ fn wait<'m, T: Translator<'m>>(
     }
     // Its turn has come, or it alone is too long to wait.
     if let Ok((packet, checked)) = T::check(payload) {
-        let verdict = translator.take(&packet, &checked, publisher);
-        arbiter.count_taken(line, verdict.take);
+        let taken = take_late(translator, &packet, &checked, publisher);
+        arbiter.count_taken(line, taken.messages);
         release(translator, arbiter, publisher);
     }
+}
+
+/// [`Translator::take`] away from the way of packets that come in their turn.
+#[cold]
+#[inline(never)]
+fn take_late<'m, T: Translator<'m>>(
+    translator: &mut T,
+    packet: &Packet,
+    checked: &T::Checked<'_>,
+    publisher: &mut Publisher<'m>,
+) -> Taken {
+    translator.take(packet, checked, publisher)
 }
 
 /// Takes the first packet that waits, and with it gives up what is missing in front of it.
@@ -310,8 +325,8 @@ fn take_front<'m, T: Translator<'m>>(
     let Some(held) = arbiter.window.pop() else { return false };
     // It was checked when it came.
     if let Ok((packet, checked)) = T::check(arbiter.window.payload(&held)) {
-        let verdict = translator.take(&packet, &checked, publisher);
-        arbiter.count_taken(usize::from(held.line), verdict.take);
+        let taken = take_late(translator, &packet, &checked, publisher);
+        arbiter.count_taken(usize::from(held.line), taken.messages);
     }
     arbiter.window.free(&held);
     if let Some(front) = arbiter.window.front() {

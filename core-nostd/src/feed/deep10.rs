@@ -14,10 +14,10 @@
 
 use super::channel::{Channel, FeedSpec};
 use super::publisher::{MessageStamp, Publisher};
-use super::session::{Packet, PacketKind, Verdict};
+use super::session::{Packet, PacketKind};
 use super::status::{self, StatusChange};
 use super::symbol_index::SymbolIndex;
-use super::translator::Translator;
+use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
 use crate::book::{LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{
@@ -68,7 +68,7 @@ impl<'m> Translator<'m> for DeepFeed<'m> {
         packet: &Packet,
         segment: &iextp::Segment<'_>,
         publisher: &mut Publisher<'m>,
-    ) -> Verdict {
+    ) -> Taken {
         self.sent_ns = segment.send_time();
         let verdict = self.channel.on_packet(packet);
         if self.channel.publish_change(&verdict, self.sent_ns, publisher) {
@@ -83,7 +83,7 @@ impl<'m> Translator<'m> for DeepFeed<'m> {
             }
         }
         self.channel.end_packet(publisher);
-        verdict
+        Taken::of(&verdict)
     }
 
     #[inline]

@@ -20,10 +20,10 @@
 
 use super::channel::{Channel, FeedSpec};
 use super::publisher::{MessageStamp, Publisher};
-use super::session::{Packet, PacketKind, Verdict};
+use super::session::{Packet, PacketKind};
 use super::status;
 use super::trading_day::TradingDays;
-use super::translator::Translator;
+use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
 use crate::book::{BookError, BookSpec, OrderBook, PagedIndex, PagedSpec, Reduced};
 use crate::event::{
@@ -77,7 +77,7 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         packet: &Packet,
         checked: &moldudp64::Packet<'_>,
         publisher: &mut Publisher<'m>,
-    ) -> Verdict {
+    ) -> Taken {
         let verdict = self.channel.on_packet(packet);
         if verdict.change.is_some() {
             self.midnight = self.days.midnight_before(publisher.ts_recv());
@@ -95,7 +95,7 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
             }
         }
         self.channel.end_packet(publisher);
-        verdict
+        Taken::of(&verdict)
     }
 
     #[inline]
@@ -256,7 +256,7 @@ impl<'m> ItchFeed<'m> {
 
     // The fields of two message types, spelled out.
     #[allow(clippy::too_many_arguments)]
-    #[inline(always)]
+    #[inline]
     fn add(
         &mut self,
         head: &Head,

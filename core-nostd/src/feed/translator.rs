@@ -3,6 +3,26 @@
 use super::channel::Channel;
 use super::publisher::Publisher;
 use super::session::{Packet, Verdict};
+use crate::event::session_change;
+
+/// What became of a packet in its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Messages that were new and were taken.
+    pub messages: u64,
+    /// Whether the session started over with it, or another one began.
+    pub started_over: bool,
+}
+
+impl Taken {
+    /// What a verdict comes to.
+    #[inline]
+    pub fn of(verdict: &Verdict) -> Taken {
+        let started_over =
+            verdict.change.is_some_and(|change| change.change != session_change::END);
+        Taken { messages: verdict.take, started_over }
+    }
+}
 
 /// A feed of one protocol: it reads packets, keeps the books and publishes.
 pub trait Translator<'m> {
@@ -22,7 +42,7 @@ pub trait Translator<'m> {
         packet: &Packet,
         checked: &Self::Checked<'_>,
         publisher: &mut Publisher<'m>,
-    ) -> Verdict;
+    ) -> Taken;
 
     /// The protocol-independent half.
     fn channel(&mut self) -> &mut Channel<'m>;

@@ -48,7 +48,8 @@ impl<'m> LineView<'m> {
         self.words.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
-    /// Group (or unicast address) and port; `None` if the feed has no such line.
+    /// Group (or unicast address) and port; `None` if the feed has no such line, or no other: one
+    /// line alone is its feed, whose counters say all that there is to say.
     pub fn address(&self) -> Option<([u8; 4], u16)> {
         let word = self.get(ADDRESS);
         (word != 0).then_some(((word as u32).to_le_bytes(), (word >> 32) as u16))

@@ -116,7 +116,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     Ok(())
 }
 
-/// A line of a feed that has several, or where something was missing.
+/// A line of a feed that has several, or servers to ask.
 fn print_line(
     out: &mut impl Write,
     name: &str,
@@ -135,9 +135,6 @@ fn print_line(
             grouped(feed.counter(FeedCounter::RecoveryAnswers)),
             grouped(feed.counter(FeedCounter::RecoveryTimeouts)),
         );
-    }
-    if feed.lines.len() == 1 && line.counter(LineCounter::Skipped) == 0 {
-        return Ok(());
     }
     let address = std::net::Ipv4Addr::from(line.address.0);
     let lost = match line.lost {
