@@ -15,6 +15,7 @@ pub mod event;
 pub mod wire;
 
 pub mod ring;
+pub mod frames;
 pub mod histogram;
 pub mod simd;
 pub mod segment;
