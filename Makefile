@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint unit freestanding loom fuzz-smoke sanitize bench bench-quick bench-report soak build packages
+.PHONY: help demo test lint unit freestanding loom fuzz-smoke sanitize bench bench-quick bench-report soak build deb packages
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -58,6 +58,9 @@ soak: packages  ## the long tests, by name
 
 build: packages  ## release binaries in target/release
 	$(CARGO) build --release --locked --bins
+
+deb: build  ## a Debian package in target/deb
+	docs/operating/deb.sh
 
 packages:
 	@bench/packages.sh

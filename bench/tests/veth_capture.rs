@@ -301,6 +301,8 @@ impl Rig {
             segment_dir: Some(self.dir.path().to_owned()),
             event_slots: Some(1 << 19),
             idle: Some("park".to_owned()),
+            // The test's own process has more to do.
+            confine: Some("none".to_owned()),
             feeds: vec![format!("deep10-iextp@{GROUP}")],
             ..Overrides::default()
         }

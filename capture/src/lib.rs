@@ -14,4 +14,5 @@ pub mod segment_file;
 pub mod control;
 pub mod trading_days;
 pub mod config;
+pub mod rights;
 pub mod run;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use wiretape_capture::config::{Config, Overrides, SourceConfig};
 use wiretape_capture::run::{Notice, Summary, run};
@@ -38,6 +39,12 @@ struct Cli {
     /// Check the configuration, print what it means, and start nothing.
     #[arg(long)]
     check: bool,
+    /// Print a completion script for a shell.
+    #[arg(long, value_name = "SHELL")]
+    completions: Option<Shell>,
+    /// Print the manual page: wiretape-capture --man | man -l -
+    #[arg(long)]
+    man: bool,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -59,6 +66,10 @@ struct Cli {
     /// What to do while nothing comes: spin, yield or park [default: spin].
     #[arg(long)]
     idle: Option<String>,
+    /// What to give up once everything is open: full (capabilities and system calls),
+    /// capabilities or none [default: full].
+    #[arg(long, value_name = "HOW")]
+    confine: Option<String>,
     /// Remove the segment at a clean end.
     #[arg(long)]
     unlink_on_exit: bool,
@@ -97,6 +108,7 @@ impl Cli {
             event_slots: self.event_slots,
             instruments: self.instruments,
             idle: self.idle.clone(),
+            confine: self.confine.clone(),
             unlink_on_exit: self.unlink_on_exit,
             pcap: self.pcap.clone(),
             speed: self.speed.clone(),
@@ -112,6 +124,9 @@ impl Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.man || cli.completions.is_some() {
+        return print_about(cli.completions);
+    }
     let config = match Config::load(cli.config.as_deref(), &cli.overrides()) {
         Ok(config) => config,
         Err(error) => return fail(2, &error.to_string()),
@@ -140,6 +155,22 @@ fn main() -> ExitCode {
         Ok(summary) => say(&summary.to_string()),
         Err(error) => fail(1, &error.to_string()),
     }
+}
+
+/// The completion script of a shell, or the manual page.
+fn print_about(shell: Option<Shell>) -> ExitCode {
+    let mut text = Vec::new();
+    match shell {
+        Some(shell) => {
+            clap_complete::generate(shell, &mut Cli::command(), "wiretape-capture", &mut text);
+        }
+        None => {
+            if let Err(error) = clap_mangen::Man::new(Cli::command()).render(&mut text) {
+                return fail(1, &format!("cannot write the manual page: {error}"));
+            }
+        }
+    }
+    say(String::from_utf8_lossy(&text).trim_end())
 }
 
 /// Prints to stdout; a reader that went away is no failure of ours.

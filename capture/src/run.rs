@@ -28,6 +28,7 @@ use crate::config::{Config, Idle, PcapConfig, SourceConfig};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
 use crate::control::recovery::{RecoveryClient, RecoveryRings};
 use crate::control::waker::{Waker, wake_readers};
+use crate::rights::{Confinement, drop_capabilities, filter_system_calls};
 use crate::segment_file::SegmentFile;
 use crate::source::pcap::{PcapSource, Reader};
 use crate::source::{Source, SourceError};
@@ -179,6 +180,9 @@ impl<'m> Control<'_, 'm> {
         self.header().set_heartbeat_ns(monotonic_ns());
         self.segment.start();
         self.file.publish()?;
+        if self.config.worker.confine != Confinement::None {
+            drop_capabilities()?;
+        }
         let orders = Orders::default();
         let mut memory = Box::new(ControlMemory::new());
         let mut events = ControlLoop::new(&mut memory);
@@ -196,8 +200,12 @@ impl<'m> Control<'_, 'm> {
                 .map_err(|source| RunError::Thread { source })?;
             let pinned = pinned_rx.recv().ok().flatten();
             let steered = live.map_or(Ok(()), LiveParts::steer);
+            let confined = match self.config.worker.confine {
+                Confinement::Full => filter_system_calls(),
+                _ => Ok(()),
+            };
             let mut failure = None;
-            if steered.is_ok() {
+            if steered.is_ok() && confined.is_ok() {
                 self.announce(pinned, notice);
                 failure = self.look_after(live, recovery, &mut events);
             }
@@ -212,6 +220,7 @@ impl<'m> Control<'_, 'm> {
                 Err(panic) => std::panic::resume_unwind(panic),
             };
             steered?;
+            confined?;
             ended?;
             failure.map_or(Ok(()), Err)?;
             unsteered?;

@@ -123,8 +123,17 @@ impl Rig {
 
     /// A tool of the system in the exchange's namespace.
     pub fn exchange_tool(&self, name: &str) -> Command {
+        self.tool('x', name)
+    }
+
+    /// A tool of the system in the namespace of capture.
+    pub fn capture_tool(&self, name: &str) -> Command {
+        self.tool('c', name)
+    }
+
+    fn tool(&self, end: char, name: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace('x'), name]);
+        command.args(["netns", "exec", &self.namespace(end), name]);
         command
     }
 

@@ -10,6 +10,7 @@ use super::{
     Config, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SourceConfig, WorkerConfig,
     XdpConfig,
 };
+use crate::rights::Confinement;
 use crate::source::pcap::Speed;
 use crate::xsk::{BindMode, BusyPoll, Umem};
 use wiretape_core::segment::MAX_FEEDS;
@@ -99,6 +100,11 @@ fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, C
         return Err(ConfigError::at(place, origin, sentence));
     }
     let idles = [(Idle::Spin, "spin"), (Idle::Yield, "yield"), (Idle::Park, "park")];
+    let confinements = [
+        (Confinement::Full, "full"),
+        (Confinement::Capabilities, "capabilities"),
+        (Confinement::None, "none"),
+    ];
     let default_dir = || PathBuf::from("/dev/shm/wiretape");
     Ok(WorkerConfig {
         name: check_name(place, &table.name, "name", || "capture".to_owned())?,
@@ -108,6 +114,7 @@ fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, C
         instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
         idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
         unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
+        confine: one_of(place, &table.confine, "confine", &confinements)?.unwrap_or_default(),
     })
 }
 

@@ -18,6 +18,7 @@ pub use tables::Overrides;
 
 pub use wiretape_core::pipeline::Protocol;
 
+use crate::rights::Confinement;
 use crate::source::pcap::Speed;
 use crate::xsk::{BindMode, BusyPoll};
 
@@ -49,6 +50,8 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Remove the segment's file at a clean end.
     pub unlink_on_exit: bool,
+    /// What the process gives up once everything is open.
+    pub confine: Confinement,
 }
 
 /// What the worker does while nothing comes.

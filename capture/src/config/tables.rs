@@ -43,6 +43,7 @@ pub(super) struct WorkerTable {
     pub instruments: Value<usize>,
     pub idle: Value<String>,
     pub unlink_on_exit: Value<bool>,
+    pub confine: Value<String>,
 }
 
 /// All keys of all kinds of source; which fit together is checked later, where lines are known.
@@ -115,6 +116,8 @@ pub struct Overrides {
     pub instruments: Option<usize>,
     /// `--idle`
     pub idle: Option<String>,
+    /// `--confine`
+    pub confine: Option<String>,
     /// `--unlink-on-exit`
     pub unlink_on_exit: bool,
     /// `--pcap`: replaces the source.
@@ -144,6 +147,7 @@ impl Overrides {
         put(&mut worker.event_slots, &self.event_slots, "--event-slots");
         put(&mut worker.instruments, &self.instruments, "--instruments");
         put(&mut worker.idle, &self.idle, "--idle");
+        put(&mut worker.confine, &self.confine, "--confine");
         put(&mut worker.unlink_on_exit, &self.unlink_on_exit.then_some(true), "--unlink-on-exit");
         self.apply_source(tables);
         if !self.feeds.is_empty() {

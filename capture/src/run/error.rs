@@ -7,6 +7,7 @@ use wiretape_core::segment::LayoutError;
 
 use crate::control::multicast::JoinError;
 use crate::pins::PinError;
+use crate::rights::RightsError;
 use crate::segment_file::SegmentFileError;
 use crate::source::SourceError;
 use crate::source::pcap::PcapError;
@@ -97,6 +98,9 @@ pub enum RunError {
         /// The interface.
         interface: String,
     },
+    /// Rights could not be given up.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// No thread could be started.
     #[error("cannot start the worker thread: {source}")]
     Thread {

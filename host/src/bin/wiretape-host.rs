@@ -1,6 +1,7 @@
 //! `wiretape-host`: keeps the events of capture workers in columns and answers queries.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
@@ -59,6 +60,12 @@ struct Arguments {
     /// Price levels that the book of each feed holds.
     #[arg(long, value_name = "COUNT", default_value_t = IngestSettings::default().book_levels)]
     book_levels: u32,
+    /// Print a completion script for a shell.
+    #[arg(long, value_name = "SHELL")]
+    completions: Option<Shell>,
+    /// Print the manual page: wiretape-host --man | man -l -
+    #[arg(long)]
+    man: bool,
 }
 
 /// What the main thread does beside taking clients in.
@@ -87,6 +94,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(shell) = arguments.completions {
+        let (command, out) = (&mut Arguments::command(), &mut std::io::stdout());
+        clap_complete::generate(shell, command, "wiretape-host", out);
+        return Ok(());
+    }
+    if arguments.man {
+        return Ok(clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The second signal ends the process at once, should the clean way hang.
