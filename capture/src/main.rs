@@ -207,12 +207,21 @@ fn describe(config: &Config) -> String {
             "\nfeed {}: {} at {}, {} instruments, {} orders, {} levels, {}{date}",
             feed.name,
             feed.protocol.name(),
-            feed.group,
+            feed.groups().map(|group| group.to_string()).collect::<Vec<_>>().join(" and "),
             feed.instruments,
             feed.max_orders,
             feed.max_levels,
             feed.time_zone
         );
+        text += &match &feed.recovery {
+            Some(recovery) => format!(
+                "; what is missing is waited for {} us, then asked for {} ms from {}",
+                feed.reorder.as_micros(),
+                recovery.patience.as_millis(),
+                recovery.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            None => format!("; what is missing is waited for {} us", feed.reorder.as_micros()),
+        };
     }
     text + "\nconfiguration is valid"
 }

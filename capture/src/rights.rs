@@ -173,7 +173,7 @@ const ALLOWED_OLD: &[libc::c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_OLD: &[libc::c_long] = &[];
 
-/// Commands of bpf(2): read counters, and take the socket out of the XSKMAP.
+/// Commands of bpf(2): read counters, put the socket into the XSKMAP, and take it out again.
 const BPF_COMMANDS: [u64; 3] = [1, 2, 3];
 
 /// From now on, any other system call of any thread ends the process with SIGSYS.

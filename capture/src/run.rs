@@ -189,23 +189,34 @@ impl<'m> Control<'_, 'm> {
         let ending = Ending { poster: events.poster(), orders: &orders };
         thread::scope(|scope| {
             let (pinned_tx, pinned_rx) = std::sync::mpsc::channel();
+            let (go_tx, go_rx) = std::sync::mpsc::channel::<()>();
             let (orders_ref, core) = (&orders, self.config.worker.core);
             let handle = thread::Builder::new()
                 .name("worker".to_owned())
                 .spawn_scoped(scope, move || {
                     let _ending = ending;
                     let _ = pinned_tx.send(core.map(pin_to_core));
-                    worker.run(source, orders_ref)
+                    // No packet is looked at before the rights to harm are gone.
+                    match go_rx.recv() {
+                        Ok(()) => worker.run(source, orders_ref),
+                        Err(_) => Ok(()),
+                    }
                 })
                 .map_err(|source| RunError::Thread { source })?;
             let pinned = pinned_rx.recv().ok().flatten();
-            let steered = live.map_or(Ok(()), LiveParts::steer);
             let confined = match self.config.worker.confine {
                 Confinement::Full => filter_system_calls(),
                 _ => Ok(()),
             };
+            let mut steered = Ok(());
             let mut failure = None;
-            if steered.is_ok() && confined.is_ok() {
+            if confined.is_ok() {
+                // A worker whose thread is gone has said so by its event.
+                let _ = go_tx.send(());
+                steered = live.map_or(Ok(()), LiveParts::steer);
+            }
+            drop(go_tx);
+            if confined.is_ok() && steered.is_ok() {
                 self.announce(pinned, notice);
                 failure = self.look_after(live, recovery, &mut events);
             }
@@ -219,8 +230,8 @@ impl<'m> Control<'_, 'm> {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
             };
-            steered?;
             confined?;
+            steered?;
             ended?;
             failure.map_or(Ok(()), Err)?;
             unsteered?;

@@ -24,6 +24,8 @@ use zerocopy::IntoBytes;
 const LINES: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 49, 196, 111]];
 const PORT: u16 = 26477;
 const SESSION: [u8; 10] = *b"TEST000001";
+/// What the record that empties an instrument's book at the start of a session has for a number.
+const CLEAR: u64 = 0;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 const START: u64 = MIDNIGHT + 34_200_000_000_000;
 
@@ -323,4 +325,50 @@ fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
     assert_eq!(&feed.session().unwrap().session, b"TEST000002");
     assert_eq!(feed.counter(FeedCounter::NewSessions), 1);
     assert_eq!(feed.session().unwrap().next_seq, 4);
+}
+
+#[test]
+fn answers_for_a_session_that_is_over_change_nothing() {
+    let mut memory = Memory::new();
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    let other = |first: u64, end: u64| {
+        let mut bytes = payload(first, end);
+        bytes[..10].copy_from_slice(b"TEST000002");
+        bytes
+    };
+    pipeline.on_frame(&frame(0, &payload(1, 3)), START);
+    pipeline.on_frame(&frame(0, &payload(5, 7)), START + 100);
+    pipeline.on_frame(&frame(0, &other(1, 3)), START + 200);
+    seen.read(&mut reader);
+    assert_eq!((&*seen.published, &*seen.lost), (&[1, 2, 5, 6, CLEAR, 1, 2][..], &[(3, 5)][..]));
+    // What was asked for comes now, and more of the old session than was ever announced.
+    pipeline.on_recovered(0, &payload(3, 5), START + 300);
+    pipeline.on_recovered(0, &payload(7, 9), START + 400);
+    pipeline.on_frame(&frame(0, &other(3, 4)), START + 500);
+    seen.read(&mut reader);
+    assert_eq!(seen.published, [1, 2, 5, 6, CLEAR, 1, 2, 3]);
+    let feed = view.feed(0).unwrap();
+    assert_eq!(&feed.session().unwrap().session, b"TEST000002");
+    assert_eq!(feed.counter(FeedCounter::NewSessions), 1);
+    let servers = view.line(0, RECOVERY_LINE).unwrap();
+    let count = |counter| servers.counter(counter);
+    assert_eq!((count(LineCounter::Packets), count(LineCounter::Stale)), (2, 4));
+    assert_eq!(count(LineCounter::Taken), 0);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_prolong_the_wait() {
+    let mut memory = Memory::new();
+    let (mut pipeline, view) = memory.worker(Patience { recovery_ns: None, ..WITH_SERVERS });
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    let hour_ns = 3_600_000_000_000;
+    pipeline.on_frame(&frame(0, &payload(1, 2)), START + hour_ns);
+    pipeline.on_frame(&frame(0, &payload(3, 4)), START + hour_ns + 10);
+    pipeline.on_frame(&frame(0, &payload(5, 6)), START);
+    pipeline.on_time(START + WITH_SERVERS.wait_ns);
+    seen.read(&mut reader);
+    assert_eq!((&*seen.published, &*seen.lost), (&[1, 3, 5][..], &[(2, 3), (4, 5)][..]));
 }

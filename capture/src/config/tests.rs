@@ -167,3 +167,44 @@ fn a_missing_file_is_one_sentence() {
     let text = Config::load(Some(path), &Overrides::default()).unwrap_err().to_string();
     assert!(text.starts_with("/nonexistent/capture.toml: cannot read the configuration"), "{text}");
 }
+
+#[test]
+fn two_lines_and_servers_mean_what_they_say() {
+    let with = |keys: &str| {
+        let group = "group = \"233.54.12.111:26477\"";
+        parse(&XDP.replacen(group, &format!("{group}\n{keys}"), 1))
+    };
+    let both = "group_b = \"233.49.196.111:26477\"\nrecovery = [\"10.1.2.3:26400\"]";
+    let config = with(both).unwrap();
+    let feed = &config.feeds[0];
+    let groups: Vec<_> = feed.groups().map(|group| group.to_string()).collect();
+    assert_eq!(groups, ["233.54.12.111:26477", "233.49.196.111:26477"]);
+    assert_eq!(feed.recovery.as_ref().unwrap().servers, ["10.1.2.3:26400".parse().unwrap()]);
+    assert!(config.feeds[1].recovery.is_none());
+    let complaint = |keys: &str| with(keys).unwrap_err().to_string();
+    let same = complaint("group_b = \"233.54.12.111:26477\"");
+    assert!(same.starts_with("capture.toml:17: "), "{same}");
+    let late = complaint("recovery_ms = 5");
+    assert!(late.contains("'recovery' names none"), "{late}");
+    let none = complaint("recovery = []");
+    assert!(none.contains("'recovery' is empty"), "{none}");
+    let nowhere = complaint("recovery = [\"0.0.0.0:1\"]");
+    assert!(nowhere.contains("is nowhere"), "{nowhere}");
+    let name = complaint("recovery = [\"server:26400\"]");
+    assert!(name.contains("is no IPv4 address and port"), "{name}");
+    let deep = "group = \"224.2.3.10:16648\"";
+    let deep = parse(&XDP.replacen(deep, &format!("{deep}\nrecovery = [\"10.1.2.3:1\"]"), 1));
+    assert!(deep.unwrap_err().to_string().contains("has no re-request servers"));
+}
+
+#[test]
+fn what_is_given_up_can_be_chosen() {
+    assert_eq!(parse(XDP).unwrap().worker.confine, Confinement::Full);
+    let with = |value: &str| {
+        parse(&XDP.replacen("core = 3", &format!("core = 3\nconfine = \"{value}\""), 1))
+    };
+    assert_eq!(with("none").unwrap().worker.confine, Confinement::None);
+    assert_eq!(with("capabilities").unwrap().worker.confine, Confinement::Capabilities);
+    let text = with("capability").unwrap_err().to_string();
+    assert!(text.contains("there is no confine 'capability'"), "{text}");
+}

@@ -190,6 +190,14 @@ impl<'m> Arbiter<'m> {
         }
     }
 
+    /// Takes note of an answer of a re-request server that came when its session was over.
+    #[cold]
+    fn stale(&self, packet: &Packet) {
+        if let Some(Some(line)) = self.lines.get(RECOVERY_LINE) {
+            line.stale(packet.count);
+        }
+    }
+
     /// Asks for every range between `next_seq` and the last packet that waits which was missing
     /// for long enough and was not asked for yet. Returns how many messages these are.
     fn ask(&mut self, next_seq: u64, session: [u8; 10], now: u64) -> u64 {
@@ -234,6 +242,10 @@ pub fn on_payload<'m, T: Translator<'m>>(
         translator.channel().arrived(&packet);
     }
     let session = translator.channel().session();
+    if line == RECOVERY_LINE && (packet.session != session.id() || session.starts_over(&packet)) {
+        // Answers fill holes; only a line says that another session began.
+        return arbiter.stale(&packet);
+    }
     if arbiter.window.capacity() > 0 && session.is_ahead(&packet) {
         arbiter.arrived(line, &packet, publisher.ts_recv());
         return wait(translator, arbiter, line, &packet, payload, publisher);
@@ -281,9 +293,10 @@ fn wait<'m, T: Translator<'m>>(
     while translator.channel().session().is_ahead(packet) {
         match arbiter.window.hold(packet, payload, line as u8, now) {
             Hold::Kept => {
-                if arbiter.window.len() == 1 {
-                    arbiter.missing_since_ns = now;
-                }
+                let since = arbiter.missing_since_ns;
+                // A clock that is set back in the meantime must not prolong the wait.
+                arbiter.missing_since_ns =
+                    if arbiter.window.len() == 1 { now } else { since.min(now) };
                 translator.channel().count(FeedCounter::HeldPackets, 1);
                 return;
             }

@@ -110,6 +110,12 @@ impl<'m> Line<'m> {
         self.writer.add(LineCounter::Malformed, 1);
     }
 
+    /// Counts a packet, and its messages, of a session that was over when it came.
+    pub fn stale(&self, messages: u64) {
+        self.writer.add(LineCounter::Packets, 1);
+        self.writer.add(LineCounter::Stale, messages);
+    }
+
     /// Counts messages that were taken from this line.
     #[inline]
     pub fn taken(&self, messages: u64) {

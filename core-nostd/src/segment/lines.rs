@@ -29,6 +29,7 @@ counters! {
         Duplicates "duplicates" "Messages that the line had brought before.",
         LastPacketNs "last_packet_ns" "Receive time of its latest packet, UTC nanoseconds.",
         NextSeq "next_seq" "The number that it is to bring next.",
+        Stale "stale" "Messages that a re-request server brought when their session was over: not used.",
     }
 }
 

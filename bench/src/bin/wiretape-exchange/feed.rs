@@ -35,6 +35,7 @@ const IP_UDP_HEADERS: usize = 28;
 
 /// The source that the command line names.
 pub fn open(cli: &Cli, interface: Option<&Interface>) -> Result<Box<dyn Source>> {
+    check_loss(cli)?;
     if let Some(path) = &cli.source.pcap {
         let readdressed = cli.sink.group.is_some();
         if cli.sink.line_b.is_some() && !readdressed {
@@ -66,6 +67,22 @@ pub fn open(cli: &Cli, interface: Option<&Interface>) -> Result<Box<dyn Source>>
             Ok(Box::new(Packer::new(stream, framing, packing, routes(&cli.sink, interface)?)))
         }
     }
+}
+
+/// Whether what is to be lost can be: a switch that does nothing would lie.
+fn check_loss(cli: &Cli) -> Result<()> {
+    let loss = &cli.loss;
+    let by_number = !(loss.lose.is_empty() && loss.lose_a.is_empty() && loss.lose_b.is_empty());
+    let recorded = cli.source.pcap.is_some();
+    let deep = !recorded && cli.source.itch.is_none() && matches!(cli.sim.feed, Feed::Deep);
+    if deep && (by_number || loss.rerequest.is_some()) {
+        bail!("--lose and --rerequest know MoldUDP64's sequence numbers, not those of --feed deep");
+    }
+    let line_a = !loss.lose_a.is_empty() || loss.impair_a.is_some();
+    if recorded && line_a && cli.sink.group.is_none() {
+        bail!("--lose-a and --impair-a with a capture need --group: name the line");
+    }
+    Ok(())
 }
 
 /// The lines that misbehave, and how.
