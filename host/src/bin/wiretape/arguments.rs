@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{book, digest, query, segments, status, tail};
+use crate::{book, dbn, digest, query, segments, status, tail};
 use clap::{Parser, Subcommand};
 
 /// Look at running captures, follow their events, and ask the host.
@@ -45,6 +45,8 @@ pub enum Command {
     Query(query::QueryArguments),
     /// List segments, or remove those that nobody writes any more.
     Segments(segments::SegmentsArguments),
+    /// Look into DBN files and check them against each other.
+    Dbn(dbn::DbnArguments),
     /// Print completions for a shell.
     Completions {
         /// The shell.

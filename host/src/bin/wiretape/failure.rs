@@ -3,6 +3,7 @@
 use crate::instant::InstantError;
 use std::io;
 use std::process::ExitCode;
+use wiretape_host::dbn::DbnError;
 use wiretape_host::reader::AttachError;
 use wiretape_host::result::format::PrintError;
 use wiretape_host::serve::ClientError;
@@ -28,6 +29,9 @@ pub enum Failure {
     /// A time that is none.
     #[error(transparent)]
     Instant(#[from] InstantError),
+    /// A DBN file cannot be used.
+    #[error(transparent)]
+    Dbn(#[from] DbnError),
     /// Output failed.
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),

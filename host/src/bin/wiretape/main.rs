@@ -12,6 +12,7 @@ mod status;
 mod book;
 mod segments;
 mod query;
+mod dbn;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
@@ -40,6 +41,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Book(arguments) => book::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),
+        Command::Dbn(arguments) => dbn::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "wiretape", &mut io::stdout());

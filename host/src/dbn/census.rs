@@ -1,0 +1,91 @@
+//! What is in a DBN file, counted.
+
+use super::{DbnError, DbnFile, DbnRecord, letter};
+use std::collections::{BTreeMap, HashSet};
+use wiretape_core::event::flags;
+
+/// What a DBN file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// DBN version.
+    pub version: u8,
+    /// Dataset code.
+    pub dataset: String,
+    /// Schema; `None` if records of several.
+    pub schema: Option<String>,
+    /// Symbols, from the mappings or, where there are none, from the request.
+    pub symbols: Vec<String>,
+    /// Records in all.
+    pub records: u64,
+    /// Different publishers and instruments.
+    pub instruments: u64,
+    /// Records flagged last.
+    pub flagged_last: u64,
+    /// Records by type and action letter; `-` for types without actions.
+    pub counts: BTreeMap<(String, char), u64>,
+    /// Earliest and latest receive time.
+    pub span: Option<(u64, u64)>,
+}
+
+impl Census {
+    /// Reads a file to its end.
+    pub fn take(mut file: DbnFile) -> Result<Census, DbnError> {
+        let metadata = file.metadata();
+        let mut census = Census {
+            version: metadata.version,
+            dataset: metadata.dataset.clone(),
+            schema: metadata.schema.map(|schema| schema.to_string()),
+            symbols: metadata.mappings.iter().map(|mapping| mapping.raw_symbol.clone()).collect(),
+            ..Census::default()
+        };
+        if census.symbols.is_empty() {
+            census.symbols.clone_from(&metadata.symbols);
+        }
+        let mut counts: BTreeMap<(u8, u8), u64> = BTreeMap::new();
+        let mut instruments = HashSet::new();
+        for record in &mut file {
+            let record = record?;
+            let (action, bits, hd, time) = match &record {
+                DbnRecord::Mbo(m) => {
+                    (m.action, m.flags, (m.hd.publisher_id, m.hd.instrument_id), m.ts_recv)
+                }
+                DbnRecord::Mbp1(m) => (
+                    letter(m.action),
+                    m.flags.raw(),
+                    (m.hd.publisher_id, m.hd.instrument_id),
+                    m.ts_recv,
+                ),
+                DbnRecord::Trade(m) => (
+                    letter(m.action),
+                    m.flags.raw(),
+                    (m.hd.publisher_id, m.hd.instrument_id),
+                    m.ts_recv,
+                ),
+                DbnRecord::Status(_) | DbnRecord::Other(_) => {
+                    *counts.entry((record.rtype(), b'-')).or_default() += 1;
+                    continue;
+                }
+            };
+            *counts.entry((record.rtype(), action)).or_default() += 1;
+            census.flagged_last += u64::from(bits & flags::LAST != 0);
+            instruments.insert(hd);
+            let (from, to) = census.span.unwrap_or((time, time));
+            census.span = Some((from.min(time), to.max(time)));
+        }
+        census.records = file.records_read();
+        census.instruments = instruments.len() as u64;
+        for ((rtype, action), count) in counts {
+            census.counts.insert((type_name(rtype), char::from(action)), count);
+        }
+        Ok(census)
+    }
+}
+
+/// A record type as people call it.
+fn type_name(rtype: u8) -> String {
+    match dbn::RType::try_from(rtype) {
+        Ok(dbn::RType::Mbp0) => "trades".to_owned(),
+        Ok(known) => known.as_str().to_owned(),
+        Err(_) => format!("{rtype:#04x}"),
+    }
+}
