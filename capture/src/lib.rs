@@ -2,7 +2,7 @@
 //!
 //! Modules stand in the order in which a packet meets them: a [`source`] hands frames to the
 //! [`worker`], which drives core's pipeline into the segment. [`xsk`] is the AF_XDP socket layer
-//! and knows nothing of Wiretape; [`control`] is everything that may wait, allocate or ask the
+//! and knows nothing of Wiretape but how frames are shared with recorders; [`control`] is everything that may wait, allocate or ask the
 //! kernel, kept off the worker's thread.
 
 pub mod xsk;
@@ -11,6 +11,7 @@ pub mod source;
 pub mod clock;
 pub mod worker;
 pub mod segment_file;
+pub mod frames_file;
 pub mod control;
 pub mod trading_days;
 pub mod config;

@@ -190,7 +190,12 @@ fn describe(config: &Config) -> String {
     let core = worker.core.map_or("any core".to_owned(), |core| format!("core {core}"));
     let source = match &config.source {
         SourceConfig::Xdp(xdp) => {
-            format!("xdp {} queue {}, pins {}", xdp.interface, xdp.queue, xdp.pins().display())
+            let kept = match xdp.retain_frames {
+                0 => String::new(),
+                kept => format!(", {kept} of {} frames kept for recorders", xdp.frames),
+            };
+            let (interface, pins) = (&xdp.interface, xdp.pins());
+            format!("xdp {interface} queue {}, pins {}{kept}", xdp.queue, pins.display())
         }
         SourceConfig::Pcap(pcap) => format!("pcap {}", pcap.path.display()),
     };

@@ -15,6 +15,7 @@ use std::thread;
 
 use wiretape_core::arena::Arena;
 use wiretape_core::event_loop::Priority;
+use wiretape_core::frames::FramesSpec;
 use wiretape_core::pipeline::Pipeline;
 use wiretape_core::segment::{
     Counter, Counters, Header, SegmentLayout, SegmentSpec, SegmentWriter, State,
@@ -28,6 +29,7 @@ use crate::config::{Config, Idle, PcapConfig, SourceConfig};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
 use crate::control::recovery::{RecoveryClient, RecoveryRings};
 use crate::control::waker::{Waker, wake_readers};
+use crate::frames_file::FramesFile;
 use crate::rights::{Confinement, drop_capabilities, filter_system_calls};
 use crate::segment_file::SegmentFile;
 use crate::source::pcap::{PcapSource, Reader};
@@ -63,8 +65,14 @@ pub fn run(
         feeds: config.feeds.len(),
     };
     let layout = SegmentLayout::new(&spec)?;
-    // The source is looked at before anything is made: its mistakes are the common ones.
-    let source = OpenSource::open(config, &clock)?;
+    let mut frames = shared_frames(config, epoch)?;
+    if let Some(frames) = &mut frames
+        && config.worker.unlink_on_exit
+    {
+        frames.unlink_on_exit();
+    }
+    // The source is looked at before anything is put in place: its mistakes are the common ones.
+    let source = OpenSource::open(config, &clock, frames.as_ref())?;
     let mut file =
         SegmentFile::create(&config.worker.segment_dir, spec.worker, layout.total_bytes())?;
     if config.worker.unlink_on_exit {
@@ -78,7 +86,8 @@ pub fn run(
     add_feeds(&mut pipeline, &mut arena, config, source.first_packet_ns())?;
     let text = source.describe(config);
     segment.header().set_source(&text);
-    let control = Control { config, segment, file: &file, clock: &clock, stop, text };
+    let frames = frames.as_ref();
+    let control = Control { config, segment, file: &file, frames, clock: &clock, stop, text };
     match source {
         OpenSource::Pcap(mut source) => {
             // A file has no reason to be polled while its next packet is not due.
@@ -105,22 +114,39 @@ pub fn run(
     }
 }
 
-/// A source that is ready to be polled.
-#[expect(clippy::large_enum_variant, reason = "made once per run")]
-enum OpenSource {
-    Pcap(PcapSource),
-    Live(crate::source::live::Live, LiveParts),
+/// Memory for frames that recorders read, if the configuration wants that.
+fn shared_frames(config: &Config, epoch: u64) -> Result<Option<FramesFile>, RunError> {
+    let (dir, worker) = (&config.worker.segment_dir, &config.worker.name);
+    match &config.source {
+        SourceConfig::Xdp(xdp) if xdp.retain_frames > 0 => {
+            let (frames, frame_size) = (xdp.frames as usize, xdp.frame_size as usize);
+            let spec = FramesSpec { epoch, frames, frame_size };
+            Ok(Some(FramesFile::reserve(dir, worker, spec)?))
+        }
+        _ => Ok(None),
+    }
 }
 
-impl OpenSource {
-    fn open(config: &Config, clock: &ClockKeeper) -> Result<OpenSource, RunError> {
+/// A source that is ready to be polled.
+#[expect(clippy::large_enum_variant, reason = "made once per run")]
+enum OpenSource<'m> {
+    Pcap(PcapSource),
+    Live(crate::source::live::Live<'m>, LiveParts),
+}
+
+impl<'m> OpenSource<'m> {
+    fn open(
+        config: &Config,
+        clock: &ClockKeeper,
+        frames: Option<&'m FramesFile>,
+    ) -> Result<OpenSource<'m>, RunError> {
         match &config.source {
             SourceConfig::Pcap(PcapConfig { path, speed }) => {
                 let reader = Reader::open(path)?;
                 Ok(OpenSource::Pcap(PcapSource::new(reader, *speed)?))
             }
             SourceConfig::Xdp(xdp) => {
-                let (source, parts) = LiveParts::open(xdp, &config.feeds, clock)?;
+                let (source, parts) = LiveParts::open(xdp, &config.feeds, clock, frames)?;
                 Ok(OpenSource::Live(source, parts))
             }
         }
@@ -154,6 +180,7 @@ struct Control<'r, 'm> {
     config: &'r Config,
     segment: SegmentWriter<'m>,
     file: &'m SegmentFile,
+    frames: Option<&'m FramesFile>,
     clock: &'r ClockKeeper,
     stop: &'r AtomicBool,
     text: String,
@@ -179,6 +206,11 @@ impl<'m> Control<'_, 'm> {
         let (live, recovery) = live.map_or((None, None), |live| (Some(live.parts), live.recovery));
         self.header().set_heartbeat_ns(monotonic_ns());
         self.segment.start();
+        // The frames first: who finds the segment finds those of its epoch.
+        match self.frames {
+            Some(frames) => frames.publish()?,
+            None => self.file.remove_frames()?,
+        }
         self.file.publish()?;
         if self.config.worker.confine != Confinement::None {
             drop_capabilities()?;

@@ -4,6 +4,7 @@
 //! <dir>/<worker>.lock      held (flock) by the living capture; holds its pid
 //! <dir>/<worker>.seg.new   being laid out; a leftover of a killed start is removed
 //! <dir>/<worker>.seg       what readers map: mode 0640, so that none of them can write
+//! <dir>/<worker>.frames    frames shared with recorders, see `frames_file`
 //! ```
 //!
 //! A reader that maps `<worker>.seg` finds a whole segment, at any moment. When a capture starts
@@ -23,7 +24,7 @@ use wiretape_core::sync::AtomicU64;
 use crate::control::waker::wake_readers;
 
 /// Writer: all; group: read; others: nothing.
-const MODE: u32 = 0o640;
+pub(crate) const MODE: u32 = 0o640;
 
 /// Why a segment's file could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +164,18 @@ impl SegmentFile {
             wake_readers(&old.header());
         }
         Ok(())
+    }
+
+    /// Removes the frames that an earlier capture of this name shared with recorders, if this one
+    /// shares none.
+    pub fn remove_frames(&self) -> Result<(), SegmentFileError> {
+        let path = self.path.with_extension("frames");
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove the frames of an earlier capture", &path)(source))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where readers find it.

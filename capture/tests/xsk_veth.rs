@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use wiretape_capture::frames_file::FramesFile;
 use wiretape_capture::pins::{CounterMap, PinError, XskMap};
 use wiretape_capture::xsk::{
-    BindMode, HugePages, Memory, OpenError, Received, Umem, XskOptions, XskSocket,
+    BindMode, HugePages, Memory, OpenError, Received, Retention, Umem, XskOptions, XskSocket,
 };
+use wiretape_core::frames::{FramesReader, FramesSpec, Missed};
 
 /// Runs `test` on a thread with a network and a mount namespace of its own.
 fn in_own_namespaces(test: fn(&Rig)) {
@@ -159,6 +161,61 @@ fn what_does_not_fit_is_counted_and_the_rest_arrives() {
         assert_eq!(before, (0..before.len() as u32).collect::<Vec<_>>());
         (500..530).for_each(|n| rig.send(n));
         assert_eq!(receive(&mut socket, 30), (500..530).collect::<Vec<_>>());
+    });
+}
+
+/// What a recorder sees of a socket that keeps its latest 24 of 64 frames.
+#[test]
+fn kept_frames_are_read_by_others_until_newer_ones_take_their_place() {
+    in_own_namespaces(|rig| {
+        const KEPT: u64 = 24;
+        let spec = FramesSpec { epoch: 1, frames: 64, frame_size: 2048 };
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let file = FramesFile::reserve(dir.path(), "w", spec).unwrap();
+        let umem = Umem::new(file.memory().unwrap(), 64, 2048).unwrap();
+        let mut socket = XskSocket::open(&rig.options(BindMode::Auto), umem).unwrap();
+        XskMap::open(&rig.pins.join("xsks")).unwrap().insert(0, &socket).unwrap();
+        let mut retention = Retention::new(file.writer().unwrap(), 64, KEPT as u32);
+        file.publish().unwrap();
+        let words = file.words();
+        let mut reader = FramesReader::attach(words).unwrap();
+        let (mut sent, mut read, mut missed) = (0, Vec::new(), 0);
+        for round in 0..200 {
+            (0..16).for_each(|n| rig.send(sent + n));
+            sent += 16;
+            let (mut handled, start) = (0, Instant::now());
+            while handled < 16 && start.elapsed() < Duration::from_secs(2) {
+                let each = |bytes: &[u8]| handled += u32::from(number(bytes).is_some());
+                socket.receive_retained(&mut retention, u64::from(sent), each);
+            }
+            assert_eq!(handled, 16);
+            if round % 10 >= 7 {
+                continue; // the reader pauses now and then
+            }
+            let mut bytes = [0; 2048];
+            loop {
+                match reader.read(&mut bytes) {
+                    Ok(Some((sequence, of))) => {
+                        let n = number(&bytes[..of.len as usize]).unwrap();
+                        assert_eq!(bytes[..of.len as usize], frame(n), "frame {n}");
+                        assert_eq!(u64::from(n) + 1, sequence);
+                        read.push(n);
+                    }
+                    Ok(None) => break,
+                    Err(Missed::Recycled { first, end }) => missed += end - first,
+                    Err(damaged) => panic!("{damaged}"),
+                }
+            }
+        }
+        read.dedup();
+        let seen = read.len() as u64 + missed;
+        assert!(missed > 0 && read.len() > 1000, "{} read, {missed} missed", read.len());
+        assert_eq!(seen, reader.position() - 1);
+        assert!(u64::from(sent) - seen <= 48, "the last rounds were not read");
+        assert_eq!(socket.statistics().unwrap(), Default::default());
+        let mut late = FramesReader::attach(words).unwrap();
+        late.rewind();
+        assert_eq!(u64::from(sent) + 1 - late.position(), KEPT);
     });
 }
 

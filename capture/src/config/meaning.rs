@@ -155,6 +155,7 @@ fn origins_of_xdp_keys(table: &SourceTable) -> Vec<(&'static str, Option<Origin>
         ("mode", origin_of(&table.mode)),
         ("frames", origin_of(&table.frames)),
         ("frame_size", origin_of(&table.frame_size)),
+        ("retain_frames", origin_of(&table.retain_frames)),
         ("huge_pages", origin_of(&table.huge_pages)),
         ("busy_poll_us", origin_of(&table.busy_poll_us)),
         ("busy_poll_budget", origin_of(&table.busy_poll_budget)),
@@ -177,6 +178,14 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         let sentence = format!("frame_size must be 2048 or 4096, not {frame_size}");
         return Err(ConfigError::at(place, origin(&table.frame_size), sentence));
     }
+    let retain_frames = value(&table.retain_frames).unwrap_or(0);
+    if retain_frames > frames / 2 {
+        let sentence = format!(
+            "retain_frames must be at most half of frames ({frames}), not {retain_frames}: the \
+             other half is for packets that arrive meanwhile"
+        );
+        return Err(ConfigError::at(place, origin(&table.retain_frames), sentence));
+    }
     let budget = value(&table.busy_poll_budget).unwrap_or(64);
     let busy_poll = value(&table.busy_poll_us)
         .filter(|timeout_us| *timeout_us > 0)
@@ -189,6 +198,7 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         mode: one_of(place, &table.mode, "mode", &modes)?.unwrap_or_default(),
         frames,
         frame_size,
+        retain_frames,
         huge_pages: value(&table.huge_pages).unwrap_or(true),
         busy_poll,
         join: value(&table.join).unwrap_or(true),

@@ -90,6 +90,8 @@ pub struct XdpConfig {
     pub frames: u32,
     /// Bytes of a frame: 2048 or 4096.
     pub frame_size: u32,
+    /// How many of the latest frames recorders find; 0 shares none.
+    pub retain_frames: u32,
     /// Whether to try huge pages for the UMEM.
     pub huge_pages: bool,
     /// Preferred busy polling.

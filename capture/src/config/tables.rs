@@ -57,6 +57,7 @@ pub(super) struct SourceTable {
     pub mode: Value<String>,
     pub frames: Value<u32>,
     pub frame_size: Value<u32>,
+    pub retain_frames: Value<u32>,
     pub huge_pages: Value<bool>,
     pub busy_poll_us: Value<u32>,
     pub busy_poll_budget: Value<u32>,

@@ -162,6 +162,24 @@ fn mistakes_of_flags_name_the_flag() {
 }
 
 #[test]
+fn frames_for_recorders_leave_half_of_the_frames_for_new_ones() {
+    let live = |keys: &str| {
+        parse(&format!(
+            "[source]\nkind = \"xdp\"\ninterface = \"eth1\"\n{keys}\n[[feed]]\n\
+             protocol = \"itch50-moldudp64\"\ngroup = \"239.1.1.1:1\"\n"
+        ))
+    };
+    let kept = |config: Config| match config.source {
+        SourceConfig::Xdp(xdp) => xdp.retain_frames,
+        SourceConfig::Pcap(_) => panic!("an XDP source"),
+    };
+    assert_eq!(kept(live("").unwrap()), 0);
+    assert_eq!(kept(live("retain_frames = 4096").unwrap()), 4096);
+    let error = live("retain_frames = 4097").unwrap_err().to_string();
+    assert!(error.contains("capture.toml:4: retain_frames must be at most half"), "{error}");
+}
+
+#[test]
 fn a_missing_file_is_one_sentence() {
     let path = Path::new("/nonexistent/capture.toml");
     let text = Config::load(Some(path), &Overrides::default()).unwrap_err().to_string();

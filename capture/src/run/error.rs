@@ -6,6 +6,7 @@ use wiretape_core::pipeline::AddFeedError;
 use wiretape_core::segment::LayoutError;
 
 use crate::control::multicast::JoinError;
+use crate::frames_file::FramesFileError;
 use crate::pins::PinError;
 use crate::rights::RightsError;
 use crate::segment_file::SegmentFileError;
@@ -22,6 +23,9 @@ pub enum RunError {
     /// The segment's file cannot be made.
     #[error(transparent)]
     SegmentFile(#[from] SegmentFileError),
+    /// The frames cannot be shared with recorders.
+    #[error(transparent)]
+    FramesFile(#[from] FramesFileError),
     /// The memory for the books cannot be had.
     #[error("cannot reserve {bytes} bytes for the order books: {source}; lower max_orders")]
     BookMemory {

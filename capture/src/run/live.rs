@@ -4,9 +4,10 @@ use crate::clock::ClockKeeper;
 use crate::config::{FeedConfig, XdpConfig};
 use crate::control::ledger::LedgerFeeder;
 use crate::control::multicast::Membership;
+use crate::frames_file::FramesFile;
 use crate::pins::{PinError, XskMap};
 use crate::source::live::Live;
-use crate::xsk::{Granted, HugePages, Memory, Umem, XskOptions, XskSocket};
+use crate::xsk::{Granted, HugePages, Memory, Retention, Umem, XskOptions, XskSocket};
 
 use super::RunError;
 
@@ -26,11 +27,12 @@ pub(super) struct LiveParts {
 impl LiveParts {
     /// Opens everything, in the order in which mistakes are likely. Packets do not arrive before
     /// [`steer`](LiveParts::steer).
-    pub(super) fn open(
+    pub(super) fn open<'m>(
         xdp: &XdpConfig,
         feeds: &[FeedConfig],
         clock: &ClockKeeper,
-    ) -> Result<(Live, LiveParts), RunError> {
+        shared: Option<&'m FramesFile>,
+    ) -> Result<(Live<'m>, LiveParts), RunError> {
         let options = XskOptions {
             interface: xdp.interface.clone(),
             queue: xdp.queue,
@@ -44,8 +46,17 @@ impl LiveParts {
             let (interface, queue, queues) = (xdp.interface.clone(), xdp.queue, map.queues());
             return Err(RunError::Queue { interface, queue, queues });
         }
-        let huge = if xdp.huge_pages { HugePages::Try } else { HugePages::Off };
-        let memory = Memory::memfd(xdp.frames as usize * xdp.frame_size as usize, huge)?;
+        let memory = match shared {
+            Some(file) => file.memory()?,
+            None => {
+                let huge = if xdp.huge_pages { HugePages::Try } else { HugePages::Off };
+                Memory::memfd(xdp.frames as usize * xdp.frame_size as usize, huge)?
+            }
+        };
+        let retention = match shared {
+            Some(file) => Some(Retention::new(file.writer()?, xdp.frames, xdp.retain_frames)),
+            None => None,
+        };
         let umem = Umem::new(memory, xdp.frames, xdp.frame_size)?;
         let socket = XskSocket::open(&options, umem)?;
         let watch = |source| RunError::Watch { source };
@@ -65,7 +76,7 @@ impl LiveParts {
             membership,
             ledger,
         };
-        Ok((Live::new(socket, clock.worker_clock()), parts))
+        Ok((Live::new(socket, retention, clock.worker_clock()), parts))
     }
 
     /// From now on the XDP program's packets of the queue come to the socket.
@@ -97,8 +108,12 @@ impl LiveParts {
             1 => ", 1 group joined".to_owned(),
             groups => format!(", {groups} groups joined"),
         };
+        let kept = match xdp.retain_frames {
+            0 => String::new(),
+            kept => format!(", {kept} frames kept for recorders"),
+        };
         let XdpConfig { interface, queue, .. } = xdp;
-        format!("xdp {interface} queue {queue}, {copy}{pages}{busy}{groups}")
+        format!("xdp {interface} queue {queue}, {copy}{pages}{busy}{groups}{kept}")
     }
 }
 

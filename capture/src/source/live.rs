@@ -4,22 +4,27 @@ use std::time::Duration;
 
 use super::{Polled, Source, SourceDrops, SourceError};
 use crate::clock::WorkerClock;
-use crate::xsk::XskSocket;
+use crate::xsk::{Retention, XskSocket};
 
 /// A redirect that was under way when the socket left the XSKMAP ends within the driver's poll.
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// An AF_XDP socket and the clock that stamps its frames.
-pub struct Live {
+pub struct Live<'m> {
     socket: XskSocket,
+    retention: Option<Retention<'m>>,
     clock: WorkerClock,
     drops: SourceDrops,
 }
 
-impl Live {
-    /// Receives from `socket`.
-    pub fn new(socket: XskSocket, clock: WorkerClock) -> Live {
-        Live { socket, clock, drops: SourceDrops::default() }
+impl<'m> Live<'m> {
+    /// Receives from `socket`; with `retention`, the frames are shared with recorders.
+    pub fn new(
+        socket: XskSocket,
+        retention: Option<Retention<'m>>,
+        clock: WorkerClock,
+    ) -> Live<'m> {
+        Live { socket, retention, clock, drops: SourceDrops::default() }
     }
 
     /// The socket.
@@ -28,12 +33,16 @@ impl Live {
     }
 }
 
-impl Source for Live {
+impl Source for Live<'_> {
     #[inline]
     fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
         // All frames of a batch were there before this moment: one reading stamps them all.
         let now = self.clock.now();
-        let received = self.socket.receive(|frame| sink(frame, now));
+        let each = |frame: &[u8]| sink(frame, now);
+        let received = match &mut self.retention {
+            None => self.socket.receive(each),
+            Some(retention) => self.socket.receive_retained(retention, now, each),
+        };
         self.drops.oversize += u64::from(received.oversize);
         self.drops.invalid += u64::from(received.invalid);
         match received.frames + received.oversize + received.invalid {

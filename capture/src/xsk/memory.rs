@@ -70,6 +70,15 @@ impl Memory {
         Ok(memory)
     }
 
+    /// `len` bytes of `file` from `offset` (a multiple of the page size) on.
+    pub fn of_file(file: &File, offset: usize, len: usize) -> Result<Memory, MemoryError> {
+        Memory::map(file.as_raw_fd(), len, offset as i64).map_err(|source| MemoryError {
+            doing: "map",
+            len,
+            source,
+        })
+    }
+
     /// Maps `len` bytes of `fd` from `offset` on, shared, readable and writable, all pages present.
     pub(super) fn map(fd: RawFd, len: usize, offset: i64) -> io::Result<Memory> {
         // SAFETY: a new mapping at an address of the kernel's choice overlaps no memory in use.

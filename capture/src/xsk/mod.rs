@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A frame is at any time in exactly one place: the fill ring, the kernel, the RX ring, or the
-//! callback's hands. The fill ring is twice the RX ring and holds every frame of the UMEM at
+//! callback's hands (or, with recorders, the latest frames kept for them). The fill ring is twice the RX ring and holds every frame of the UMEM at
 //! once, so putting a frame back can never fail.
 //!
 //! - Ring indices are free-running `u32` that wrap; the distance of two of them is meaningful,
@@ -28,11 +28,13 @@
 //! Source of the interface: `Documentation/networking/af_xdp.rst` and `if_xdp.h` of the kernel.
 
 mod memory;
+mod retention;
 mod ring;
 mod socket;
 mod umem;
 
 pub use memory::{HugePages, Memory, MemoryError};
+pub use retention::Retention;
 pub use socket::{
     BindMode, BusyPoll, Granted, OpenError, Received, Statistics, StatisticsHandle, XskOptions,
     XskSocket,

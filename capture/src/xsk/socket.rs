@@ -8,7 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::memory::Memory;
-use super::ring::{Consumer, Layout, Producer};
+use super::retention::Retention;
+use super::ring::{Consumer, Descriptor, Layout, Producer};
 use super::umem::Umem;
 
 /// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
@@ -128,6 +129,10 @@ fn hint(source: &io::Error, step: Step) -> &'static str {
             "; the locked-memory limit is too low for the packet memory: raise it (ulimit -l), \
              grant CAP_IPC_LOCK, or use fewer frames"
         }
+        (Step::Setup, Some(libc::EFAULT)) => {
+            "; the kernel keeps no packet memory in files on a disk: frames for recorders need a \
+             segment_dir on a memory file system, such as /dev/shm"
+        }
         (Step::Bind, Some(libc::EBUSY)) => {
             "; another AF_XDP socket holds this queue: stop it, or choose another queue"
         }
@@ -188,6 +193,45 @@ impl StatisticsHandle {
     }
 }
 
+/// Who has a frame after the worker is done with it.
+trait Custody {
+    /// Takes the frame that begins at `start`, to hand it to the fill ring now or later.
+    fn take(&mut self, start: u64, descriptor: &Descriptor, fill: &mut Producer);
+    /// Ends a batch.
+    fn end_batch(&mut self, fill: &mut Producer);
+}
+
+/// Nobody: back to the kernel at once.
+struct AtOnce;
+
+impl Custody for AtOnce {
+    #[inline]
+    fn take(&mut self, start: u64, _: &Descriptor, fill: &mut Producer) {
+        fill.push(start);
+    }
+
+    #[inline]
+    fn end_batch(&mut self, _: &mut Producer) {}
+}
+
+/// The recorders, until newer frames have come.
+struct Later<'r, 'm> {
+    retention: &'r mut Retention<'m>,
+    ts_recv: u64,
+}
+
+impl Custody for Later<'_, '_> {
+    #[inline]
+    fn take(&mut self, start: u64, descriptor: &Descriptor, _: &mut Producer) {
+        self.retention.keep(start, descriptor, self.ts_recv);
+    }
+
+    #[inline]
+    fn end_batch(&mut self, fill: &mut Producer) {
+        self.retention.end_batch(fill);
+    }
+}
+
 /// An AF_XDP socket with the UMEM and rings of its own.
 pub struct XskSocket {
     // Fields are dropped in this order: the descriptor first, so that the kernel stops writing
@@ -233,30 +277,53 @@ impl XskSocket {
     /// Hands up to 64 received frames to `each` and gives them back to the kernel. Never blocks;
     /// makes a system call only where the kernel asked for a wake-up or busy polling is on.
     #[inline]
-    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> Received {
+    pub fn receive(&mut self, each: impl FnMut(&[u8])) -> Received {
+        self.receive_into(AtOnce, each)
+    }
+
+    /// As [`receive`](XskSocket::receive), but the frames, received at `ts_recv`, are published
+    /// to recorders and stay with `retention` until newer ones have come.
+    #[inline]
+    pub fn receive_retained(
+        &mut self,
+        retention: &mut Retention<'_>,
+        ts_recv: u64,
+        each: impl FnMut(&[u8]),
+    ) -> Received {
+        self.receive_into(Later { retention, ts_recv }, each)
+    }
+
+    #[inline]
+    fn receive_into(&mut self, mut custody: impl Custody, mut each: impl FnMut(&[u8])) -> Received {
         let mut received = Received::default();
         let count = self.rx.available(BATCH);
         for _ in 0..count {
             let descriptor = self.rx.take();
+            let start = self.umem.frame_of(descriptor.address);
             let continued = descriptor.options & libc::XDP_PKT_CONTD != 0;
             if continued || self.in_multi_buffer {
                 received.oversize += u32::from(!continued);
                 self.in_multi_buffer = continued;
-            } else {
-                // SAFETY: the frame just came out of the RX ring and goes back to the fill ring
-                // below, after the callback is done with the slice.
-                let bytes = unsafe { self.umem.bytes(descriptor.address, descriptor.len) };
-                match bytes {
-                    Some(bytes) => {
-                        each(bytes);
-                        received.frames += 1;
-                    }
-                    None => received.invalid += 1,
+                self.fill.push(start);
+                continue;
+            }
+            // SAFETY: the frame just came out of the RX ring and goes back to the fill ring
+            // below or later, after the callback is done with the slice.
+            let bytes = unsafe { self.umem.bytes(descriptor.address, descriptor.len) };
+            match bytes {
+                Some(bytes) => {
+                    each(bytes);
+                    received.frames += 1;
+                    custody.take(start, &descriptor, &mut self.fill);
+                }
+                None => {
+                    received.invalid += 1;
+                    self.fill.push(start);
                 }
             }
-            self.fill.push(self.umem.frame_of(descriptor.address));
         }
         if count > 0 {
+            custody.end_batch(&mut self.fill);
             self.rx.release();
             self.fill.submit();
         }

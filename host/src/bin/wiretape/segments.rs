@@ -126,6 +126,11 @@ fn remove(directory: &Path, workers: &[String], force: bool) -> Result<ExitCode,
         }
         fs::remove_file(&file)
             .map_err(|error| Failure::Told(format!("cannot remove {}: {error}", file.display())))?;
+        // The frames that it shared with recorders have no writer either.
+        match fs::remove_file(file.with_extension("frames")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         writeln!(stdout(), "removed {}", file.display())?;
     }
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -1,0 +1,222 @@
+//! The file behind a packet memory that recorders read: `<dir>/<worker>.frames`, beside the
+//! segment, in the layout of [`wiretape_core::frames`].
+//!
+//! It has no name until the run that fills it starts, so that a start that fails leaves nothing
+//! behind; then it takes the place of the one before. A recorder that still maps that one reads
+//! on in it, and learns from the segment that its writer is gone.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use wiretape_core::frames::{FramesError, FramesSpec, FramesWriter};
+use wiretape_core::sync::AtomicU64;
+
+use crate::segment_file::{MODE, MappedWords};
+use crate::xsk::{Memory, MemoryError};
+
+/// Why frames cannot be shared with recorders.
+#[derive(Debug, thiserror::Error)]
+pub enum FramesFileError {
+    /// The file system refused.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    File {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// There is not that much memory on the file system.
+    #[error(
+        "cannot reserve {bytes} bytes for frames shared with recorders in {dir}: {source}; lower \
+         frames, make room, or leave retain_frames out", dir = dir.display()
+    )]
+    Room {
+        /// Size of the file.
+        bytes: usize,
+        /// Its directory.
+        dir: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The packet memory has a shape that is not shared.
+    #[error("cannot share frames with recorders: {0}")]
+    Layout(#[from] FramesError),
+    /// It cannot be mapped for the driver.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// Packet memory in a file.
+#[derive(Debug)]
+pub struct FramesFile {
+    file: File,
+    words: MappedWords,
+    spec: FramesSpec,
+    path: PathBuf,
+    unlink_on_exit: bool,
+}
+
+impl FramesFile {
+    /// Reserves a file for `worker` in `dir` (made if it is missing), which gets its name by
+    /// [`publish`](FramesFile::publish).
+    ///
+    /// # Errors
+    /// The file system is full, or takes no files without a name.
+    pub fn reserve(
+        dir: &Path,
+        worker: &str,
+        spec: FramesSpec,
+    ) -> Result<FramesFile, FramesFileError> {
+        let failed =
+            |doing| move |source| FramesFileError::File { doing, path: dir.into(), source };
+        let bytes = spec.total_bytes()?;
+        fs::create_dir_all(dir).map_err(failed("create the directory"))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .mode(MODE)
+            .open(dir)
+            .map_err(failed("create a file for frames in"))?;
+        file.set_permissions(Permissions::from_mode(MODE)) // whatever the umask
+            .map_err(failed("set the mode of a file in"))?;
+        // Reserved now: a full file system would otherwise kill the worker when the driver fills
+        // a page.
+        // SAFETY: no memory is involved.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
+            0 => {}
+            code => {
+                let source = io::Error::from_raw_os_error(code);
+                return Err(FramesFileError::Room { bytes, dir: dir.into(), source });
+            }
+        }
+        let words = MappedWords::map(&file, bytes).map_err(failed("map a file in"))?;
+        let path = frames_path(dir, worker);
+        Ok(FramesFile { file, words, spec, path, unlink_on_exit: false })
+    }
+
+    /// The whole, as a reader finds it.
+    pub fn words(&self) -> &[AtomicU64] {
+        self.words.words()
+    }
+
+    /// The writing end.
+    pub fn writer(&self) -> Result<FramesWriter<'_>, FramesFileError> {
+        Ok(FramesWriter::create(self.words(), &self.spec)?)
+    }
+
+    /// A mapping of the frames alone, for the socket.
+    pub fn memory(&self) -> Result<Memory, FramesFileError> {
+        let (offset, all) = (self.spec.frames_offset()?, self.spec.total_bytes()?);
+        Ok(Memory::of_file(&self.file, offset, all - offset)?)
+    }
+
+    /// Gives the file its name. To be called by the one capture that holds the worker's lock.
+    pub fn publish(&self) -> Result<(), FramesFileError> {
+        let failed =
+            |doing| move |source| FramesFileError::File { doing, path: self.path.clone(), source };
+        let aside = self.path.with_extension("frames.new");
+        match fs::remove_file(&aside) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove the leftover beside")(source));
+            }
+            _ => {}
+        }
+        let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        link(Path::new(&nameless), &aside)
+            .and_then(|()| fs::rename(&aside, &self.path))
+            .map_err(failed("put the frames in place at"))
+    }
+
+    /// Removes the file when this is dropped.
+    pub fn unlink_on_exit(&mut self) {
+        self.unlink_on_exit = true;
+    }
+}
+
+impl Drop for FramesFile {
+    fn drop(&mut self) {
+        if self.unlink_on_exit {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Where recorders find the frames of `worker`.
+pub fn frames_path(dir: &Path, worker: &str) -> PathBuf {
+    dir.join(format!("{worker}.frames"))
+}
+
+/// Makes `new` a name of what the link `of` points to.
+fn link(of: &Path, new: &Path) -> io::Result<()> {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    let of = CString::new(of.as_os_str().as_bytes())?;
+    let new = CString::new(new.as_os_str().as_bytes())?;
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    let linked = unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            of.as_ptr(),
+            libc::AT_FDCWD,
+            new.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    };
+    if linked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use wiretape_core::frames::FramesReader;
+
+    fn spec(epoch: u64) -> FramesSpec {
+        FramesSpec { epoch, frames: 64, frame_size: 2048 }
+    }
+
+    #[test]
+    fn a_file_has_no_name_until_it_is_published_and_then_replaces_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = frames_path(dir.path(), "w");
+        for epoch in [1, 2] {
+            let file = FramesFile::reserve(dir.path(), "w", spec(epoch)).unwrap();
+            file.writer().unwrap();
+            assert_eq!(path.exists(), epoch == 2, "the one before");
+            file.publish().unwrap();
+            let there = File::open(&path).unwrap();
+            let metadata = there.metadata().unwrap();
+            assert_eq!(metadata.mode() & 0o777, MODE);
+            assert_eq!(metadata.len() as usize, spec(1).total_bytes().unwrap());
+            let again = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            let map = MappedWords::map(&again, metadata.len() as usize).unwrap();
+            assert_eq!(FramesReader::attach(map.words()).unwrap().spec(), spec(epoch));
+        }
+        let mut last = FramesFile::reserve(dir.path(), "w", spec(3)).unwrap();
+        last.publish().unwrap();
+        last.unlink_on_exit();
+        drop(last);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_driver_s_mapping_is_where_readers_look_for_frames() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = FramesFile::reserve(dir.path(), "w", spec(1)).unwrap();
+        let memory = file.memory().unwrap();
+        assert_eq!(memory.len(), 64 * 2048);
+        let at = spec(1).frames_offset().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file.file, b"in frame 1", (at + 2048) as u64)
+            .unwrap();
+        let umem = crate::xsk::Umem::new(memory, 64, 2048).unwrap();
+        assert_eq!(umem.frames(), 64);
+        let word = file.words()[(at + 2048) / 8].load(wiretape_core::sync::Ordering::Relaxed);
+        assert_eq!(&word.to_ne_bytes(), b"in frame");
+    }
+}
