@@ -28,7 +28,8 @@ fn the_package_installs_programs_pages_completions_and_units() {
     }
     let rest = "usr/lib/systemd/system/wiretape-xdp@.service \
                 usr/lib/systemd/system/wiretape-capture@.service \
-                usr/lib/systemd/system/wiretape-host.service usr/lib/sysusers.d/wiretape.conf \
+                usr/lib/systemd/system/wiretape-host.service \
+                usr/lib/systemd/system/wiretape-record@.service usr/lib/sysusers.d/wiretape.conf \
                 usr/lib/tmpfiles.d/wiretape.conf usr/share/doc/wiretape/guide.md \
                 usr/share/doc/wiretape/capture.example.toml";
     expected.extend(rest.split_whitespace().map(str::to_owned));

@@ -8,3 +8,4 @@ pub mod result;
 pub mod serve;
 pub mod digest;
 pub mod dbn;
+pub mod record;

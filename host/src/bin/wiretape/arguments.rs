@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{book, dbn, digest, query, segments, status, tail};
+use crate::{book, dbn, digest, query, record, segments, status, tail};
 use clap::{Parser, Subcommand};
 
 /// Look at running captures, follow their events, and ask the host.
@@ -22,7 +22,7 @@ Examples:
   wiretape query bars --every 1m --instrument AAPL
   wiretape query asof --tolerance 1s --format arrow --output joined.arrow
 
-Exit codes: 0 done, 1 failed, 2 wrong usage."
+Exit codes: 0 done, 1 failed, 2 wrong usage; record: 3 with frames missed."
 )]
 pub struct Arguments {
     /// What to do.
@@ -45,6 +45,8 @@ pub enum Command {
     Query(query::QueryArguments),
     /// List segments, or remove those that nobody writes any more.
     Segments(segments::SegmentsArguments),
+    /// Record the packets of a capture as pcapng files.
+    Record(record::RecordArguments),
     /// Look into DBN files and check them against each other.
     Dbn(dbn::DbnArguments),
     /// Print completions for a shell.

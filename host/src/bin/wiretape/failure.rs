@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 use wiretape_host::dbn::DbnError;
 use wiretape_host::reader::AttachError;
+use wiretape_host::record::RecordError;
 use wiretape_host::result::format::PrintError;
 use wiretape_host::serve::ClientError;
 
@@ -32,6 +33,9 @@ pub enum Failure {
     /// A DBN file cannot be used.
     #[error(transparent)]
     Dbn(#[from] DbnError),
+    /// A recording cannot go on.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// Output failed.
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),

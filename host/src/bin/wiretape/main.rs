@@ -13,6 +13,7 @@ mod book;
 mod segments;
 mod query;
 mod dbn;
+mod record;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
@@ -42,6 +43,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Query(arguments) => query::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),
         Command::Dbn(arguments) => dbn::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "wiretape", &mut io::stdout());

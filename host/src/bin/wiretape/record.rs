@@ -1,0 +1,164 @@
+//! `wiretape record`.
+
+use crate::failure::Failure;
+use crate::instant::parse_duration;
+use crate::source::Source;
+use crate::terminal::{grouped, say};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use wiretape_host::record::{Compression, RecordNotice, RecordOptions, Recorded, Rotation, record};
+
+/// Records the packets that a capture receives, as pcapng files.
+///
+/// The capture must share its frames (retain_frames in [source]). It is not slowed down and does
+/// not know of the recorder; a recorder that falls behind by more than the frames kept misses
+/// some, says which, counts them, and writes the count into the file.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wiretape record --output /data/pcap
+  wiretape record --output /data/pcap --rotate-every 1h --compress zstd --keep 48 --wait
+  wiretape record --segment itch-a --output . --until-end --json
+
+A file is DIR/WORKER-TIME.pcapng[.zst|.gz], and ends in .part until it is whole. Times are
+nanoseconds in UTC. Each line of a feed is an interface of its own; interface 0 has the other
+packets, and at the end of each file the statistics: received by the XDP program, lost before the
+capture, shared by it, missed by the recorder, recorded.
+
+Exit codes: 0 recorded whole, 1 failed, 2 wrong usage, 3 recorded with frames missed.")]
+pub struct RecordArguments {
+    #[command(flatten)]
+    source: Source,
+    /// Directory for the files.
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Begin a new file before one grows beyond this (compression left aside).
+    #[arg(long, value_name = "MIB", default_value_t = 1024,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    rotate_mib: u64,
+    /// Begin a new file at multiples of this time (10m, 1h) since midnight UTC.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    rotate_every: Option<u64>,
+    /// Compress the files.
+    #[arg(long, value_enum, default_value_t = Compress::None)]
+    compress: Compress,
+    /// Remove the oldest finished files of the worker beyond so many.
+    #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Memory for what waits for the disk.
+    #[arg(long, value_name = "MIB", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    buffer_mib: u32,
+    /// Wait for a capture that does not run yet.
+    #[arg(long)]
+    wait: bool,
+    /// Stop when the capture run ends (or its writer has died), instead of following the next.
+    #[arg(long)]
+    until_end: bool,
+    /// Say nothing but errors and what is missed.
+    #[arg(long, short)]
+    quiet: bool,
+    /// Print what was recorded as a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compress {
+    /// Not at all.
+    None,
+    /// zstd, level 1.
+    Zstd,
+    /// gzip, level 1.
+    Gzip,
+}
+
+/// Runs the command.
+pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
+    let segment = match (&arguments.source.segment, arguments.wait) {
+        (Some(named), true) => Source::file_of(&arguments.source.directory, named),
+        (None, true) => {
+            let text = "--wait needs to know whom to wait for: name a worker with --segment";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        _ => arguments.source.one()?,
+    };
+    let options = RecordOptions {
+        segment,
+        directory: arguments.output.clone(),
+        rotation: Rotation {
+            bytes: Some(arguments.rotate_mib << 20),
+            every: arguments.rotate_every.map(Duration::from_nanos),
+        },
+        compression: match arguments.compress {
+            Compress::None => Compression::None,
+            Compress::Zstd => Compression::Zstd,
+            Compress::Gzip => Compression::Gzip,
+        },
+        keep: arguments.keep.map(|keep| keep as usize),
+        buffer: (arguments.buffer_mib as usize) << 20,
+        wait: arguments.wait,
+        until_end: arguments.until_end,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let progress = !arguments.quiet && stderr().is_terminal();
+    let mut notice = |notice: RecordNotice| match notice {
+        RecordNotice::Missed { first, end } => {
+            let count = grouped(end.saturating_sub(first));
+            say(&format!("MISSED {count} frames, {first} through {}", end.saturating_sub(1)));
+        }
+        _ if arguments.quiet => {}
+        RecordNotice::Began { epoch, first } => {
+            say(&format!("epoch {epoch}: recording from frame {first} on"));
+        }
+        RecordNotice::Ended { epoch } => say(&format!("epoch {epoch} ended")),
+        RecordNotice::Progress(recorded) if progress => {
+            let _ = write!(stderr(), "\r\x1b[K{}", sentence(&recorded));
+        }
+        RecordNotice::Progress(_) => {}
+    };
+    let recorded = record(&options, &stop, &mut notice)?;
+    if progress {
+        let _ = write!(stderr(), "\r\x1b[K");
+    }
+    let mut out = stdout().lock();
+    if arguments.json {
+        let object = json!({
+            "frames": recorded.frames, "bytes": recorded.bytes, "missed": recorded.missed,
+            "damaged": recorded.damaged, "files": recorded.files,
+            "file_bytes": recorded.file_bytes, "last_file": recorded.last_file,
+        });
+        writeln!(out, "{object}")?;
+    } else if !arguments.quiet {
+        let (files, size) = (recorded.files, recorded.file_bytes >> 10);
+        write!(out, "{}; {files} files, {} KiB", sentence(&recorded), grouped(size))?;
+        match &recorded.last_file {
+            Some(path) => writeln!(out, ", the last {}", path.display())?,
+            None => writeln!(out)?,
+        }
+    }
+    out.flush()?;
+    let whole = recorded.missed == 0 && recorded.damaged == 0;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn sentence(recorded: &Recorded) -> String {
+    let (frames, missed) = (grouped(recorded.frames), grouped(recorded.missed));
+    let damaged = match recorded.damaged {
+        0 => String::new(),
+        damaged => format!(", {damaged} damaged"),
+    };
+    format!("{frames} frames, {} bytes recorded, {missed} missed{damaged}", grouped(recorded.bytes))
+}

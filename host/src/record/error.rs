@@ -1,0 +1,77 @@
+//! Why a recording cannot begin or go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use wiretape_core::frames::FramesError;
+
+use crate::reader::AttachError;
+
+/// Why a recording cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The segment cannot be read.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The capture shares no frames.
+    #[error(
+        "the capture shares no frames ({path} is not there): set retain_frames in its [source] \
+         and start it again", path = path.display()
+    )]
+    NotShared {
+        /// Where they were sought.
+        path: PathBuf,
+    },
+    /// The frames' file cannot be used.
+    #[error("cannot {doing} {path}: {source}{}", hint(source), path = path.display())]
+    Frames {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file holds no frames that this build can read.
+    #[error("cannot read frames from {path}: {source}", path = path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FramesError,
+    },
+    /// A recording cannot be written.
+    #[error("cannot {doing} {path}: {source}{}", full(source), path = path.display())]
+    Output {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A block could not be encoded.
+    #[error("cannot encode a pcapng block: {0}")]
+    Encode(String),
+    /// The writer thread could not be started.
+    #[error("cannot start the writer thread: {0}")]
+    Thread(io::Error),
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (frames are readable by the user and the group of capture: join that group)"
+        }
+        _ => "",
+    }
+}
+
+fn full(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; what was recorded until then is in the .part file: make room and start again"
+        }
+        _ => "",
+    }
+}

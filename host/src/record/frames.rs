@@ -1,0 +1,42 @@
+//! The packet memory that a capture shares, mapped read-only.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use wiretape_core::frames::FramesReader;
+
+use super::RecordError;
+use crate::reader::mapping::Mapping;
+
+/// A capture's shared frames.
+#[derive(Debug)]
+pub(super) struct SharedFrames {
+    mapping: Mapping,
+    path: PathBuf,
+}
+
+impl SharedFrames {
+    /// Maps the frames beside the segment at `segment`.
+    pub fn attach(segment: &Path) -> Result<SharedFrames, RecordError> {
+        let path = segment.with_extension("frames");
+        let failed = |doing: &'static str| {
+            let path = path.clone();
+            move |source: io::Error| match source.kind() {
+                io::ErrorKind::NotFound => RecordError::NotShared { path },
+                _ => RecordError::Frames { doing, path, source },
+            }
+        };
+        let file = File::open(&path).map_err(failed("open"))?;
+        let mapping = Mapping::new(&file).map_err(failed("map"))?;
+        let frames = SharedFrames { mapping, path };
+        frames.reader()?;
+        Ok(frames)
+    }
+
+    /// A reader behind the last frame.
+    pub fn reader(&self) -> Result<FramesReader<'_>, RecordError> {
+        FramesReader::attach(self.mapping.words())
+            .map_err(|source| RecordError::Layout { path: self.path.clone(), source })
+    }
+}

@@ -1,0 +1,24 @@
+//! The recorder: what a capture received, as pcapng files.
+//!
+//! A capture with `retain_frames` shares its packet memory read-only, beside the segment. The
+//! recorder copies the frames out of it from a process of its own: the capture neither waits for
+//! it nor knows of it, and a recorder that is too slow misses frames, counts them exactly, and
+//! says in the file where they are missing.
+//!
+//! ```text
+//!  <worker>.frames ──► read, classify, encode ──► buffer of pieces ──► compress, write, rename
+//!  <worker>.seg    ──► lines, losses, the end       (this thread)          (writer thread)
+//! ```
+//!
+//! The buffer between the two threads is for a disk that pauses: only when it is full do frames
+//! get recycled before they were copied.
+
+mod error;
+mod frames;
+mod output;
+mod pcapng;
+mod recorder;
+
+pub use error::RecordError;
+pub use output::Compression;
+pub use recorder::{RecordNotice, RecordOptions, Recorded, Rotation, record};

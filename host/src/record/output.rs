@@ -1,0 +1,278 @@
+//! Recordings on disk: written by a thread of their own, under a name with `.part` until they are
+//! whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use flate2::write::GzEncoder;
+use zstd::stream::write::Encoder as ZstdEncoder;
+
+use super::RecordError;
+
+/// Bytes of a piece that travels to the writer thread.
+pub(super) const PIECE: usize = 1 << 20;
+
+/// How recordings are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all: the cheapest, and what tools can follow while it grows.
+    #[default]
+    None,
+    /// zstd, level 1.
+    Zstd,
+    /// gzip, level 1: wireshark opens it directly.
+    Gzip,
+}
+
+impl Compression {
+    fn suffix(self) -> &'static str {
+        match self {
+            Compression::None => "",
+            Compression::Zstd => ".zst",
+            Compression::Gzip => ".gz",
+        }
+    }
+}
+
+enum Order {
+    Begin { stem: String },
+    Bytes(Vec<u8>),
+    End,
+}
+
+/// What the writer thread has to say when it ends.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Finished files.
+    pub files: u64,
+    /// The latest of them.
+    pub last: Option<PathBuf>,
+    /// Their bytes on disk.
+    pub bytes: u64,
+}
+
+/// The reading thread's end of the writer thread.
+pub(super) struct Output {
+    /// `None` once the writer has been told to end.
+    orders: Option<SyncSender<Order>>,
+    empty: Receiver<Vec<u8>>,
+    thread: Option<JoinHandle<Result<Written, RecordError>>>,
+}
+
+/// The writer thread ended early; [`Output::finish`] says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WriterGone;
+
+impl Output {
+    /// Starts the writer thread; up to `pieces` full pieces wait for it.
+    pub fn start(
+        directory: &Path,
+        worker: &str,
+        compression: Compression,
+        keep: Option<usize>,
+        pieces: usize,
+    ) -> Result<Output, RecordError> {
+        let failed = |doing| output_error(doing, directory);
+        fs::create_dir_all(directory).map_err(failed("create the directory"))?;
+        let (orders, received) = sync_channel(pieces.max(1));
+        let (back, empty) = sync_channel(pieces.max(1) + 2);
+        let mut writer = Writer {
+            directory: directory.to_owned(),
+            worker: worker.to_owned(),
+            compression,
+            keep,
+            current: None,
+            written: Written::default(),
+        };
+        let thread = thread::Builder::new()
+            .name("record-writer".to_owned())
+            .spawn(move || {
+                for order in received {
+                    match order {
+                        Order::Begin { stem } => writer.begin(&stem)?,
+                        Order::Bytes(mut bytes) => {
+                            writer.write(&bytes)?;
+                            bytes.clear();
+                            // No room means that there are enough.
+                            let _ = back.try_send(bytes);
+                        }
+                        Order::End => writer.end()?,
+                    }
+                }
+                writer.end()?;
+                Ok(writer.written)
+            })
+            .map_err(RecordError::Thread)?;
+        Ok(Output { orders: Some(orders), empty, thread: Some(thread) })
+    }
+
+    /// An empty piece.
+    pub fn piece(&self) -> Vec<u8> {
+        self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE + (PIECE >> 4)))
+    }
+
+    /// Begins a file; blocks while the buffer is full, as all of these do.
+    pub fn begin(&self, stem: String) -> Result<(), WriterGone> {
+        self.send(Order::Begin { stem })
+    }
+
+    /// Hands bytes over.
+    pub fn write(&self, bytes: Vec<u8>) -> Result<(), WriterGone> {
+        self.send(Order::Bytes(bytes))
+    }
+
+    /// Ends the file.
+    pub fn end(&self) -> Result<(), WriterGone> {
+        self.send(Order::End)
+    }
+
+    fn send(&self, order: Order) -> Result<(), WriterGone> {
+        self.orders.as_ref().ok_or(WriterGone)?.send(order).map_err(|_| WriterGone)
+    }
+
+    /// Waits until everything is on disk.
+    pub fn finish(mut self) -> Result<Written, RecordError> {
+        self.orders = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(Written::default()),
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+enum Sink {
+    Plain(File),
+    Zstd(ZstdEncoder<'static, File>),
+    Gzip(GzEncoder<File>),
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::Plain(file) => file.write_all(bytes),
+            Sink::Zstd(encoder) => encoder.write_all(bytes),
+            Sink::Gzip(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<File> {
+        match self {
+            Sink::Plain(file) => Ok(file),
+            Sink::Zstd(encoder) => encoder.finish(),
+            Sink::Gzip(encoder) => encoder.finish(),
+        }
+    }
+}
+
+struct Writer {
+    directory: PathBuf,
+    worker: String,
+    compression: Compression,
+    keep: Option<usize>,
+    current: Option<(Sink, PathBuf)>,
+    written: Written,
+}
+
+impl Writer {
+    fn begin(&mut self, stem: &str) -> Result<(), RecordError> {
+        self.end()?;
+        let suffix = self.compression.suffix();
+        let named = |number: u32| {
+            let more = if number == 0 { String::new() } else { format!("-{number}") };
+            self.directory.join(format!("{stem}{more}.pcapng{suffix}"))
+        };
+        // Two recorders of one worker, or a clock set back, may want the same name.
+        let mut number = 0;
+        let (path, file) = loop {
+            let path = named(number);
+            let new = OpenOptions::new().write(true).create_new(true).open(part(&path));
+            match new {
+                Ok(_) if path.exists() => {
+                    let _ = fs::remove_file(part(&path));
+                    number += 1;
+                }
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(source) => return Err(output_error("create", &part(&path))(source)),
+            }
+        };
+        let sink = match self.compression {
+            Compression::None => Sink::Plain(file),
+            Compression::Gzip => Sink::Gzip(GzEncoder::new(file, flate2::Compression::fast())),
+            Compression::Zstd => {
+                let encoder = ZstdEncoder::new(file, 1);
+                Sink::Zstd(encoder.map_err(output_error("compress", &part(&path)))?)
+            }
+        };
+        self.current = Some((sink, path));
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+        let Some((sink, path)) = &mut self.current else { return Ok(()) };
+        sink.write(bytes).map_err(output_error("write", &part(path)))
+    }
+
+    fn end(&mut self) -> Result<(), RecordError> {
+        let Some((sink, path)) = self.current.take() else { return Ok(()) };
+        let aside = part(&path);
+        let file = sink.finish().map_err(output_error("write", &aside))?;
+        file.sync_all().map_err(output_error("write", &aside))?;
+        fs::rename(&aside, &path).map_err(output_error("put in place", &path))?;
+        self.written.files += 1;
+        self.written.bytes += file.metadata().map_or(0, |metadata| metadata.len());
+        self.written.last = Some(path);
+        self.remove_old()
+    }
+
+    /// Removes the oldest recordings of this worker beyond those that are to be kept. Their names
+    /// sort by time.
+    fn remove_old(&self) -> Result<(), RecordError> {
+        let Some(keep) = self.keep else { return Ok(()) };
+        let failed = output_error("look into", &self.directory);
+        let entries = fs::read_dir(&self.directory).map_err(failed)?;
+        let mut names: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| is_recording(path, &self.worker))
+            .collect();
+        names.sort();
+        let beyond = names.len().saturating_sub(keep.max(1));
+        for path in names.iter().take(beyond) {
+            fs::remove_file(path).map_err(output_error("remove the old", path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path is a finished recording of `worker`: `<worker>-<date>T<time>Z…`.
+fn is_recording(path: &Path, worker: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let time = name.strip_prefix(worker).and_then(|rest| rest.strip_prefix('-'));
+    let ending = [".pcapng", ".pcapng.zst", ".pcapng.gz"];
+    time.is_some_and(|time| time.starts_with(|first: char| first.is_ascii_digit()))
+        && ending.iter().any(|ending| name.ends_with(ending))
+}
+
+fn part(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn output_error(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> RecordError + use<> {
+    let path = path.to_owned();
+    move |source| RecordError::Output { doing, path: path.clone(), source }
+}
