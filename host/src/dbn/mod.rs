@@ -5,7 +5,7 @@
 //!  the event ring ──write──► FILE.dbn
 //! ```
 //!
-//! Files are decoded and their metadata is written by the `dbn` crate. Records of these three
+//! Files are decoded, and metadata and most records are written, by the `dbn` crate. Records of these three
 //! schemas are the same bytes in all three versions, so that a version is a matter of the metadata
 //! alone. MBO records are [`MboMsg`](wiretape_core::event::MboMsg), the very bytes of our events.
 //! Version 4, which widens the record header, is refused with the crate's own words.
@@ -14,10 +14,12 @@ mod error;
 mod read;
 mod census;
 mod compare;
+mod tops;
 mod write;
 
 pub use census::Census;
 pub use compare::{Comparison, Difference, compare};
 pub use error::DbnError;
 pub use read::{DbnFile, DbnRecord, letter};
-pub use write::{DbnMetadata, write_record};
+pub use tops::{Tops, TopsMemory};
+pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter};

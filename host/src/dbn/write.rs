@@ -1,22 +1,67 @@
-//! Writes DBN, version 2: metadata, then records as they stand in the ring.
+//! Writes DBN files of versions 1 to 3: market-by-order as it stands in the ring, or what follows
+//! from it, MBP-1 and trades.
 //!
-//! The layout is Databento's public one (`docs` of the `dbn` crate, "DBN encoding"): an 8-byte
-//! prelude, fixed fields up to byte 112, then lists of symbols and mappings. Records of types that
-//! DBN does not define (Wiretape's own, 0xF0 and up) are left out, so that every reader of DBN
-//! takes the file; symbols travel in the mappings of the metadata instead.
+//! Metadata and records are encoded by the `dbn` crate, but for market-by-order records, which are
+//! DBN's bytes already. Records of types that DBN does not define (Wiretape's own, 0xF0 and up)
+//! are left out, so that every reader of DBN takes the file; symbols travel in the mappings of the
+//! metadata, and those that are announced later in symbol mapping records.
 
-use std::io::{self, Write};
-use wiretape_core::event::{Event, rtype};
+use std::collections::HashSet;
+use std::io::Write;
 
-/// Bytes of a symbol in version 2.
-const SYMBOL_BYTES: usize = 71;
-/// Schema "none": records of several schemas.
-const SCHEMA_MIXED: u16 = u16::MAX;
-/// Symbology: instrument id, raw symbol.
-const STYPE_INSTRUMENT_ID: u8 = 0;
-const STYPE_RAW_SYMBOL: u8 = 1;
-/// Where the lists begin.
-const LISTS: usize = 112;
+use dbn::encode::EncodeRecord;
+use dbn::encode::dbn::{MetadataEncoder, RecordEncoder};
+use dbn::{
+    MappingInterval, Mbp1Msg, Metadata, SType, Schema, SymbolMapping, SymbolMappingMsg, TradeMsg,
+};
+use wiretape_core::event::{
+    Event, GapMsg, MboMsg, SessionMsg, SymbolMsg, action, rtype, session_change,
+};
+
+use super::tops::Tops;
+use crate::ingest::symbol_text;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DbnSchema {
+    /// Market-by-order and status records: all that DBN knows of our events.
+    #[default]
+    Mixed,
+    /// Market-by-order alone.
+    Mbo,
+    /// The best bid and offer whenever it changes, and trades.
+    Mbp1,
+    /// Trades.
+    Trades,
+}
+
+impl DbnSchema {
+    fn code(self) -> Option<Schema> {
+        match self {
+            DbnSchema::Mixed => None,
+            DbnSchema::Mbo => Some(Schema::Mbo),
+            DbnSchema::Mbp1 => Some(Schema::Mbp1),
+            DbnSchema::Trades => Some(Schema::Trades),
+        }
+    }
+}
+
+/// A version of DBN: 1, 2 or 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DbnVersion(u8);
+
+impl DbnVersion {
+    /// The version of that number; `None` for one that is not written.
+    pub fn new(number: u8) -> Option<DbnVersion> {
+        (1..=3).contains(&number).then_some(DbnVersion(number))
+    }
+}
+
+impl Default for DbnVersion {
+    fn default() -> DbnVersion {
+        DbnVersion(2)
+    }
+}
 
 /// What the metadata says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,106 +72,393 @@ pub struct DbnMetadata {
     pub start: u64,
     /// Instrument ids and their symbols.
     pub symbols: Vec<(u32, String)>,
-    /// Day for which the mappings hold, as the number YYYYMMDD, and the day after it.
-    pub day: (u32, u32),
 }
 
 impl DbnMetadata {
-    /// The metadata as bytes, prelude included.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![0u8; LISTS];
-        out[..4].copy_from_slice(b"DBN\x02");
-        let dataset = self.dataset.as_bytes();
-        let kept = dataset.len().min(15);
-        out[8..8 + kept].copy_from_slice(&dataset[..kept]);
-        out[24..26].copy_from_slice(&SCHEMA_MIXED.to_le_bytes());
-        out[26..34].copy_from_slice(&self.start.to_le_bytes());
-        out[34..42].copy_from_slice(&u64::MAX.to_le_bytes());
-        out[50] = STYPE_RAW_SYMBOL;
-        out[51] = STYPE_INSTRUMENT_ID;
-        out[53..55].copy_from_slice(&(SYMBOL_BYTES as u16).to_le_bytes());
-        let count = self.symbols.len() as u32;
-        out.extend(count.to_le_bytes());
-        for (_, symbol) in &self.symbols {
-            text(&mut out, symbol);
-        }
-        // Neither partly resolved nor unresolved symbols.
-        out.extend([0; 8]);
-        out.extend(count.to_le_bytes());
-        for (id, symbol) in &self.symbols {
-            text(&mut out, symbol);
-            out.extend(1u32.to_le_bytes());
-            out.extend(self.day.0.to_le_bytes());
-            out.extend(self.day.1.to_le_bytes());
-            text(&mut out, &id.to_string());
-        }
-        let length = (out.len() - 8) as u32;
-        out[4..8].copy_from_slice(&length.to_le_bytes());
-        out
+    fn encoded(&self, schema: DbnSchema, version: DbnVersion) -> Metadata {
+        let day = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.start))
+            .map_or(time::Date::MIN, time::OffsetDateTime::date);
+        let next = day.next_day().unwrap_or(day);
+        let mapping = |(id, symbol): &(u32, String)| SymbolMapping {
+            raw_symbol: symbol.clone(),
+            intervals: vec![MappingInterval {
+                start_date: day,
+                end_date: next,
+                symbol: id.to_string(),
+            }],
+        };
+        Metadata::builder()
+            .version(version.0)
+            .dataset(self.dataset.chars().take(16).collect::<String>())
+            .schema(schema.code())
+            .start(self.start)
+            .stype_in(Some(SType::RawSymbol))
+            .stype_out(SType::InstrumentId)
+            .symbols(self.symbols.iter().map(|(_, symbol)| symbol.clone()).collect())
+            .mappings(self.symbols.iter().map(mapping).collect())
+            .build()
     }
 }
 
-fn text(out: &mut Vec<u8>, value: &str) {
-    let kept = value.len().min(SYMBOL_BYTES - 1);
-    out.extend(&value.as_bytes()[..kept]);
-    out.resize(out.len() + SYMBOL_BYTES - kept, 0);
+/// Writes events as a DBN file.
+pub struct DbnWriter<'m, W: Write> {
+    out: RecordEncoder<W>,
+    schema: DbnSchema,
+    version: DbnVersion,
+    tops: Tops<'m>,
+    /// Instruments whose symbol the file has told.
+    mapped: HashSet<u32>,
 }
 
-/// Appends a record if DBN knows its type; whether it did.
-pub fn write_record(out: &mut impl Write, event: &Event) -> io::Result<bool> {
-    if !matches!(event.rtype(), rtype::MBO | rtype::STATUS) {
-        return Ok(false);
+impl<W: Write> std::fmt::Debug for DbnWriter<'_, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("DbnWriter");
+        shown.field("schema", &self.schema).field("version", &self.version).finish_non_exhaustive()
     }
-    out.write_all(event.record_bytes())?;
-    Ok(true)
+}
+
+impl<'m, W: Write> DbnWriter<'m, W> {
+    /// Writes the metadata. `tops` is needed for MBP-1 and idle otherwise.
+    ///
+    /// # Errors
+    /// `out` takes no more, or a symbol does not fit the version.
+    pub fn new(
+        mut out: W,
+        metadata: &DbnMetadata,
+        schema: DbnSchema,
+        version: DbnVersion,
+        tops: Tops<'m>,
+    ) -> dbn::Result<DbnWriter<'m, W>> {
+        MetadataEncoder::new(&mut out).encode(&metadata.encoded(schema, version))?;
+        let mapped = metadata.symbols.iter().map(|(id, _)| *id).collect();
+        Ok(DbnWriter { out: RecordEncoder::new(out), schema, version, tops, mapped })
+    }
+
+    /// Writes what an event is in the file's schema; returns the number of records, which is zero
+    /// for what the schema does not know.
+    pub fn write(&mut self, event: &Event) -> dbn::Result<u64> {
+        match event.rtype() {
+            rtype::MBO => match event.get::<MboMsg>() {
+                Some(record) => self.write_order(event, &record),
+                None => Ok(0),
+            },
+            rtype::STATUS if self.schema == DbnSchema::Mixed => self.write_as_it_is(event),
+            rtype::SYMBOL => match event.get::<SymbolMsg>() {
+                Some(record) if self.mapped.insert(record.hd.instrument_id) => {
+                    self.write_symbol(&record)
+                }
+                _ => Ok(0),
+            },
+            rtype::GAP => {
+                if let Some(gap) = event.get::<GapMsg>() {
+                    self.tops.lose(gap.feed);
+                }
+                Ok(0)
+            }
+            rtype::SESSION => match event.get::<SessionMsg>() {
+                Some(session) if empties(&session) => {
+                    self.write_rows(|tops| tops.restart(&session))
+                }
+                _ => Ok(0),
+            },
+            _ => Ok(0),
+        }
+    }
+
+    fn write_order(&mut self, event: &Event, record: &MboMsg) -> dbn::Result<u64> {
+        match self.schema {
+            DbnSchema::Mixed | DbnSchema::Mbo => self.write_as_it_is(event),
+            DbnSchema::Trades if record.action == action::TRADE => {
+                let mut trade = TradeMsg {
+                    price: record.price,
+                    size: record.size,
+                    action: c_letter(record.action),
+                    side: c_letter(record.side),
+                    flags: record.flags.into(),
+                    ts_recv: record.ts_recv,
+                    ts_in_delta: record.ts_in_delta,
+                    sequence: record.sequence,
+                    ..TradeMsg::default()
+                };
+                trade.hd.publisher_id = record.hd.publisher_id;
+                trade.hd.instrument_id = record.hd.instrument_id;
+                trade.hd.ts_event = record.hd.ts_event;
+                self.out.encode_record(&trade).map(|()| 1)
+            }
+            DbnSchema::Trades => Ok(0),
+            DbnSchema::Mbp1 => self.write_rows(|tops| tops.apply(record)),
+        }
+    }
+
+    fn write_rows<I: IntoIterator<Item = Mbp1Msg>>(
+        &mut self,
+        rows: impl FnOnce(&mut Tops<'m>) -> I,
+    ) -> dbn::Result<u64> {
+        let mut written = 0;
+        for row in rows(&mut self.tops) {
+            self.out.encode_record(&row)?;
+            written += 1;
+        }
+        Ok(written)
+    }
+
+    fn write_as_it_is(&mut self, event: &Event) -> dbn::Result<u64> {
+        let written = self.out.get_mut().write_all(event.record_bytes());
+        written.map(|()| 1).map_err(|source| dbn::Error::io(source, "writing a record"))
+    }
+
+    fn write_symbol(&mut self, record: &SymbolMsg) -> dbn::Result<u64> {
+        let (id, at) = (record.hd.instrument_id, record.hd.ts_event);
+        let symbol = symbol_text(&record.symbol);
+        let (raw, ids, no_end) = (SType::RawSymbol, SType::InstrumentId, dbn::UNDEF_TIMESTAMP);
+        match self.version.0 {
+            1 => {
+                let mut mapping = dbn::v1::SymbolMappingMsg {
+                    stype_in_symbol: dbn::record::str_to_c_chars(&symbol)?,
+                    stype_out_symbol: dbn::record::str_to_c_chars(&id.to_string())?,
+                    start_ts: at,
+                    end_ts: no_end,
+                    ..Default::default()
+                };
+                (mapping.hd.instrument_id, mapping.hd.ts_event) = (id, at);
+                self.out.encode_record(&mapping)?;
+            }
+            _ => {
+                let out = id.to_string();
+                let mapping = SymbolMappingMsg::new(id, at, raw, &symbol, ids, &out, at, no_end)?;
+                self.out.encode_record(&mapping)?;
+            }
+        }
+        Ok(1)
+    }
+
+    /// Takes note that events were lost: books may be wrong from now on.
+    pub fn lost(&mut self) {
+        self.tops.mark_bad();
+    }
+
+    /// Writes what is held back; the file is whole.
+    pub fn finish(&mut self) -> dbn::Result<()> {
+        if let Some(row) = self.tops.take_held() {
+            self.out.encode_record(&row)?;
+        }
+        self.out.flush()
+    }
+
+    /// The writer below.
+    pub fn get_mut(&mut self) -> &mut W {
+        self.out.get_mut()
+    }
+}
+
+/// Whether a session's change empties the books of its feed. At the start of a later capture run
+/// they still are as the one before left them.
+fn empties(session: &SessionMsg) -> bool {
+    session.change != session_change::END
+}
+
+/// A letter as the `dbn` crate has it, whose characters are C's.
+pub(super) fn c_letter(value: u8) -> std::ffi::c_char {
+    value as std::ffi::c_char
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dbn::decode::{DbnMetadata as _, DecodeRecordRef, dbn::Decoder};
-    use wiretape_core::event::{MboMsg, RecordHeader, SymbolMsg, flags};
+    use crate::dbn::{DbnFile, DbnRecord, TopsMemory};
+    use wiretape_core::event::{
+        NO_INSTRUMENT, Record, RecordHeader, UNDEF_PRICE, flags, gap_reason,
+    };
 
-    #[test]
-    fn the_dbn_crate_reads_what_we_write() {
-        let metadata = super::DbnMetadata {
+    fn metadata() -> DbnMetadata {
+        DbnMetadata {
             dataset: "XNAS.ITCH".into(),
             start: 1_340_236_800_000_000_000,
             symbols: vec![(13, "AAPL".into()), (42, "AMZN".into())],
-            day: (20120621, 20120622),
-        };
-        let record = MboMsg {
-            hd: RecordHeader::new::<MboMsg>(2, 13, 1_340_285_400_000_000_000),
-            order_id: 7,
-            price: 585_330_000_000,
-            size: 100,
-            flags: flags::LAST,
-            channel_id: 0,
-            action: b'A',
-            side: b'B',
-            ts_recv: 1_340_285_400_000_000_500,
-            ts_in_delta: 500,
-            sequence: 9,
-        };
-        let mut file = metadata.encode();
-        assert!(write_record(&mut file, &Event::new(&record)).unwrap());
-        let own = Event { words: [u64::from(SymbolMsg::RTYPE) << 8 | 12, 0, 0, 0, 0, 0, 0] };
-        assert!(!write_record(&mut file, &own).unwrap());
+        }
+    }
 
+    fn order(sequence: u32, action: u8, id: u64, price: i64, size: u32, last: bool) -> Event {
+        Event::new(&MboMsg {
+            hd: RecordHeader::new::<MboMsg>(2, 13, 1_340_285_400_000_000_000),
+            order_id: id,
+            price,
+            size,
+            flags: if last { flags::LAST } else { 0 },
+            channel_id: 0,
+            action,
+            side: b'B',
+            ts_recv: 1_340_285_400_000_000_500 + u64::from(sequence),
+            ts_in_delta: 500,
+            sequence,
+        })
+    }
+
+    /// Adds at 10 and 9, an execution of the whole best order, and a symbol that comes late.
+    fn flow() -> Vec<Event> {
+        let mut symbol = SymbolMsg {
+            hd: RecordHeader::new::<SymbolMsg>(2, 7, 1_340_285_400_000_000_000),
+            ts_recv: 0,
+            symbol: [0; 16],
+            round_lot: 100,
+            feed: 0,
+            reserved: 0,
+        };
+        symbol.symbol[..4].copy_from_slice(b"MSFT");
+        vec![
+            order(1, b'A', 1, 10, 100, true),
+            order(2, b'A', 2, 9, 50, true),
+            order(3, b'T', 0, 10, 100, false),
+            order(3, b'F', 1, 10, 100, false),
+            order(3, b'C', 1, 10, 100, true),
+            Event::new(&symbol),
+            order(4, b'A', 3, 8, 70, true),
+        ]
+    }
+
+    fn written(schema: DbnSchema, version: u8, events: &[Event]) -> (Metadata, Vec<DbnRecord>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn");
+        let mut memory = TopsMemory::new([(0, 64)]);
+        let file = std::fs::File::create(&path).unwrap();
+        let version = DbnVersion::new(version).unwrap();
+        let mut writer =
+            DbnWriter::new(file, &metadata(), schema, version, memory.tops(true)).unwrap();
+        let counted: u64 = events.iter().map(|event| writer.write(event).unwrap()).sum();
+        writer.finish().unwrap();
+        let read = DbnFile::open(&path).unwrap();
+        let metadata = read.metadata().clone();
+        let records: Vec<_> = read.map(Result::unwrap).collect();
+        assert!(records.len() as u64 - counted <= 1, "one record may have been held back");
+        (metadata, records)
+    }
+
+    #[test]
+    fn files_of_every_version_and_schema_are_read_back_as_they_are() {
+        for version in 1..=3 {
+            for (schema, code, records) in [
+                (DbnSchema::Mixed, None, 7),
+                (DbnSchema::Mbo, Some(Schema::Mbo), 7),
+                (DbnSchema::Mbp1, Some(Schema::Mbp1), 4),
+                (DbnSchema::Trades, Some(Schema::Trades), 2),
+            ] {
+                let (read, found) = written(schema, version, &flow());
+                assert_eq!((read.version, read.schema), (version, code));
+                assert_eq!(
+                    (read.dataset.as_str(), read.limit, read.end),
+                    ("XNAS.ITCH", None, None)
+                );
+                assert_eq!(read.symbols, ["AAPL", "AMZN"]);
+                assert_eq!(read.mappings[1].raw_symbol, "AMZN");
+                assert_eq!(read.mappings[1].intervals[0].symbol, "42");
+                assert_eq!(read.mappings[1].intervals[0].start_date.day(), 21);
+                assert_eq!(found.len(), records, "{schema:?} of version {version}");
+                let mapping = dbn::enums::rtype::SYMBOL_MAPPING;
+                assert!(found.contains(&DbnRecord::Other(mapping)), "MSFT");
+            }
+        }
+        assert_eq!((DbnVersion::new(0), DbnVersion::new(4)), (None, None));
+    }
+
+    #[test]
+    fn the_best_bid_and_offer_is_written_when_it_changes_and_trades_before_their_effect() {
+        let (_, records) = written(DbnSchema::Mbp1, 3, &flow());
+        let rows: Vec<_> = records
+            .iter()
+            .filter_map(|record| match record {
+                DbnRecord::Mbp1(row) => Some((
+                    row.action as u8,
+                    row.sequence,
+                    row.flags.raw(),
+                    row.levels[0].bid_px,
+                    row.levels[0].bid_sz,
+                    row.levels[0].bid_ct,
+                )),
+                _ => None,
+            })
+            .collect();
+        let last = flags::LAST;
+        assert_eq!(
+            rows,
+            [(b'A', 1, last, 10, 100, 1), (b'T', 3, 0, 10, 100, 1), (b'C', 3, last, 9, 50, 1)]
+        );
+        let (_, trades) = written(DbnSchema::Trades, 1, &flow());
+        let [DbnRecord::Trade(trade), DbnRecord::Other(_)] = &trades[..] else {
+            panic!("{trades:?}")
+        };
+        assert_eq!((trade.price, trade.size, trade.side as u8), (10, 100, b'B'));
+        assert_eq!((trade.hd.instrument_id, trade.hd.publisher_id), (13, 2));
+    }
+
+    #[test]
+    fn books_that_may_be_wrong_say_so_until_they_are_empty() {
+        let gap = GapMsg {
+            hd: RecordHeader::new::<GapMsg>(2, NO_INSTRUMENT, 5),
+            ts_recv: 5,
+            first_seq: 4,
+            end_seq: 9,
+            session: [0; 10],
+            feed: 0,
+            reason: gap_reason::SEQUENCE_JUMP,
+            reserved: 0,
+        };
+        let session = SessionMsg {
+            hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, 6),
+            ts_recv: 6,
+            next_seq: 1,
+            previous_next_seq: 9,
+            session: [0; 10],
+            feed: 0,
+            change: session_change::RESTART,
+            reserved: 0,
+        };
+        let events = [
+            order(1, b'A', 1, 10, 100, true),
+            Event::new(&gap),
+            order(9, b'A', 2, 11, 50, true),
+            Event::new(&session),
+            order(1, b'A', 7, 12, 10, true),
+        ];
+        let (_, records) = written(DbnSchema::Mbp1, 2, &events);
+        let rows: Vec<_> = records
+            .iter()
+            .map(|record| match record {
+                DbnRecord::Mbp1(row) => {
+                    (row.action as u8, row.flags.raw(), row.levels[0].bid_px, row.levels[0].bid_sz)
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let (last, bad) = (flags::LAST, flags::LAST | flags::MAYBE_BAD_BOOK);
+        let expected = [
+            (b'A', last, 10, 100),
+            (b'A', bad, 11, 50),
+            (b'R', last, UNDEF_PRICE, 0),
+            (b'A', last, 12, 10),
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn the_dbn_crate_reads_what_we_write() {
+        use dbn::decode::{DecodeRecordRef, dbn::Decoder};
+        let mut file = Vec::new();
+        let (schema, version) = (DbnSchema::Mixed, DbnVersion::default());
+        let mut memory = TopsMemory::default();
+        let mut writer =
+            DbnWriter::new(&mut file, &metadata(), schema, version, memory.tops(true)).unwrap();
+        assert_eq!(writer.write(&order(9, b'A', 7, 585_330_000_000, 100, true)).unwrap(), 1);
+        let own = Event { words: [u64::from(GapMsg::RTYPE) << 8 | 14, 0, 0, 0, 0, 0, 0] };
+        assert_eq!(writer.write(&own).unwrap(), 0);
+        writer.finish().unwrap();
+        drop(writer);
         let as_is = dbn::VersionUpgradePolicy::AsIs;
         let mut decoder = Decoder::with_upgrade_policy(file.as_slice(), as_is).unwrap();
-        let read = decoder.metadata();
-        assert_eq!((read.version, read.dataset.as_str()), (2, "XNAS.ITCH"));
-        assert_eq!(read.symbols, ["AAPL", "AMZN"]);
-        assert_eq!(read.mappings[1].raw_symbol, "AMZN");
-        assert_eq!(read.mappings[1].intervals[0].symbol, "42");
         let found = decoder.decode_record_ref().unwrap().unwrap();
         let found = found.get::<dbn::MboMsg>().unwrap();
         assert_eq!((found.hd.instrument_id, found.order_id, found.sequence), (13, 7, 9));
-        assert_eq!((found.price, found.size, found.ts_recv), (record.price, 100, record.ts_recv));
+        assert_eq!((found.price, found.size), (585_330_000_000, 100));
         assert_eq!((found.action as u8, found.side as u8), (b'A', b'B'));
         assert!(decoder.decode_record_ref().unwrap().is_none());
     }
-
-    use wiretape_core::event::Record;
 }

@@ -33,6 +33,9 @@ pub enum Failure {
     /// A DBN file cannot be used.
     #[error(transparent)]
     Dbn(#[from] DbnError),
+    /// A DBN file cannot be written.
+    #[error("cannot write DBN: {0}")]
+    WriteDbn(#[from] dbn::Error),
     /// A recording cannot go on.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -47,6 +50,9 @@ impl Failure {
         match self {
             Failure::Io(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Failure::Print(error) => error.is_broken_pipe(),
+            Failure::WriteDbn(dbn::Error::Io { source, .. }) => {
+                source.kind() == io::ErrorKind::BrokenPipe
+            }
             _ => false,
         }
     }

@@ -1,8 +1,8 @@
 //! Times, zones and durations as people write them.
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
 /// Why a text is no time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,14 +89,6 @@ pub fn midnight_before(time: u64, zone: &TimeZone) -> u64 {
     midnight.and_then(|at| u64::try_from(at.as_nanosecond()).ok()).unwrap_or(0)
 }
 
-/// The day and the day after it as YYYYMMDD, for DBN.
-pub fn day_numbers(time: u64) -> (u32, u32) {
-    let number =
-        |day: Date| day.year() as u32 * 10_000 + day.month() as u32 * 100 + day.day() as u32;
-    let Some(day) = day_of(time, &TimeZone::UTC) else { return (0, 0) };
-    (number(day), day.checked_add(1.day()).map_or(0, number))
-}
-
 /// Reads a zone: `UTC`, `local`, or a name such as `America/New_York`.
 pub fn parse_zone(text: &str) -> Result<TimeZone, String> {
     match text {
@@ -164,7 +156,6 @@ mod tests {
             new_york("2012-06-21"),
             Ok(midnight_before(open, &parse_zone("America/New_York").unwrap()))
         );
-        assert_eq!(day_numbers(open), (20120621, 20120622));
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! `wiretape tail`.
 
 use crate::failure::Failure;
-use crate::instant::{day_numbers, parse_zone};
+use crate::instant::parse_zone;
 use crate::line;
 use crate::source::Source;
 use crate::terminal::say;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write, stdout};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wiretape_core::event::{Event, NO_INSTRUMENT, SymbolMsg, rtype};
-use wiretape_host::dbn::{DbnMetadata, write_record};
+use wiretape_host::dbn::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops, TopsMemory};
 use wiretape_host::ingest::symbol_text;
 use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
 
@@ -26,7 +29,8 @@ use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
 Examples:
   wiretape tail --instrument AAPL --instrument AMZN --tz America/New_York
   wiretape tail --from oldest --until-end --json | jq 'select(.type == \"gap\")'
-  wiretape tail --from oldest --until-end --dbn --output day.dbn")]
+  wiretape tail --from oldest --until-end --dbn --output day.dbn.zst
+  wiretape tail --from oldest --dbn --schema mbp-1 --dbn-version 3 > best.dbn")]
 pub struct TailArguments {
     #[command(flatten)]
     source: Source,
@@ -45,15 +49,36 @@ pub struct TailArguments {
     /// One JSON object a line.
     #[arg(long, conflicts_with = "dbn")]
     json: bool,
-    /// A DBN file (version 2, market-by-order and status records).
+    /// A DBN file.
     #[arg(long)]
     dbn: bool,
-    /// File to write to [default: standard output].
+    /// What the DBN file holds.
+    #[arg(long, value_enum, default_value_t = Schema::Mixed, requires = "dbn")]
+    schema: Schema,
+    /// Version of DBN: 1, 2 or 3.
+    #[arg(long, value_name = "N", default_value = "2", requires = "dbn",
+          value_parser = clap::value_parser!(u8).range(1..=3))]
+    dbn_version: u8,
+    /// File to write to [default: standard output]; one that ends in .zst is compressed.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Time zone of the times printed.
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = parse_zone)]
     tz: TimeZone,
+}
+
+/// What a DBN file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Schema {
+    /// Market-by-order and status records.
+    Mixed,
+    /// Market-by-order records.
+    Mbo,
+    /// The best bid and offer whenever it changes, and trades.
+    #[value(name = "mbp-1")]
+    Mbp1,
+    /// Trades.
+    Trades,
 }
 
 /// Where to start.
@@ -63,6 +88,17 @@ pub enum From {
     Oldest,
     /// The next event.
     Now,
+}
+
+impl Schema {
+    fn dbn(self) -> DbnSchema {
+        match self {
+            Schema::Mixed => DbnSchema::Mixed,
+            Schema::Mbo => DbnSchema::Mbo,
+            Schema::Mbp1 => DbnSchema::Mbp1,
+            Schema::Trades => DbnSchema::Trades,
+        }
+    }
 }
 
 impl From {
@@ -115,28 +151,44 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
     }
     let path = arguments.source.one()?;
     let mut follower = Follower::new(&path, arguments.from.start())?;
-    let out: Box<dyn Write> = match &arguments.output {
-        Some(file) => Box::new(File::create(file).map_err(|error| {
-            Failure::Told(format!("cannot create {}: {error}", file.display()))
-        })?),
-        None => Box::new(stdout().lock()),
+    let booked = feeds(follower.segment());
+    let mut memory = match arguments.schema {
+        Schema::Mbp1 => TopsMemory::new(booked.clone()),
+        _ => TopsMemory::default(),
     };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first one ends the output as it should end, the second one at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
     let mut tail = Tail {
         arguments,
-        out: BufWriter::with_capacity(1 << 16, out),
+        out: Some(BufWriter::with_capacity(1 << 16, Target::open(arguments)?)),
+        dbn: None,
+        tops: Some(memory.tops(follower.position() == 1)),
         symbols: Symbols::read(follower.segment()),
         left: arguments.count.unwrap_or(u64::MAX),
         text: String::new(),
-        begun: false,
     };
     tail.check_instruments(&path)?;
-    while tail.left > 0 {
+    while tail.left > 0 && !stop.load(Ordering::Relaxed) {
         match follower.poll()? {
             Followed::Began { .. } => {
+                if arguments.schema == Schema::Mbp1 && feeds(follower.segment()) != booked {
+                    tail.finish()?;
+                    let text = "the capture was started with other feeds: begin another file";
+                    return Err(Failure::Told(text.to_owned()));
+                }
                 tail.symbols = Symbols::read(follower.segment());
             }
             Followed::Events { first, events, .. } => tail.print(first, events)?,
-            Followed::Lost { epoch, lapped } => say(&format!("epoch {epoch}: {lapped}")),
+            Followed::Lost { epoch, lapped } => {
+                say(&format!("epoch {epoch}: {lapped}"));
+                if let Some(dbn) = &mut tail.dbn {
+                    dbn.lost();
+                }
+            }
             Followed::Silent { age, .. } => {
                 let seconds = age.as_secs();
                 say(&format!("no sign of life from the writer for {seconds} s"));
@@ -157,7 +209,7 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
                 }
             }
             Followed::Idle => {
-                tail.out.flush()?;
+                tail.flush()?;
                 follower.wait();
             }
         }
@@ -166,17 +218,70 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// First instrument id and number of instruments of each feed.
+fn feeds(segment: Option<&Segment>) -> Vec<(u32, u32)> {
+    let Some(view) = segment.and_then(Segment::view) else { return Vec::new() };
+    let identities = view.feeds().map(|feed| feed.identity());
+    identities.map(|feed| (feed.first_instrument, feed.instruments)).collect()
+}
+
+/// Where the output goes.
+enum Target {
+    Stdout(StdoutLock<'static>),
+    File(File),
+    Zstd(zstd::Encoder<'static, File>),
+}
+
+impl Target {
+    fn open(arguments: &TailArguments) -> Result<Target, Failure> {
+        let Some(path) = &arguments.output else { return Ok(Target::Stdout(stdout().lock())) };
+        let failed = |error| Failure::Told(format!("cannot create {}: {error}", path.display()));
+        let file = File::create(path).map_err(failed)?;
+        match path.extension().is_some_and(|extension| extension == "zst") {
+            true => Ok(Target::Zstd(zstd::Encoder::new(file, 0).map_err(failed)?)),
+            false => Ok(Target::File(file)),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Target::Zstd(encoder) => encoder.do_finish(),
+            other => other.flush(),
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Target::Stdout(out) => out.write(bytes),
+            Target::File(file) => file.write(bytes),
+            Target::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Target::Stdout(out) => out.flush(),
+            Target::File(file) => file.flush(),
+            Target::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
 struct Tail<'a> {
     arguments: &'a TailArguments,
-    out: BufWriter<Box<dyn Write>>,
+    /// `None` once a DBN file is begun, which has it then.
+    out: Option<BufWriter<Target>>,
+    dbn: Option<DbnWriter<'a, BufWriter<Target>>>,
+    /// The books of MBP-1, until the DBN file is begun.
+    tops: Option<Tops<'a>>,
     symbols: Symbols,
     left: u64,
     text: String,
-    /// The metadata of a DBN file has been written.
-    begun: bool,
 }
 
-impl Tail<'_> {
+impl<'a> Tail<'a> {
     /// A symbol that is not there yet may still be announced: worth a word, not an error.
     fn check_instruments(&self, path: &std::path::Path) -> Result<(), Failure> {
         for symbol in &self.arguments.instrument {
@@ -208,13 +313,9 @@ impl Tail<'_> {
                 break;
             }
             if self.arguments.dbn {
-                if !std::mem::replace(&mut self.begun, true) {
-                    let metadata = self.metadata(event);
-                    self.out.write_all(&metadata.encode())?;
-                }
-                if !write_record(&mut self.out, event)? {
-                    continue;
-                }
+                let written = self.dbn(event)?.write(event)?;
+                self.left = self.left.saturating_sub(written);
+                continue;
             } else {
                 self.text.clear();
                 if self.arguments.json {
@@ -224,11 +325,36 @@ impl Tail<'_> {
                 } else {
                     line::human(event, symbol, &self.arguments.tz, &mut self.text);
                 }
-                self.out.write_all(self.text.as_bytes())?;
+                if let Some(out) = &mut self.out {
+                    out.write_all(self.text.as_bytes())?;
+                }
             }
             self.left -= 1;
         }
         Ok(())
+    }
+
+    /// The DBN file, begun with what `first` tells.
+    fn dbn(&mut self, first: &Event) -> Result<&mut DbnWriter<'a, BufWriter<Target>>, Failure> {
+        if let Some(out) = self.out.take() {
+            let version = DbnVersion::new(self.arguments.dbn_version).unwrap_or_default();
+            let (schema, tops) = (self.arguments.schema.dbn(), self.tops.take());
+            let metadata = self.metadata(first);
+            let tops = tops.unwrap_or_default();
+            self.dbn = Some(DbnWriter::new(out, &metadata, schema, version, tops)?);
+        }
+        match &mut self.dbn {
+            Some(dbn) => Ok(dbn),
+            None => Err(Failure::Told("the DBN file could not be begun".to_owned())),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match (&mut self.out, &mut self.dbn) {
+            (Some(out), _) => out.flush(),
+            (None, Some(dbn)) => dbn.get_mut().flush(),
+            (None, None) => Ok(()),
+        }
     }
 
     fn metadata(&self, first: &Event) -> DbnMetadata {
@@ -241,19 +367,22 @@ impl Tail<'_> {
             38 => "IEXG.DEEP",
             _ => "WIRETAPE",
         };
-        DbnMetadata {
-            dataset: dataset.to_owned(),
-            start: header.ts_event,
-            symbols,
-            day: day_numbers(header.ts_event),
-        }
+        DbnMetadata { dataset: dataset.to_owned(), start: header.ts_event, symbols }
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        if self.arguments.dbn && !self.begun {
-            self.out.write_all(&self.metadata(&Event::default()).encode())?;
+        if self.arguments.dbn {
+            self.dbn(&Event::default())?;
         }
-        self.out.flush()?;
+        if let Some(dbn) = &mut self.dbn {
+            dbn.finish()?;
+        }
+        self.flush()?;
+        match (self.out, &mut self.dbn) {
+            (Some(mut out), _) => out.get_mut().finish()?,
+            (None, Some(dbn)) => dbn.get_mut().get_mut().finish()?,
+            (None, None) => {}
+        }
         Ok(())
     }
 }

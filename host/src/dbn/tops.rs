@@ -1,0 +1,163 @@
+//! MBP-1 from market-by-order: the best bid and offer after every event that changed it, and every
+//! trade with the best bid and offer that it met.
+//!
+//! As Databento defines the schema: a trade comes before its effect on the book, and the last
+//! record of an exchange's event is flagged last. A record is therefore held back until it is
+//! known whether another one of its event follows.
+
+use dbn::{BidAskPair, Mbp1Msg};
+use wiretape_core::book::Bbo;
+use wiretape_core::event::{MboMsg, SIDE_NONE, SessionMsg, UNDEF_PRICE, action, flags};
+
+use super::write::c_letter;
+use crate::ingest::IngestSettings;
+use crate::ingest::book::{BookMemory, FeedBook};
+
+/// Memory for the books of the feeds of a worker.
+#[derive(Debug, Default)]
+pub struct TopsMemory {
+    feeds: Vec<(u32, u32, BookMemory)>,
+}
+
+impl TopsMemory {
+    /// Memory for feeds in the order of their indices: of each the first instrument id and the number of instruments. A schema
+    /// that needs no books has none.
+    pub fn new(feeds: impl IntoIterator<Item = (u32, u32)>) -> TopsMemory {
+        let settings = IngestSettings::default();
+        let feed = |(first, count)| (first, count, BookMemory::new(count, &settings));
+        TopsMemory { feeds: feeds.into_iter().map(feed).collect() }
+    }
+
+    /// The books, empty. `from_the_start` says whether all events since the start of the session
+    /// will be seen; otherwise books may be wrong until they are emptied.
+    pub fn tops(&mut self, from_the_start: bool) -> Tops<'_> {
+        let mut tops = Tops { feeds: Vec::new(), held: None };
+        for (first, count, memory) in &mut self.feeds {
+            let shown = vec![Bbo::EMPTY; *count as usize];
+            tops.feeds.extend(memory.book(*first).map(|book| Feed { first: *first, shown, book }));
+        }
+        if !from_the_start {
+            tops.mark_bad();
+        }
+        tops
+    }
+}
+
+#[derive(Debug)]
+struct Feed<'m> {
+    first: u32,
+    /// What was written last of each instrument.
+    shown: Vec<Bbo>,
+    book: FeedBook<'m>,
+}
+
+/// Turns market-by-order records into MBP-1.
+#[derive(Debug, Default)]
+pub struct Tops<'m> {
+    feeds: Vec<Feed<'m>>,
+    /// A record of an event that is not over.
+    held: Option<Mbp1Msg>,
+}
+
+impl Tops<'_> {
+    /// Applies a record; returns the records that are known to be whole now.
+    pub(super) fn apply(&mut self, record: &MboMsg) -> impl Iterator<Item = Mbp1Msg> + use<> {
+        let row = self.row(record);
+        let before = if row.is_some() { std::mem::replace(&mut self.held, row) } else { None };
+        let mut last = None;
+        if record.flags & flags::LAST != 0 {
+            last = self.take_held();
+        }
+        [before, last].into_iter().flatten()
+    }
+
+    /// The record held back, which is the last of its event after all.
+    pub(super) fn take_held(&mut self) -> Option<Mbp1Msg> {
+        let mut row = self.held.take()?;
+        row.flags = (row.flags.raw() | flags::LAST).into();
+        Some(row)
+    }
+
+    /// Takes note that records were lost: every book may be wrong until it is emptied.
+    pub(super) fn mark_bad(&mut self) {
+        self.feeds.iter_mut().for_each(|feed| feed.book.mark_bad());
+    }
+
+    /// The same of one feed.
+    pub(super) fn lose(&mut self, feed: u8) {
+        if let Some(feed) = self.feeds.get_mut(usize::from(feed)) {
+            feed.book.mark_bad();
+        }
+    }
+
+    /// A session that starts over empties the books of its feed: of each that was not empty, the
+    /// record that says so.
+    pub(super) fn restart(&mut self, session: &SessionMsg) -> Vec<Mbp1Msg> {
+        let Some(feed) = self.feeds.get_mut(usize::from(session.feed)) else { return Vec::new() };
+        feed.book.clear_all();
+        let mut rows = Vec::new();
+        for (id, shown) in (feed.first..).zip(&mut feed.shown) {
+            if std::mem::replace(shown, Bbo::EMPTY) != Bbo::EMPTY {
+                let mut row = Mbp1Msg {
+                    price: UNDEF_PRICE,
+                    action: c_letter(action::CLEAR),
+                    side: c_letter(SIDE_NONE),
+                    flags: flags::LAST.into(),
+                    ts_recv: session.ts_recv,
+                    levels: [pair(&Bbo::EMPTY)],
+                    ..Mbp1Msg::default()
+                };
+                row.hd.publisher_id = session.hd.publisher_id;
+                row.hd.instrument_id = id;
+                row.hd.ts_event = session.hd.ts_event;
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    fn row(&mut self, record: &MboMsg) -> Option<Mbp1Msg> {
+        let id = record.hd.instrument_id;
+        let feed = self.feeds.get_mut(usize::from(record.channel_id))?;
+        let shown = feed.shown.get_mut(id.wrapping_sub(feed.first) as usize)?;
+        feed.book.apply(record);
+        let (best, bad) = feed.book.best(id);
+        let changed = std::mem::replace(shown, best) != best;
+        if !changed && record.action != action::TRADE {
+            return None;
+        }
+        // The flag of the event's last record is set when that is known.
+        let mut marks = record.flags & !flags::LAST;
+        if bad {
+            marks |= flags::MAYBE_BAD_BOOK;
+        }
+        let mut row = Mbp1Msg {
+            price: record.price,
+            size: record.size,
+            action: c_letter(record.action),
+            side: c_letter(record.side),
+            flags: marks.into(),
+            depth: 0,
+            ts_recv: record.ts_recv,
+            ts_in_delta: record.ts_in_delta,
+            sequence: record.sequence,
+            levels: [pair(&best)],
+            ..Mbp1Msg::default()
+        };
+        row.hd.publisher_id = record.hd.publisher_id;
+        row.hd.instrument_id = id;
+        row.hd.ts_event = record.hd.ts_event;
+        Some(row)
+    }
+}
+
+fn pair(best: &Bbo) -> BidAskPair {
+    BidAskPair {
+        bid_px: best.bid_px,
+        ask_px: best.ask_px,
+        bid_sz: best.bid_sz,
+        ask_sz: best.ask_sz,
+        bid_ct: best.bid_ct,
+        ask_ct: best.ask_ct,
+    }
+}
