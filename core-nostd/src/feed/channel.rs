@@ -193,13 +193,24 @@ impl<'m> Channel<'m> {
         entry
     }
 
-    /// Counts an error of the book, and marks the instrument and the records that follow.
-    pub fn book_error(&mut self, local: u32, cause: usize) {
+    /// Counts an error of the book, and marks the instrument, for readers of the market table at
+    /// once.
+    #[cold]
+    pub fn book_error(
+        &mut self,
+        local: u32,
+        cause: usize,
+        stamp: &MessageStamp,
+        publisher: &Publisher<'m>,
+    ) {
         self.count(FeedCounter::BookErrors, 1);
         self.writer.add_error(ErrorGroup::Book, cause);
         if let Some(market) = self.markets.get_mut(local as usize) {
             market.set_health(health::BOOK_ERROR, true);
         }
+        let instrument = self.instrument(local);
+        let stamp = MessageStamp { instrument, ..*stamp };
+        self.publish_market(local, publisher.last_sequence(), &stamp, publisher);
     }
 
     /// Marks the books of the feed as possibly wrong, or as good again. Records carry it at once,

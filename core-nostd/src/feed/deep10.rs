@@ -19,7 +19,7 @@ use super::status::{self, StatusChange};
 use super::symbol_index::SymbolIndex;
 use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
-use crate::book::{LevelBook, LevelBookSpec, LevelChange};
+use crate::book::{BookError, LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{
     AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action, flags,
 };
@@ -191,13 +191,19 @@ impl<'m> DeepFeed<'m> {
         let complete = m.event_flags & deep10::EVENT_COMPLETE != 0;
         let price = m.price.nanos();
         let size = m.size.get();
-        let (action, size, change) = match self.book.set(local, side, price, size) {
+        let outcome = match price {
+            0 => Err(BookError::InvalidPrice),
+            price => self.book.set(local, side, price, size),
+        };
+        let (action, size, change) = match outcome {
             Ok(LevelChange::New) => (action::ADD, size, 1),
             Ok(LevelChange::Changed { .. }) => (action::MODIFY, size, 0),
             Ok(LevelChange::Removed { previous }) => (action::CANCEL, previous, -1),
             // Not there to be removed: still the end of an event for who waits for one.
             Ok(LevelChange::Absent) => (action::CANCEL, 0, 0),
-            Err(error) => return self.channel.book_error(local, error.index()),
+            Err(error) => {
+                return self.channel.book_error(local, error.index(), &stamp, publisher);
+            }
         };
         let record = stamp.mbo(action, side as u8, 0, price, size);
         let last = if complete { flags::LAST } else { 0 };

@@ -25,11 +25,11 @@ use super::status;
 use super::trading_day::TradingDays;
 use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
-use crate::book::{BookError, BookSpec, OrderBook, PagedIndex, PagedSpec, Reduced};
+use crate::book::{BookError, BookSpec, OrderBook, PagedIndex, PagedSpec, Reduced, Replaced};
 use crate::event::{
     AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, action, flags,
 };
-use crate::segment::FeedCounter;
+use crate::segment::{FeedCounter, health};
 use crate::wire::itch50::{self, Head, ItchError, Message};
 use crate::wire::moldudp64;
 
@@ -270,16 +270,25 @@ impl<'m> ItchFeed<'m> {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
         self.direct(local, &stock, publisher);
         let Some(side) = itch_side(side) else {
-            return self.channel.book_error(local, BookError::InvalidSide.index());
+            return self.channel.book_error(
+                local,
+                BookError::InvalidSide.index(),
+                &stamp,
+                publisher,
+            );
         };
         let price = price.nanos();
-        match self.book.add(local, order, side, price, shares) {
+        let outcome = match price {
+            0 => Err(BookError::InvalidPrice),
+            price => self.book.add(local, order, side, price, shares),
+        };
+        match outcome {
             Ok(added) => {
                 let record = stamp.mbo(action::ADD, side as u8, order, price, shares);
                 let event_seq = publisher.publish(&last(record));
                 self.after_book(local, added.top, 1, event_seq, &stamp, publisher);
             }
-            Err(error) => self.channel.book_error(local, error.index()),
+            Err(error) => self.channel.book_error(local, error.index(), &stamp, publisher),
         }
     }
 
@@ -298,7 +307,7 @@ impl<'m> ItchFeed<'m> {
         let reduced = match self.book.reduce(order, shares) {
             Ok(reduced) => reduced,
             Err(error) => {
-                self.channel.book_error(local, error.index());
+                self.channel.book_error(local, error.index(), &stamp, publisher);
                 if let BookError::Overfill { removed, .. } = error {
                     removed
                 } else {
@@ -338,7 +347,7 @@ impl<'m> ItchFeed<'m> {
         let reduced = match outcome {
             Ok(reduced) => reduced,
             Err(error) => {
-                self.channel.book_error(local, error.index());
+                self.channel.book_error(local, error.index(), &stamp, publisher);
                 // The order is gone from our book, so readers must hear of it.
                 let BookError::Overfill { removed, .. } = error else { return };
                 removed
@@ -357,9 +366,17 @@ impl<'m> ItchFeed<'m> {
         let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
         let (old, new, shares) = (m.old_ref.get(), m.new_ref.get(), m.shares.get());
         let price = m.price.nanos();
-        let replaced = match self.book.replace(old, new, price, shares) {
+        // A share that is to be had for nothing: the old order goes, the new one is refused.
+        let outcome = match price {
+            0 => self
+                .book
+                .remove(old)
+                .map(|removed| Replaced { removed, added: Err(BookError::InvalidPrice) }),
+            price => self.book.replace(old, new, price, shares),
+        };
+        let replaced = match outcome {
             Ok(replaced) => replaced,
-            Err(error) => return self.channel.book_error(local, error.index()),
+            Err(error) => return self.channel.book_error(local, error.index(), &stamp, publisher),
         };
         let removed = replaced.removed;
         let stamp = self.resting(&stamp, &removed);
@@ -373,7 +390,7 @@ impl<'m> ItchFeed<'m> {
                 (publisher.publish(&last(add)), removed.top || added.top, 0)
             }
             Err(error) => {
-                self.channel.book_error(local, error.index());
+                self.channel.book_error(local, error.index(), &stamp, publisher);
                 (publisher.publish(&last(cancel)), removed.top, -1)
             }
         };
@@ -446,12 +463,21 @@ impl<'m> ItchFeed<'m> {
         if !self.channel.is_announced(local) {
             self.channel.count(FeedCounter::Undirected, 1);
             self.channel.announce(local, stock, 0, publisher);
+            self.set_undirected(local, true);
+        }
+    }
+
+    #[cold]
+    fn set_undirected(&mut self, local: u32, on: bool) {
+        if let Some(market) = self.channel.market(local) {
+            market.set_health(health::UNDIRECTED, on);
         }
     }
 
     fn directory(&mut self, m: &itch50::StockDirectory, publisher: &mut Publisher<'m>) {
         let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
         let entry = self.channel.announce(local, &m.stock, m.round_lot.get(), publisher);
+        self.set_undirected(local, false);
         publisher.publish(&SymbolMsg {
             hd: stamp.header::<SymbolMsg>(),
             ts_recv: stamp.ts_recv,

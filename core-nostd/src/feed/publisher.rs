@@ -65,6 +65,12 @@ impl<'m> Publisher<'m> {
         self.ring.publish(&Event::new(record))
     }
 
+    /// Ring sequence of the record published last; 0 before the first.
+    #[inline]
+    pub fn last_sequence(&self) -> u64 {
+        self.ring.next_sequence().wrapping_sub(1)
+    }
+
     /// Announces an instrument in the symbol directory.
     pub fn announce(&mut self, instrument: u32, entry: &SymbolEntry) {
         self.segment.announce(instrument, entry);

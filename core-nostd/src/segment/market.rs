@@ -14,6 +14,9 @@ pub mod health {
     pub const MAYBE_BAD: u8 = 1;
     /// A message could not be applied to the book of this instrument.
     pub const BOOK_ERROR: u8 = 2;
+    /// No directory message announced the instrument: its symbol is hearsay, and orders that were
+    /// added before the first message seen are not in its book.
+    pub const UNDIRECTED: u8 = 4;
 }
 
 /// Latest state of an instrument. Prices are in 1e-9.

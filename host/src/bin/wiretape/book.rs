@@ -128,6 +128,9 @@ fn warnings(bits: u8) -> Vec<&'static str> {
     if bits & health::BOOK_ERROR != 0 {
         warnings.push("a message could not be applied to this book");
     }
+    if bits & health::UNDIRECTED != 0 {
+        warnings.push("no directory message announced this instrument");
+    }
     warnings
 }
 
