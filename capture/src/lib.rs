@@ -10,6 +10,7 @@ pub mod pins;
 pub mod source;
 pub mod clock;
 pub mod worker;
+pub mod worker_log;
 pub mod segment_file;
 pub mod frames_file;
 pub mod control;

@@ -15,6 +15,7 @@ use crate::clock::WorkerClock;
 use crate::config::Idle;
 use crate::control::recovery::WorkerRecovery;
 use crate::source::{Polled, Source, SourceDrops, SourceError};
+use crate::worker_log::WorkerLog;
 
 /// Polls without a frame before a worker that may rest does so.
 const SPINS_BEFORE_REST: u32 = 200;
@@ -50,6 +51,7 @@ pub struct Worker<'m> {
     clock: Option<WorkerClock>,
     idle: Idle,
     drops: SourceDrops,
+    log: WorkerLog<'m>,
     recovery: Option<WorkerRecovery<'m>>,
     /// Receive time of the latest frame.
     received_ns: u64,
@@ -60,12 +62,14 @@ impl<'m> Worker<'m> {
     /// batch took from its receive stamp to its last event.
     pub fn new(pipeline: Pipeline<'m>, clock: Option<WorkerClock>, idle: Idle) -> Worker<'m> {
         let latency = pipeline.segment().latency();
+        let log = WorkerLog::new(*pipeline.segment());
         Worker {
             pipeline,
             latency,
             clock,
             idle,
             drops: SourceDrops::default(),
+            log,
             recovery: None,
             received_ns: 0,
         }
@@ -79,9 +83,11 @@ impl<'m> Worker<'m> {
     /// Runs until the source ends, or until it was told to drain and the source has been still
     /// for the time that frames on their way need. What is still missing then is given up.
     pub fn run<S: Source>(&mut self, source: &mut S, orders: &Orders) -> Result<(), SourceError> {
+        self.log.start();
         let result = self.run_to_end(source, orders);
         let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
         self.pipeline.finish(now);
+        self.log.end();
         result
     }
 
@@ -111,6 +117,9 @@ impl<'m> Worker<'m> {
                 }
                 Polled::Idle => {
                     idle_polls = idle_polls.saturating_add(1);
+                    if idle_polls == SPINS_BEFORE_REST {
+                        self.log.look();
+                    }
                     self.rest(source, idle_polls);
                 }
             }
@@ -166,6 +175,7 @@ impl<'m> Worker<'m> {
         if let (Some(clock), Some(latency)) = (&mut self.clock, &mut self.latency) {
             latency.record(clock.now().saturating_sub(received_ns));
         }
+        self.log.end_batch(received_ns);
     }
 
     fn rest<S: Source>(&self, source: &S, idle_polls: u32) {

@@ -22,7 +22,9 @@ umask 022
 put() { install -D -m "$1" "$2" "$root/$3"; }
 
 for one in wiretape wiretape-host wiretape-capture wiretape-xdp; do
-    install -D -s -m 755 "$bin/$one" "$root/usr/bin/$one"
+    put 755 "$bin/$one" "usr/bin/$one"
+    # Symbols stay: `wiretape logs` finds the worker's sentences in them.
+    strip --strip-debug "$root/usr/bin/$one"
     case $one in
     wiretape | wiretape-xdp) man="man" completions="completions" ;;
     *) man="--man" completions="--completions" ;;

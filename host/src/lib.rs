@@ -9,3 +9,4 @@ pub mod serve;
 pub mod digest;
 pub mod dbn;
 pub mod record;
+pub mod logs;

@@ -3,6 +3,7 @@
 use super::counters::Counter;
 use super::feeds::FEED_WORDS;
 use super::lines::{LINE_HEADER_WORDS, LINES};
+use super::logs::LOG_WORDS;
 use super::market::MARKET_WORDS;
 use super::symbols::SYMBOL_WORDS;
 use crate::histogram::Histogram;
@@ -11,7 +12,7 @@ use crate::ring::broadcast::SLOT_WORDS;
 /// First word of every segment: `WIRETAPE` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIRETAPE");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Words of the header (4 KiB).
 pub const HEADER_WORDS: usize = 512;
 /// Feeds that one worker can carry.
@@ -72,6 +73,8 @@ pub struct SegmentLayout {
     pub lines: Region,
     /// Latency histograms.
     pub latency: Region,
+    /// The worker's log: [`super::LogReader`].
+    pub logs: Region,
     /// Length of the whole segment in words.
     pub total_words: usize,
 }
@@ -148,6 +151,7 @@ impl SegmentLayout {
         let feeds = region(spec.feeds, FEED_WORDS)?;
         let lines = region(spec.feeds, LINES * LINE_WORDS)?;
         let latency = region(HISTOGRAMS, Histogram::WORDS)?;
+        let logs = region(1, LOG_WORDS)?;
         Ok(SegmentLayout {
             events,
             market,
@@ -156,6 +160,7 @@ impl SegmentLayout {
             feeds,
             lines,
             latency,
+            logs,
             total_words: end,
         })
     }
@@ -167,18 +172,28 @@ impl SegmentLayout {
 
     /// The regions in header order.
     pub(super) fn regions(&self) -> [Region; REGIONS] {
-        let Self { events, market, symbols, counters, feeds, lines, latency, .. } = *self;
-        [events, market, symbols, counters, feeds, lines, latency]
+        let Self { events, market, symbols, counters, feeds, lines, latency, logs, .. } = *self;
+        [events, market, symbols, counters, feeds, lines, latency, logs]
     }
 
     pub(super) fn from_regions(regions: [Region; REGIONS], total_words: usize) -> Self {
-        let [events, market, symbols, counters, feeds, lines, latency] = regions;
-        SegmentLayout { events, market, symbols, counters, feeds, lines, latency, total_words }
+        let [events, market, symbols, counters, feeds, lines, latency, logs] = regions;
+        SegmentLayout {
+            events,
+            market,
+            symbols,
+            counters,
+            feeds,
+            lines,
+            latency,
+            logs,
+            total_words,
+        }
     }
 }
 
 /// Number of regions.
-pub(super) const REGIONS: usize = 7;
+pub(super) const REGIONS: usize = 8;
 
 /// Hash over every size that a reader's code has built in. Two builds with the same hash agree on
 /// the layout of slots, entries, cells, counters and histograms.
@@ -197,6 +212,7 @@ pub(super) const LAYOUT_HASH: u64 = {
         LINE_WORDS as u64,
         super::lines::LineCounter::COUNT as u64,
         Histogram::WORDS as u64,
+        LOG_WORDS as u64,
         REGIONS as u64,
     ];
     // FNV-1a over words.

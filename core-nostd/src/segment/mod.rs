@@ -52,6 +52,7 @@ mod header;
 mod layout;
 mod ledger;
 mod lines;
+mod logs;
 mod market;
 mod symbols;
 mod view;
@@ -69,6 +70,7 @@ pub use layout::{
 };
 pub use ledger::{Ledger, LedgerRow};
 pub use lines::{LINES, LineCounter, LineView, LineWriter, RECOVERY_LINE};
+pub use logs::{FRAME_BYTES, LOG_SLOTS, LogFrame, LogProgram, LogReader, LogWriter};
 pub use market::{MARKET_WORDS, MarketEntry, MarketTable, health};
 pub use symbols::{SYMBOL_WORDS, SymbolDirectory, SymbolEntry};
 pub use view::{AttachError, SegmentView};

@@ -5,6 +5,7 @@ use super::feeds::{FEED_WORDS, FeedView};
 use super::header::{Header, State};
 use super::layout::{HEADER_WORDS, LAYOUT_HASH, LINE_WORDS, MAGIC, Region, SegmentLayout, VERSION};
 use super::lines::{LINES, LineView};
+use super::logs::{LOG_WORDS, LogReader};
 use super::market::{MARKET_WORDS, MarketTable};
 use super::symbols::{SYMBOL_WORDS, SymbolDirectory};
 use super::writer::{line_words, part};
@@ -157,6 +158,11 @@ impl<'m> SegmentView<'m> {
     pub fn latency(&self) -> Option<HistogramSnapshot> {
         HistogramSnapshot::take(part(self.words, self.layout.latency))
     }
+
+    /// The worker's log, from the oldest frame on.
+    pub fn logs(&self) -> Option<LogReader<'m>> {
+        LogReader::new(part(self.words, self.layout.logs))
+    }
 }
 
 /// Offsets and lengths from the header are allegations: inside the mapping, whole elements, and a
@@ -175,6 +181,7 @@ fn regions_fit(layout: &SegmentLayout, words: usize) -> bool {
         && inside(&layout.feeds, FEED_WORDS)
         && inside(&layout.lines, LINES * LINE_WORDS)
         && inside(&layout.latency, Histogram::WORDS)
+        && inside(&layout.logs, LOG_WORDS)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -243,7 +250,7 @@ mod tests {
             Err(AttachError::Version { expected: VERSION, found: 9 })
         ));
         words[1].store(u64::from(VERSION), Ordering::Relaxed);
-        for i in 64..78 {
+        for i in 64..80 {
             let old = words[i].swap(u64::MAX - 3, Ordering::Relaxed);
             assert_eq!(SegmentView::attach(&words).unwrap_err(), AttachError::Regions, "word {i}");
             words[i].store(old, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use super::feeds::{FEED_WORDS, FeedWriter};
 use super::header::{Header, State};
 use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec};
 use super::lines::{LINES, LineWriter};
+use super::logs::LogWriter;
 use super::market::{MarketEntry, MarketTable};
 use super::symbols::{SymbolDirectory, SymbolEntry};
 use crate::histogram::Histogram;
@@ -98,6 +99,11 @@ impl<'m> SegmentWriter<'m> {
     pub fn latency(&self) -> Option<Histogram<'m>> {
         Histogram::attach(part(self.words, self.layout.latency))
     }
+
+    /// The writing end of the log. The caller sees to it that there is one per segment.
+    pub fn logs(&self) -> Option<LogWriter<'m>> {
+        LogWriter::new(part(self.words, self.layout.logs))
+    }
 }
 
 /// The words of one line's block in the region of all.
@@ -108,5 +114,10 @@ pub(super) fn line_words(region: &[AtomicU64], feed: usize, line: usize) -> Opti
 
 /// A region's words; empty if it lies outside (never, for a layout that was checked).
 pub(super) fn part(words: &[AtomicU64], region: Region) -> &[AtomicU64] {
-    words.get(region.offset..).and_then(|words| words.get(..region.words)).unwrap_or(&[])
+    part_of(words, region.offset, region.words)
+}
+
+/// `count` words from `offset` on; empty if they lie outside.
+pub(super) fn part_of(words: &[AtomicU64], offset: usize, count: usize) -> &[AtomicU64] {
+    words.get(offset..).and_then(|words| words.get(..count)).unwrap_or(&[])
 }

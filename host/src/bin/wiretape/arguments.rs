@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{book, dbn, digest, query, record, segments, status, tail};
+use crate::{book, dbn, digest, logs, query, record, segments, status, tail};
 use clap::{Parser, Subcommand};
 
 /// Look at running captures, follow their events, and ask the host.
@@ -18,6 +18,7 @@ Examples:
   wiretape status                              is everything received accounted for?
   wiretape tail --instrument AAPL              events as they come
   wiretape tail --from oldest --dbn > day.dbn  events as a DBN file
+  wiretape logs --follow                       gaps, restarts, malformed packets
   wiretape book AAPL                           best bid and offer, last trade
   wiretape query bars --every 1m --instrument AAPL
   wiretape query asof --tolerance 1s --format arrow --output joined.arrow
@@ -45,6 +46,8 @@ pub enum Command {
     Query(query::QueryArguments),
     /// List segments, or remove those that nobody writes any more.
     Segments(segments::SegmentsArguments),
+    /// Print what the workers have to say.
+    Logs(logs::LogsArguments),
     /// Record the packets of a capture as pcapng files.
     Record(record::RecordArguments),
     /// Look into DBN files and check them against each other.

@@ -14,6 +14,7 @@ mod segments;
 mod query;
 mod dbn;
 mod record;
+mod logs;
 
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
@@ -43,6 +44,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Query(arguments) => query::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),
         Command::Dbn(arguments) => dbn::run(&arguments),
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
