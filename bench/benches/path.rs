@@ -35,7 +35,7 @@ use wiretape_core::segment::{
     Counter, FeedCounter, FeedIdentity, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter,
 };
 use wiretape_core::wire::frame::{Datagram, Route};
-use wiretape_core::wire::{deep10, iextp, itch50, moldudp64};
+use wiretape_core::wire::{deep10, iextp, itch50, moldudp64, tops16};
 
 const GROUP: [u8; 4] = [233, 54, 12, 111];
 const PORT: u16 = 26477;
@@ -135,6 +135,10 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
         inputs.push(itch(&day)?);
         inputs.push(pcap(&deep, Protocol::Deep10)?);
     }
+    let tops = shared.join("iex/TOPS16.pcapng.gz");
+    if tops.exists() {
+        inputs.push(pcap(&tops, Protocol::Tops16)?);
+    }
     Ok(inputs)
 }
 
@@ -221,9 +225,16 @@ fn decode(input: &Input) -> Pass {
                     messages += 1;
                 }
             }
-            _ => {
+            Protocol::Deep10 => {
                 let Ok(segment) = iextp::Segment::parse(datagram.payload) else { continue };
                 for message in segment.messages().filter_map(|m| deep10::Message::parse(m).ok()) {
+                    check = check.wrapping_add(u64::from(message.kind()));
+                    messages += 1;
+                }
+            }
+            Protocol::Tops16 => {
+                let Ok(segment) = iextp::Segment::parse(datagram.payload) else { continue };
+                for message in segment.messages().filter_map(|m| tops16::Message::parse(m).ok()) {
                     check = check.wrapping_add(u64::from(message.kind()));
                     messages += 1;
                 }

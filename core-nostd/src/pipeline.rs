@@ -5,63 +5,15 @@
 //! panic on any input (`core-nostd/freestanding` proves the last at link time).
 
 use crate::arena::{Arena, ArenaError};
-use crate::feed::arbiter::{self, Arbiter, RecoveryRequest};
+use crate::feed::arbiter::{Arbiter, RecoveryRequest};
 use crate::feed::channel::{Channel, FeedSpec};
-use crate::feed::deep10::DeepFeed;
-use crate::feed::itch50::ItchFeed;
+use crate::feed::protocol::ProtocolFeed;
 use crate::feed::publisher::Publisher;
 use crate::feed::trading_day::TradingDays;
 use crate::segment::{Counter, MAX_FEEDS, RECOVERY_LINE, SegmentWriter};
 use crate::wire::frame::{Datagram, FrameError};
 
-/// A protocol that a feed can speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Nasdaq TotalView-ITCH 5.0 over MoldUDP64.
-    Itch50,
-    /// IEX DEEP 1.0 over IEX-TP.
-    Deep10,
-}
-
-impl Protocol {
-    /// All protocols.
-    pub const ALL: [Protocol; 2] = [Protocol::Itch50, Protocol::Deep10];
-
-    /// The protocol's name in configuration and status.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Itch50 => "itch50-moldudp64",
-            Protocol::Deep10 => "deep10-iextp",
-        }
-    }
-
-    /// The protocol of a name.
-    pub fn from_name(name: &str) -> Option<Protocol> {
-        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
-    }
-
-    /// The DBN publisher id of the venue that this protocol comes from, unless configured
-    /// otherwise: 2 is Nasdaq (XNAS.ITCH), 38 is IEX.
-    pub const fn publisher_id(self) -> u16 {
-        match self {
-            Protocol::Itch50 => 2,
-            Protocol::Deep10 => 38,
-        }
-    }
-
-    /// Names of the causes for which the protocol's packets are malformed, by index.
-    pub fn packet_error_name(self, cause: usize) -> &'static str {
-        use crate::wire::{iextp, moldudp64};
-        match self {
-            Protocol::Itch50 => {
-                moldudp64::MoldError::ALL.get(cause).map_or("other", |error| error.name())
-            }
-            Protocol::Deep10 => {
-                iextp::SegmentError::ALL.get(cause).map_or("other_protocol", |error| error.name())
-            }
-        }
-    }
-}
+pub use crate::feed::protocol::Protocol;
 
 /// Why a feed could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,24 +39,6 @@ impl From<ArenaError> for AddFeedError {
     fn from(error: ArenaError) -> Self {
         AddFeedError::Memory(error)
     }
-}
-
-// Feeds differ in size, but there are at most sixteen, made once.
-#[allow(clippy::large_enum_variant)]
-#[derive(Debug)]
-enum ProtocolFeed<'m> {
-    Itch50(ItchFeed<'m>),
-    Deep10(DeepFeed<'m>),
-}
-
-/// Calls `$call` with the feed of whatever protocol it is.
-macro_rules! with_protocol {
-    ($feed:expr, $translator:ident => $call:expr) => {
-        match $feed {
-            ProtocolFeed::Itch50($translator) => $call,
-            ProtocolFeed::Deep10($translator) => $call,
-        }
-    };
 }
 
 #[derive(Debug)]
@@ -178,10 +112,7 @@ impl<'m> Pipeline<'m> {
         let segment = *self.publisher.segment();
         let writer = segment.feed(index).ok_or(AddFeedError::TooManyFeeds)?;
         let channel = Channel::new(spec, index as u8, writer, arena)?;
-        let protocol = match protocol {
-            Protocol::Itch50 => ProtocolFeed::Itch50(ItchFeed::new(channel, spec, days, arena)?),
-            Protocol::Deep10 => ProtocolFeed::Deep10(DeepFeed::new(channel, spec, arena)?),
-        };
+        let protocol = ProtocolFeed::new(protocol, channel, spec, days, arena)?;
         let mut addresses = heapless::Vec::<_, 2>::new();
         let first = (spec.identity.group, spec.identity.port);
         for (line, (group, port)) in (0..).zip([Some(first), spec.line_b].into_iter().flatten()) {
@@ -219,9 +150,7 @@ impl<'m> Pipeline<'m> {
         self.publisher.begin_packet(ts_recv);
         let line = usize::from(route.line);
         let Feed { protocol, arbiter } = feed;
-        with_protocol!(protocol, translator => arbiter::on_payload(
-            translator, arbiter, line, datagram.payload, &mut self.publisher,
-        ));
+        protocol.on_payload(arbiter, line, datagram.payload, &mut self.publisher);
         if arbiter.is_waiting() || self.deadline != u64::MAX {
             self.note_deadline();
         }
@@ -231,9 +160,7 @@ impl<'m> Pipeline<'m> {
     pub fn on_recovered(&mut self, feed: usize, payload: &[u8], ts_recv: u64) {
         let Some(Feed { protocol, arbiter }) = self.feeds.get_mut(feed) else { return };
         self.publisher.begin_packet(ts_recv);
-        with_protocol!(protocol, translator => arbiter::on_payload(
-            translator, arbiter, RECOVERY_LINE, payload, &mut self.publisher,
-        ));
+        protocol.on_payload(arbiter, RECOVERY_LINE, payload, &mut self.publisher);
         self.note_deadline();
     }
 
@@ -261,9 +188,7 @@ impl<'m> Pipeline<'m> {
     fn expire(&mut self, now: u64) {
         self.publisher.begin_packet(now);
         for Feed { protocol, arbiter } in &mut self.feeds {
-            with_protocol!(protocol, translator => arbiter::expire(
-                translator, arbiter, now, &mut self.publisher,
-            ));
+            protocol.expire(arbiter, now, &mut self.publisher);
         }
         self.note_deadline();
     }
@@ -278,9 +203,7 @@ impl<'m> Pipeline<'m> {
     pub fn finish(&mut self, now: u64) {
         self.publisher.begin_packet(now);
         for Feed { protocol, arbiter } in &mut self.feeds {
-            with_protocol!(protocol, translator => arbiter::give_up_all(
-                translator, arbiter, &mut self.publisher,
-            ));
+            protocol.give_up_all(arbiter, &mut self.publisher);
         }
         self.deadline = u64::MAX;
     }

@@ -17,16 +17,18 @@ use wiretape_core::segment::{
     FeedIdentity, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter,
 };
 use wiretape_core::wire::frame::Route;
+use wiretape_core::wire::iextp::{self, Stream};
 use wiretape_core::wire::itch50::{
     AddOrder, Head, OrderCancel, OrderDelete, OrderExecuted, Price4, Trade,
 };
 use wiretape_core::wire::moldudp64::Builder;
+use wiretape_core::wire::{deep10, tops16};
 use zerocopy::IntoBytes;
 
 // As in `freestanding/src/bin/still.rs`.
-const GROUPS: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 215, 21, 4]];
+const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [233, 215, 21, 4], [233, 215, 21, 5]];
 const LINE_B: [u8; 4] = [233, 49, 196, 111];
-const PORTS: [u16; 2] = [26477, 10378];
+const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 
@@ -94,7 +96,57 @@ fn frames() -> Vec<Vec<u8>> {
         }
         frames.push(frame);
     }
+    for (index, protocol) in [(1, deep10::PROTOCOL), (2, tops16::PROTOCOL)] {
+        let mut stream = Stream::new(protocol, 1, 7);
+        for number in 0..400 {
+            let mut payload = vec![0; 600];
+            let mut builder = iextp::Builder::new(&mut payload, &mut stream).unwrap();
+            for message in iex_messages(index, number) {
+                assert!(builder.push(&message));
+            }
+            let payload = builder.finish(MIDNIGHT + number * 1_000_000).to_vec();
+            let route = Route::to_group([10, 0, 0, 1], GROUPS[index], 40_000, PORTS[index]);
+            let mut frame = vec![0; payload.len() + 60];
+            let length = route.emit(0, &payload, &mut frame).unwrap();
+            frame.truncate(length);
+            if number % 31 != 5 {
+                frames.push(frame);
+            }
+        }
+    }
     frames
+}
+
+/// Quotes (TOPS) or a level of each side (DEEP), and a trade.
+fn iex_messages(feed: usize, number: u64) -> Vec<Vec<u8>> {
+    let message = |kind: u8, len: usize, fill: &dyn Fn(&mut [u8])| {
+        let mut message = vec![0; len];
+        message[0] = kind;
+        message[1] = 1;
+        message[2..10].copy_from_slice(&(MIDNIGHT + number).to_le_bytes());
+        message[10..18].copy_from_slice(b"ZVZZ    ");
+        message[14] = b'A' + (number % 20) as u8;
+        fill(&mut message);
+        message
+    };
+    let (price, size) = (1_000_000 + number % 7 * 100, (number % 3 * 100) as u32);
+    let level = |kind| {
+        message(kind, 30, &|m| {
+            m[18..22].copy_from_slice(&size.to_le_bytes());
+            m[22..30].copy_from_slice(&price.to_le_bytes());
+        })
+    };
+    let quote = message(b'Q', 42, &|m| {
+        m[18..22].copy_from_slice(&size.to_le_bytes());
+        m[22..30].copy_from_slice(&price.to_le_bytes());
+        m[30..38].copy_from_slice(&(price + 100).to_le_bytes());
+        m[38..42].copy_from_slice(&100u32.to_le_bytes());
+    });
+    let trade = message(b'T', 38, &|m| m[18..22].copy_from_slice(&100u32.to_le_bytes()));
+    match feed {
+        1 => vec![level(b'8'), level(b'5'), trade],
+        _ => vec![quote, trade],
+    }
 }
 
 /// Events and their checksum, as the freestanding program writes them.
@@ -104,8 +156,8 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
         epoch: 1,
         pid: 0,
         event_slots: 1 << 14,
-        instruments: 2 * INSTRUMENTS as usize,
-        feeds: 2,
+        instruments: GROUPS.len() * INSTRUMENTS as usize,
+        feeds: GROUPS.len(),
     };
     let words = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();

@@ -151,7 +151,7 @@ fn mistakes_of_flags_name_the_flag() {
     assert_eq!(
         complain(feeds("ouch@224.2.3.10:1")),
         "the command line: --feed: there is no protocol 'ouch'; there are: itch50-moldudp64, \
-         deep10-iextp"
+         deep10-iextp, tops16-iextp"
     );
     assert!(complain(feeds("deep10-iextp")).contains("--feed: 'group' is missing"));
     let queue = Overrides { queue: Some(1), ..feeds("deep10-iextp@224.2.3.10:1") };

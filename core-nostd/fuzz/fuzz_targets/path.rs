@@ -1,4 +1,4 @@
-//! The whole way, with all its state: frames of two feeds, in any order, lost, doubled, restarted
+//! The whole way, with all its state: frames of three feeds, in any order, lost, doubled, restarted
 //! and damaged. Every frame is counted under exactly one cause, and what is published is sound.
 //!
 //! The input is a list of steps. A step is a raw frame, or a packet with the next (or another)
@@ -19,24 +19,23 @@ use wiretape_core::segment::{
 };
 use wiretape_core::wire::frame::Route;
 use wiretape_core::wire::iextp::{self, Stream};
-use wiretape_core::wire::{deep10, itch50, moldudp64};
+use wiretape_core::wire::{deep10, itch50, moldudp64, tops16};
 
 const INSTRUMENTS: u32 = 8;
-const GROUPS: [[u8; 4]; 2] = [[233, 54, 12, 111], [224, 2, 3, 10]];
-const LINES_B: [[u8; 4]; 2] = [[233, 49, 196, 111], [224, 2, 3, 11]];
+const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [224, 2, 3, 10], [224, 2, 3, 20]];
+const LINES_B: [[u8; 4]; 3] = [[233, 49, 196, 111], [224, 2, 3, 11], [224, 2, 3, 21]];
 /// Where the destination stands in an Ethernet frame without a VLAN tag.
 const DESTINATION: std::ops::Range<usize> = 30..34;
 const PAYLOAD: usize = 42;
 
 fuzz_target!(|bytes: &[u8]| {
-    let protocols = [Protocol::Itch50, Protocol::Deep10];
     let spec = SegmentSpec {
         worker: "fuzz",
         epoch: 1,
         pid: 0,
         event_slots: 1024,
-        instruments: 2 * INSTRUMENTS as usize,
-        feeds: 2,
+        instruments: GROUPS.len() * INSTRUMENTS as usize,
+        feeds: GROUPS.len(),
     };
     let total = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..total).map(|_| AtomicU64::new(0)).collect();
@@ -46,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     let segment = SegmentWriter::create(&words, &spec).unwrap();
     segment.start();
     let mut pipeline = Pipeline::new(segment);
-    for (index, protocol) in protocols.into_iter().enumerate() {
+    for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
         let spec = FeedSpec {
             identity: FeedIdentity {
                 name: "feed".try_into().unwrap(),
@@ -74,13 +73,14 @@ fuzz_target!(|bytes: &[u8]| {
     let mut reader = view.events().reader_from_oldest();
 
     let mut steps = Steps { rest: bytes };
-    let mut sequences = [1_u64, 1];
+    let mut sequences = [1_u64; 3];
     let (mut frames, mut now) = (0, 1_340_290_800_000_000_000);
     while let Some(kind) = steps.byte() {
         let mut frame = match kind % 8 {
             0 => steps.take().to_vec(),
             1..5 => steps.itch_packet(&mut sequences[0]),
-            _ => steps.deep_packet(&mut sequences[1]),
+            5 | 6 => steps.iex_packet(1, &mut sequences[1]),
+            _ => steps.iex_packet(2, &mut sequences[2]),
         };
         now += u64::from(kind >> 6) * 15;
         if kind & 8 != 0
@@ -91,7 +91,7 @@ fuzz_target!(|bytes: &[u8]| {
             to.copy_from_slice(&LINES_B[feed]);
         }
         if kind & 16 != 0 {
-            pipeline.on_recovered(usize::from(kind & 1), frame.get(PAYLOAD..).unwrap_or(&[]), now);
+            pipeline.on_recovered(usize::from(kind) % GROUPS.len(), frame.get(PAYLOAD..).unwrap_or(&[]), now);
             while pipeline.next_request().is_some() {}
             continue;
         }
@@ -124,7 +124,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check(event: &Event) {
     let header = event.header();
-    assert!(header.instrument_id < 2 * INSTRUMENTS || header.instrument_id == u32::MAX);
+    assert!(header.instrument_id < GROUPS.len() as u32 * INSTRUMENTS || header.instrument_id == u32::MAX);
     assert_eq!(event.record_bytes().len(), usize::from(header.length) * 4);
     assert!(matches!(header.rtype, 0x12 | 0xA0 | 0xF0..=0xF4), "{:#x}", header.rtype);
 }
@@ -192,15 +192,19 @@ impl<'a> Steps<'a> {
         frame(GROUPS[0], builder.finish(), self.byte())
     }
 
-    fn deep_packet(&mut self, sequence: &mut u64) -> Vec<u8> {
+    fn iex_packet(&mut self, feed: usize, sequence: &mut u64) -> Vec<u8> {
         let first = self.step(sequence);
         let channel = u32::from(self.byte() == Some(0xFF));
-        let mut stream = Stream::new(deep10::PROTOCOL, 1, 7 + channel);
+        let protocol = [0, deep10::PROTOCOL, tops16::PROTOCOL][feed];
+        let mut stream = Stream::new(protocol, 1, 7 + channel);
         (stream.sequence, stream.offset) = (first, first * 64);
         let mut payload = [0; 600];
         let mut builder = iextp::Builder::new(&mut payload, &mut stream).unwrap();
         for _ in 0..self.byte().unwrap_or(0) % 8 {
-            let mut message = self.message(b"858585TBXADHIOPSE", deep10::Message::length_of);
+            let mut message = match feed {
+                1 => self.message(b"858585TBXADHIOPSE", deep10::Message::length_of),
+                _ => self.message(b"QQQQQQTBXADHIOPSE", tops16::Message::length_of),
+            };
             if message.len() >= 18 {
                 // The symbol: one of a few.
                 message[10..18].copy_from_slice(b"ZVZZ    ");
@@ -210,7 +214,7 @@ impl<'a> Steps<'a> {
         }
         let payload = builder.finish(u64::from(first) * 1_000_000).to_vec();
         *sequence = stream.sequence;
-        frame(GROUPS[1], &payload, self.byte())
+        frame(GROUPS[feed], &payload, self.byte())
     }
 }
 

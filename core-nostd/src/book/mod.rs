@@ -9,7 +9,8 @@
 //!
 //! [`OrderBook`] keeps every order (L3): all orders of a level in time priority, each found by its
 //! id through an [`OrderIndex`]. [`LevelBook`] keeps the levels of a feed that sends no orders.
-//! Both sort their levels in the same ladders.
+//! Both sort their levels in the same ladders. [`TopBook`] keeps the one level a side of a feed
+//! that sends no more.
 //!
 //! An order knows its level, so executions and cancels search nothing. A new order searches its
 //! ladder from the best price, where nearly all orders arrive. Prices may be any `i64` but
@@ -29,6 +30,7 @@ mod order_book;
 mod order_index;
 mod outcome;
 mod paged_index;
+mod top_book;
 mod view;
 
 pub use bbo::Bbo;
@@ -40,6 +42,7 @@ pub use order_book::{BookSpec, OrderBook};
 pub use order_index::{EitherIndex, IndexFull, Located, OrderIndex, Place};
 pub use outcome::{Added, Applied, BookUsage, Modified, Reduced, Replaced};
 pub use paged_index::{PagedIndex, PagedSpec};
+pub use top_book::{TopBook, TopLevel};
 pub use view::{LevelView, OrderView, QueuePosition, Resting};
 
 /// What an instrument of a book is known to have suffered: bits of

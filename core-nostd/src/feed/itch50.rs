@@ -50,7 +50,31 @@ pub struct ItchFeed<'m> {
 }
 
 impl<'m> Translator<'m> for ItchFeed<'m> {
+    const NAME: &'static str = "itch50-moldudp64";
+    /// Nasdaq (XNAS.ITCH).
+    const PUBLISHER_ID: u16 = 2;
+
     type Checked<'p> = moldudp64::Packet<'p>;
+
+    fn new(
+        channel: Channel<'m>,
+        spec: &FeedSpec,
+        days: &TradingDays,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        let book_spec = BookSpec {
+            instruments: channel.instruments(),
+            orders: spec.orders,
+            levels: spec.levels,
+        };
+        let index = PagedIndex::new(arena, &PagedSpec::for_orders(spec.orders, REFERENCES))?;
+        let book = OrderBook::new(arena, &book_spec, index)?;
+        Ok(ItchFeed { channel, book, days: days.clone(), midnight: 0, sequence: 0 })
+    }
+
+    fn packet_error_name(cause: usize) -> &'static str {
+        moldudp64::MoldError::ALL.get(cause).map_or("other", |error| error.name())
+    }
 
     #[inline]
     fn check<'p>(payload: &'p [u8]) -> Result<(Packet, moldudp64::Packet<'p>), usize> {
@@ -105,23 +129,6 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
 }
 
 impl<'m> ItchFeed<'m> {
-    /// Claims the book's memory.
-    pub fn new(
-        channel: Channel<'m>,
-        spec: &FeedSpec,
-        days: &TradingDays,
-        arena: &mut Arena<'m>,
-    ) -> Result<Self, ArenaError> {
-        let book_spec = BookSpec {
-            instruments: channel.instruments(),
-            orders: spec.orders,
-            levels: spec.levels,
-        };
-        let index = PagedIndex::new(arena, &PagedSpec::for_orders(spec.orders, REFERENCES))?;
-        let book = OrderBook::new(arena, &book_spec, index)?;
-        Ok(ItchFeed { channel, book, days: days.clone(), midnight: 0, sequence: 0 })
-    }
-
     #[cold]
     fn clear_books(&mut self, ts_event: u64, publisher: &mut Publisher<'m>) {
         for local in 0..self.channel.used() {

@@ -12,4 +12,7 @@ pub mod translator;
 pub mod status;
 pub mod symbol_index;
 pub mod itch50;
+pub mod iextp;
 pub mod deep10;
+pub mod tops16;
+pub mod protocol;

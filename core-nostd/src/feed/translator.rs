@@ -1,8 +1,10 @@
 //! What a protocol is to the rest: bytes that become a packet, and a packet that becomes events.
 
-use super::channel::Channel;
+use super::channel::{Channel, FeedSpec};
 use super::publisher::Publisher;
 use super::session::{Packet, Verdict};
+use super::trading_day::TradingDays;
+use crate::arena::{Arena, ArenaError};
 use crate::event::session_change;
 
 /// What became of a packet in its turn.
@@ -25,9 +27,27 @@ impl Taken {
 }
 
 /// A feed of one protocol: it reads packets, keeps the books and publishes.
-pub trait Translator<'m> {
+pub trait Translator<'m>: Sized {
+    /// The protocol's name in configuration and status: `message format-transport`.
+    const NAME: &'static str;
+    /// The DBN publisher id of the venue that the protocol comes from, unless configured
+    /// otherwise.
+    const PUBLISHER_ID: u16;
+
     /// A packet that was checked as a whole, messages and all.
     type Checked<'p>;
+
+    /// A feed that claims the memory of its books. `days` are the midnights of the exchange's time
+    /// zone, for protocols whose times count from there.
+    fn new(
+        channel: Channel<'m>,
+        spec: &FeedSpec,
+        days: &TradingDays,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError>;
+
+    /// What counters call a cause for which [`check`](Self::check) refuses a packet.
+    fn packet_error_name(cause: usize) -> &'static str;
 
     /// Checks a datagram's payload. It may be called twice on the same bytes.
     ///

@@ -25,8 +25,9 @@ pub use super::iex::{
     SystemEvent, Time, TradeReport, TradingStatus,
 };
 
+use super::iex::iex_messages;
 use super::layout::layout;
-use super::message::{MessageError, messages};
+use super::message::MessageError;
 
 /// The segment header's protocol number.
 pub const PROTOCOL: u16 = 0x8004;
@@ -71,33 +72,15 @@ impl PriceLevel {
     pub const KIND_SELL: u8 = b'5';
 }
 
-messages! {
+iex_messages! {
     /// A message, borrowed from the segment that carries it.
-    pub enum Message shares timestamp: Time {
+    pub enum Message {
         /// `8`: a buy level's new size.
         PriceLevelBuy = b'8': PriceLevel,
         /// `5`: a sell level's new size.
         PriceLevelSell = b'5': PriceLevel,
-        /// `T`: a trade.
-        TradeReport = b'T': TradeReport,
-        /// `B`: a trade that was broken.
-        TradeBreak = b'B': TradeReport,
-        /// `S`: the day's stages.
-        SystemEvent = b'S': SystemEvent,
-        /// `D`: a security that trades today.
-        SecurityDirectory = b'D': SecurityDirectory,
-        /// `H`: a security's trading status.
-        TradingStatus = b'H': TradingStatus,
-        /// `O`: a security's operational halt on IEX.
-        OperationalHalt = b'O': OperationalHalt,
-        /// `P`: a security's short-sale price test.
-        ShortSale = b'P': ShortSale,
         /// `E`: a security's opening or closing process is over.
         SecurityEvent = b'E': SecurityEvent,
-        /// `X`: an official opening or closing price.
-        OfficialPrice = b'X': OfficialPrice,
-        /// `A`: the state of an auction.
-        AuctionInfo = b'A': AuctionInfo,
     }
 }
 

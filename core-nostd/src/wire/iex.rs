@@ -3,7 +3,8 @@
 //! Source: IEX, "DEEP Specification" 1.0 and "TOPS Specification" 1.6. Every message starts with
 //! its type, a byte of flags or status, and the time; all but the system event then name the
 //! security. The enums of messages are [`deep10::Message`](super::deep10::Message) and
-//! [`tops16::Message`](super::tops16::Message).
+//! [`tops16::Message`](super::tops16::Message): what a feed has for itself beside what all share
+//! ([`Shared`]).
 
 use zerocopy::byteorder::little_endian::{I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -188,6 +189,84 @@ impl TradeReport {
     /// The type of a break, which has the fields of the trade that it voids.
     pub const KIND_BREAK: u8 = b'B';
 }
+
+/// A message that all of IEX's feeds have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Shared<'a> {
+    /// `T`: a trade.
+    TradeReport(&'a TradeReport) = b'T',
+    /// `B`: a trade that was broken.
+    TradeBreak(&'a TradeReport) = b'B',
+    /// `S`: the day's stages.
+    SystemEvent(&'a SystemEvent) = b'S',
+    /// `D`: a security that trades today.
+    SecurityDirectory(&'a SecurityDirectory) = b'D',
+    /// `H`: a security's trading status.
+    TradingStatus(&'a TradingStatus) = b'H',
+    /// `O`: a security's operational halt on IEX.
+    OperationalHalt(&'a OperationalHalt) = b'O',
+    /// `P`: a security's short-sale price test.
+    ShortSale(&'a ShortSale) = b'P',
+    /// `X`: an official opening or closing price.
+    OfficialPrice(&'a OfficialPrice) = b'X',
+    /// `A`: the state of an auction.
+    AuctionInfo(&'a AuctionInfo) = b'A',
+}
+
+/// Declares the `Message` enum of one of IEX's feeds: its own messages, then those of [`Shared`].
+///
+/// The types of [`Shared`] are its discriminants as they are the enum's, so that going from one to
+/// the other costs no more than asking which it is.
+macro_rules! iex_messages {
+    ( $(#[$meta:meta])* pub enum $Message:ident { $($own:tt)* } ) => {
+        $crate::wire::message::messages! {
+            $(#[$meta])*
+            pub enum $Message shares timestamp: $crate::wire::iex::Time {
+                $($own)*
+                /// `T`: a trade.
+                TradeReport = b'T': $crate::wire::iex::TradeReport,
+                /// `B`: a trade that was broken.
+                TradeBreak = b'B': $crate::wire::iex::TradeReport,
+                /// `S`: the day's stages.
+                SystemEvent = b'S': $crate::wire::iex::SystemEvent,
+                /// `D`: a security that trades today.
+                SecurityDirectory = b'D': $crate::wire::iex::SecurityDirectory,
+                /// `H`: a security's trading status.
+                TradingStatus = b'H': $crate::wire::iex::TradingStatus,
+                /// `O`: a security's operational halt on IEX.
+                OperationalHalt = b'O': $crate::wire::iex::OperationalHalt,
+                /// `P`: a security's short-sale price test.
+                ShortSale = b'P': $crate::wire::iex::ShortSale,
+                /// `X`: an official opening or closing price.
+                OfficialPrice = b'X': $crate::wire::iex::OfficialPrice,
+                /// `A`: the state of an auction.
+                AuctionInfo = b'A': $crate::wire::iex::AuctionInfo,
+            }
+        }
+
+        impl<'a> $Message<'a> {
+            /// The message as one that all of IEX's feeds have; `None` for this feed's own.
+            #[inline]
+            pub fn shared(self) -> Option<$crate::wire::iex::Shared<'a>> {
+                use $crate::wire::iex::Shared;
+                Some(match self {
+                    $Message::TradeReport(m) => Shared::TradeReport(m),
+                    $Message::TradeBreak(m) => Shared::TradeBreak(m),
+                    $Message::SystemEvent(m) => Shared::SystemEvent(m),
+                    $Message::SecurityDirectory(m) => Shared::SecurityDirectory(m),
+                    $Message::TradingStatus(m) => Shared::TradingStatus(m),
+                    $Message::OperationalHalt(m) => Shared::OperationalHalt(m),
+                    $Message::ShortSale(m) => Shared::ShortSale(m),
+                    $Message::OfficialPrice(m) => Shared::OfficialPrice(m),
+                    $Message::AuctionInfo(m) => Shared::AuctionInfo(m),
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
+pub(crate) use iex_messages;
 
 #[cfg(test)]
 mod tests {

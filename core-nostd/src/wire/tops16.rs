@@ -20,8 +20,9 @@ pub use super::iex::{
     SystemEvent, Time, TradeReport, TradingStatus,
 };
 
+use super::iex::iex_messages;
 use super::layout::layout;
-use super::message::{MessageError, messages};
+use super::message::MessageError;
 
 /// The segment header's protocol number.
 pub const PROTOCOL: u16 = 0x8003;
@@ -48,29 +49,11 @@ layout! {
     }
 }
 
-messages! {
+iex_messages! {
     /// A message, borrowed from the segment that carries it.
-    pub enum Message shares timestamp: Time {
+    pub enum Message {
         /// `Q`: a new best bid and offer.
         Quote = b'Q': Quote,
-        /// `T`: a trade.
-        TradeReport = b'T': TradeReport,
-        /// `B`: a trade that was broken.
-        TradeBreak = b'B': TradeReport,
-        /// `S`: the day's stages.
-        SystemEvent = b'S': SystemEvent,
-        /// `D`: a security that trades today.
-        SecurityDirectory = b'D': SecurityDirectory,
-        /// `H`: a security's trading status.
-        TradingStatus = b'H': TradingStatus,
-        /// `O`: a security's operational halt on IEX.
-        OperationalHalt = b'O': OperationalHalt,
-        /// `P`: a security's short-sale price test.
-        ShortSale = b'P': ShortSale,
-        /// `X`: an official opening or closing price.
-        OfficialPrice = b'X': OfficialPrice,
-        /// `A`: the state of an auction.
-        AuctionInfo = b'A': AuctionInfo,
     }
 }
 

@@ -30,9 +30,9 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     unsafe { wiretape_a_panic_path_remains() }
 }
 
-const GROUPS: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 215, 21, 4]];
+const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [233, 215, 21, 4], [233, 215, 21, 5]];
 const LINE_B: [u8; 4] = [233, 49, 196, 111];
-const PORTS: [u16; 2] = [26477, 10378];
+const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 
@@ -43,8 +43,8 @@ fn run() -> i32 {
         epoch: 1,
         pid: 0,
         event_slots: 1 << 14,
-        instruments: 2 * INSTRUMENTS as usize,
-        feeds: 2,
+        instruments: GROUPS.len() * INSTRUMENTS as usize,
+        feeds: GROUPS.len(),
     };
     let Ok(layout) = SegmentLayout::new(&spec) else { return 1 };
     let words = words(layout.total_words);
@@ -54,7 +54,7 @@ fn run() -> i32 {
     let mut arena = Arena::with_contents_as_found(memory(256 << 20));
     let days = TradingDays::new([MIDNIGHT]);
     let feeds = Protocol::ALL.into_iter().zip(GROUPS).zip(PORTS);
-    for (((protocol, group), port), first_instrument) in feeds.zip([0, INSTRUMENTS]) {
+    for (((protocol, group), port), first_instrument) in feeds.zip([0, INSTRUMENTS, 2 * INSTRUMENTS]) {
         let Ok(name) = "feed".try_into() else { return 3 };
         let Ok(protocol_name) = protocol.name().try_into() else { return 3 };
         let identity = FeedIdentity {

@@ -1,0 +1,342 @@
+//! What IEX's feeds do alike over IEX-TP, whatever their messages: packets, symbols, trades and
+//! statuses. [`Dialect`] is what each has for itself.
+//!
+//! | message | record |
+//! |---|---|
+//! | `T` | `T` without side, the trade id as its order id |
+//! | `B` | a break |
+//! | `D` | a symbol record |
+//! | `S`, `H`, `O`, `P` | a status record |
+//! | `A` | an auction record |
+//! | `X` (official price) | none: it is counted |
+
+use super::channel::{Channel, FeedSpec};
+use super::publisher::{MessageStamp, Publisher};
+use super::session::{Packet, PacketKind};
+use super::status::{self, StatusChange};
+use super::symbol_index::SymbolIndex;
+use super::trading_day::TradingDays;
+use super::translator::{Taken, Translator};
+use crate::arena::{Arena, ArenaError};
+use crate::event::{
+    AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action, flags,
+};
+use crate::segment::{Counter, FeedCounter};
+use crate::wire::iex::{self, MessageError, Shared};
+use crate::wire::iextp;
+
+/// What one of IEX's feeds has for itself: the messages of its market data, and its book.
+pub trait Dialect<'m>: Sized {
+    /// The feed's name in configuration and status.
+    const NAME: &'static str;
+    /// The protocol number of its segments.
+    const PROTOCOL: u16;
+
+    /// Claims the memory of a book for `instruments`.
+    fn new(instruments: u32, spec: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError>;
+
+    /// Decodes a message, and takes it if it is one that only this feed has; any other is handed
+    /// back.
+    ///
+    /// # Errors
+    /// The bytes are no message of this feed, and nothing was done.
+    fn on_message<'p>(
+        &mut self,
+        bytes: &'p [u8],
+        venue: &mut Venue<'m>,
+        publisher: &mut Publisher<'m>,
+    ) -> Result<Option<Shared<'p>>, MessageError>;
+
+    /// Empties the book of a local instrument. Returns whether it held anything.
+    fn clear(&mut self, local: u32) -> bool;
+}
+
+/// A feed of IEX's.
+#[derive(Debug)]
+pub struct IexFeed<'m, D> {
+    venue: Venue<'m>,
+    dialect: D,
+}
+
+/// IEX as a feed knows it: session, symbols, and which message is at hand.
+#[derive(Debug)]
+pub struct Venue<'m> {
+    /// The protocol-independent half.
+    pub channel: Channel<'m>,
+    symbols: SymbolIndex<'m>,
+    /// Number of the message at hand.
+    sequence: u64,
+    /// When its packet was sent, UTC nanoseconds.
+    sent_ns: u64,
+}
+
+impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
+    const NAME: &'static str = D::NAME;
+    /// IEX.
+    const PUBLISHER_ID: u16 = 38;
+
+    type Checked<'p> = iextp::Segment<'p>;
+
+    fn new(
+        channel: Channel<'m>,
+        spec: &FeedSpec,
+        _: &TradingDays,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        let instruments = channel.instruments();
+        let dialect = D::new(instruments, spec, arena)?;
+        let symbols = SymbolIndex::new(instruments, arena)?;
+        let venue = Venue { channel, symbols, sequence: 0, sent_ns: 0 };
+        Ok(IexFeed { venue, dialect })
+    }
+
+    fn packet_error_name(cause: usize) -> &'static str {
+        iextp::SegmentError::ALL.get(cause).map_or("other_protocol", |error| error.name())
+    }
+
+    #[inline]
+    fn check<'p>(payload: &'p [u8]) -> Result<(Packet, iextp::Segment<'p>), usize> {
+        let segment = iextp::Segment::parse(payload).map_err(|error| error.index())?;
+        if segment.protocol() != D::PROTOCOL {
+            return Err(iextp::SegmentError::COUNT);
+        }
+        let count = u64::from(segment.message_count());
+        let sent_ns = segment.send_time();
+        let packet = Packet {
+            session: session_digits(segment.session_id()),
+            seq: segment.first_sequence(),
+            count,
+            kind: if count == 0 { PacketKind::Heartbeat } else { PacketKind::Data },
+            sent_ns: Some(sent_ns),
+            fingerprint: sent_ns,
+        };
+        Ok((packet, segment))
+    }
+
+    #[inline]
+    fn take(
+        &mut self,
+        packet: &Packet,
+        segment: &iextp::Segment<'_>,
+        publisher: &mut Publisher<'m>,
+    ) -> Taken {
+        self.venue.sent_ns = segment.send_time();
+        let verdict = self.venue.channel.on_packet(packet);
+        if self.venue.channel.publish_change(&verdict, self.venue.sent_ns, publisher) {
+            self.clear_books(publisher);
+        }
+        self.venue.channel.publish_gap(&verdict, self.venue.sent_ns, publisher);
+        if verdict.take > 0 {
+            self.venue.sequence = packet.seq.wrapping_add(verdict.skip);
+            for message in segment.messages().skip(verdict.skip as usize) {
+                self.on_message(message, publisher);
+                self.venue.sequence = self.venue.sequence.wrapping_add(1);
+            }
+        }
+        self.venue.channel.end_packet(publisher);
+        Taken::of(&verdict)
+    }
+
+    #[inline]
+    fn channel(&mut self) -> &mut Channel<'m> {
+        &mut self.venue.channel
+    }
+}
+
+impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
+    #[cold]
+    fn clear_books(&mut self, publisher: &mut Publisher<'m>) {
+        let Venue { channel, sent_ns, .. } = &self.venue;
+        for local in 0..channel.used() {
+            if self.dialect.clear(local) {
+                publisher.publish(&channel.clear_record(local, *sent_ns, publisher));
+            }
+        }
+    }
+
+    #[inline]
+    fn on_message(&mut self, bytes: &[u8], publisher: &mut Publisher<'m>) {
+        let venue = &mut self.venue;
+        if let Some(kind) = bytes.first() {
+            venue.channel.count_type(*kind);
+        }
+        match self.dialect.on_message(bytes, venue, publisher) {
+            Ok(None) => {}
+            Ok(Some(Shared::TradeReport(m))) => venue.trade(m, publisher),
+            Ok(Some(message)) => venue.on_notice(message, publisher),
+            Err(MessageError::UnknownType(_)) => {
+                venue.channel.count(FeedCounter::UnknownMessages, 1)
+            }
+            Err(MessageError::Empty | MessageError::Length { .. }) => {
+                venue.channel.count(FeedCounter::BadMessages, 1);
+            }
+        }
+    }
+}
+
+impl<'m> Venue<'m> {
+    /// The local instrument of a symbol and what the records of a message share; `None` (and
+    /// counted) if the segment has no room for it.
+    #[inline]
+    pub fn stamp(
+        &mut self,
+        symbol: [u8; 8],
+        timestamp: iex::Time,
+        publisher: &mut Publisher<'m>,
+    ) -> Option<(u32, MessageStamp)> {
+        let Some((local, new)) = self.symbols.get_or_insert(symbol) else {
+            publisher.counters().add(Counter::InstrumentsFull, 1);
+            return None;
+        };
+        if new {
+            self.channel.touch(local);
+            self.channel.announce(local, &symbol, 0, publisher);
+        }
+        let ts_event = time(timestamp);
+        Some((local, self.channel.stamp(local, self.sequence, ts_event, self.sent_ns, publisher)))
+    }
+
+    /// The messages that do not come between two ticks: kept away from those that do.
+    fn on_notice(&mut self, message: Shared<'_>, publisher: &mut Publisher<'m>) {
+        match message {
+            Shared::SecurityDirectory(m) => self.directory(m, publisher),
+            Shared::SystemEvent(m) => {
+                let hd = self.channel.feed_header::<StatusMsg>(time(m.timestamp));
+                publisher.publish(&status::iex_system(m.event).record(hd, publisher.ts_recv()));
+            }
+            Shared::TradingStatus(m) => {
+                self.status(m.symbol, m.timestamp, status::itch_trading(m.status), publisher);
+            }
+            Shared::OperationalHalt(m) => {
+                self.status(m.symbol, m.timestamp, status::iex_operational(m.status), publisher);
+            }
+            Shared::ShortSale(m) => {
+                self.status(m.symbol, m.timestamp, status::iex_short_sale(m.status), publisher);
+            }
+            Shared::TradeBreak(m) => self.trade_break(m, publisher),
+            Shared::AuctionInfo(m) => self.auction(m, publisher),
+            // A trade does not come here.
+            Shared::OfficialPrice(_) | Shared::TradeReport(_) => {}
+        }
+    }
+
+    #[inline]
+    fn trade(&mut self, m: &iex::TradeReport, publisher: &mut Publisher<'m>) {
+        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
+            return;
+        };
+        let (price, size) = (m.price.nanos(), m.size.get());
+        let record = stamp.mbo(action::TRADE, SIDE_NONE, m.trade_id.get() as u64, price, size);
+        let record = MboMsg { flags: record.flags | flags::LAST, ..record };
+        let event_seq = publisher.publish(&record);
+        if let Some(market) = self.channel.market(local) {
+            market.add_trade(price, size);
+        }
+        self.channel.publish_market(local, event_seq, &stamp, publisher);
+    }
+
+    fn directory(&mut self, m: &iex::SecurityDirectory, publisher: &mut Publisher<'m>) {
+        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
+            return;
+        };
+        let entry = self.channel.announce(local, &m.symbol, m.round_lot.get(), publisher);
+        publisher.publish(&SymbolMsg {
+            hd: stamp.header::<SymbolMsg>(),
+            ts_recv: stamp.ts_recv,
+            symbol: entry.symbol,
+            round_lot: entry.round_lot,
+            feed: entry.feed,
+            reserved: 0,
+        });
+    }
+
+    /// Publishes a change of an instrument's trading state.
+    pub fn status(
+        &mut self,
+        symbol: [u8; 8],
+        timestamp: iex::Time,
+        change: StatusChange,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let Some((local, stamp)) = self.stamp(symbol, timestamp, publisher) else { return };
+        let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
+        let event_seq = publisher.publish(&record);
+        if change.sets_state
+            && let Some(market) = self.channel.market(local)
+        {
+            market.set_status(change.code);
+            self.channel.publish_market(local, event_seq, &stamp, publisher);
+        }
+    }
+
+    fn trade_break(&mut self, m: &iex::TradeReport, publisher: &mut Publisher<'m>) {
+        let Some((_, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else { return };
+        publisher.publish(&BreakMsg {
+            hd: stamp.header::<BreakMsg>(),
+            ts_recv: stamp.ts_recv,
+            match_id: m.trade_id.get() as u64,
+            price: m.price.nanos(),
+            size: m.size.get(),
+            sequence: stamp.sequence as u32,
+        });
+    }
+
+    fn auction(&mut self, m: &iex::AuctionInfo, publisher: &mut Publisher<'m>) {
+        let Some((_, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else { return };
+        let indicative = m.indicative_price.nanos();
+        publisher.publish(&AuctionMsg {
+            hd: stamp.header::<AuctionMsg>(),
+            ts_recv: stamp.ts_recv,
+            ref_price: m.reference_price.nanos(),
+            indicative_price: if indicative == 0 { UNDEF_PRICE } else { indicative },
+            paired: m.paired.get(),
+            imbalance: m.imbalance.get(),
+            side: match m.imbalance_side {
+                b'B' => Side::Bid as u8,
+                b'S' => Side::Ask as u8,
+                _ => SIDE_NONE,
+            },
+            auction_type: m.auction_type,
+            reserved: [0; 2],
+            sequence: stamp.sequence as u32,
+        });
+    }
+}
+
+/// A time of the wire; one before 1970 is none.
+#[inline]
+fn time(timestamp: iex::Time) -> u64 {
+    u64::try_from(timestamp.get()).unwrap_or(0)
+}
+
+/// IEX-TP numbers its sessions: the number in decimal digits, as a session id.
+fn session_digits(mut id: u32) -> [u8; 10] {
+    let mut reversed = [0u8; 10];
+    let mut digits = 0usize;
+    for place in reversed.iter_mut() {
+        *place = b'0'.wrapping_add((id % 10) as u8);
+        digits = digits.wrapping_add(1);
+        id /= 10;
+        if id == 0 {
+            break;
+        }
+    }
+    let mut out = [0u8; 10];
+    for (to, from) in out.iter_mut().zip(reversed.iter().take(digits).rev()) {
+        *to = *from;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::session_digits;
+
+    #[test]
+    fn session_numbers_read_as_decimal() {
+        assert_eq!(&session_digits(1_132_527_616), b"1132527616");
+        assert_eq!(&session_digits(0), b"0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(&session_digits(u32::MAX), b"4294967295");
+        assert_eq!(&session_digits(120), b"120\0\0\0\0\0\0\0");
+    }
+}
