@@ -29,6 +29,7 @@ use wiretape_bench::flow::FlowSpec;
 use wiretape_core::arena::Arena;
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
+use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
@@ -190,8 +191,11 @@ fn measure(input: &Input, passes: usize, markdown: bool) -> Result<()> {
         let mean = input.bytes.len() / input.ends.len();
         println!("{}: {packets} packets of {mean} bytes on average", input.name);
     }
-    let steps: [(&str, &dyn Fn() -> Result<Pass>); 2] =
-        [("decode", &|| Ok(decode(input))), ("decode, book, publish", &|| whole_path(input))];
+    let steps: [(&str, &dyn Fn() -> Result<Pass>); 3] = [
+        ("decode", &|| Ok(decode(input))),
+        ("decode, book, publish", &|| whole_path(input, false)),
+        ("the same, depth and features of all", &|| whole_path(input, true)),
+    ];
     for (step, pass) in steps {
         let pass = best(pass)?;
         let per_second = |count: f64| count / pass.seconds / 1e6;
@@ -245,7 +249,8 @@ fn decode(input: &Input) -> Pass {
     Pass { seconds: start.elapsed().as_secs_f64(), messages, events: 0 }
 }
 
-fn whole_path(input: &Input) -> Result<Pass> {
+fn whole_path(input: &Input, depth: bool) -> Result<Pass> {
+    let depths = if depth { INSTRUMENTS } else { 0 };
     let spec = SegmentSpec {
         worker: "bench",
         epoch: 1,
@@ -253,6 +258,7 @@ fn whole_path(input: &Input) -> Result<Pass> {
         event_slots: 1 << 16,
         instruments: INSTRUMENTS,
         feeds: 1,
+        depths,
     };
     let words = SegmentLayout::new(&spec)?.total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
@@ -274,7 +280,10 @@ fn whole_path(input: &Input) -> Result<Pass> {
         patience: Patience::NONE,
     };
     let mut arena = Arena::with_contents_as_found(&mut books);
-    pipeline.add_feed(input.protocol, &feed, &TradingDays::new([0]), &mut arena)?;
+    let index = pipeline.add_feed(input.protocol, &feed, &TradingDays::new([0]), &mut arena)?;
+    if depth {
+        pipeline.choose_depth(index, &DepthChoice::All, 0, depths, &mut arena)?;
+    }
     let start = Instant::now();
     for (frame, ts_recv) in input.frames().zip(1_000_000_000..) {
         pipeline.on_frame(frame, ts_recv);

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use wiretape_capture::config::{Config, Overrides, SourceConfig};
+use wiretape_capture::config::{Config, DepthChoice, Overrides, SourceConfig};
 use wiretape_capture::run::{Notice, Summary, run};
 
 const EXAMPLES: &str = "\
@@ -218,6 +218,13 @@ fn describe(config: &Config) -> String {
             feed.max_levels,
             feed.time_zone
         );
+        text += &match &feed.depth {
+            None => String::new(),
+            Some(DepthChoice::All) => "; depth of all instruments".to_owned(),
+            Some(DepthChoice::Symbols(symbols)) => {
+                format!("; depth of {} instruments", symbols.len())
+            }
+        };
         text += &match &feed.recovery {
             Some(recovery) => format!(
                 "; what is missing is waited for {} us, then asked for {} ms from {}",

@@ -25,7 +25,7 @@ pub use error::RunError;
 pub use summary::{FeedSummary, Summary};
 
 use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
-use crate::config::{Config, Idle, PcapConfig, SourceConfig};
+use crate::config::{Config, FeedConfig, Idle, PcapConfig, SourceConfig};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
 use crate::control::recovery::{RecoveryClient, RecoveryRings};
 use crate::control::waker::{Waker, wake_readers};
@@ -63,6 +63,7 @@ pub fn run(
         event_slots: config.worker.event_slots,
         instruments: config.worker.instruments,
         feeds: config.feeds.len(),
+        depths: config.feeds.iter().map(FeedConfig::depths).sum(),
     };
     let layout = SegmentLayout::new(&spec)?;
     let mut frames = shared_frames(config, epoch)?;

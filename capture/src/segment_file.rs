@@ -290,7 +290,15 @@ mod tests {
     use wiretape_core::segment::{SegmentLayout, SegmentSpec, SegmentWriter};
 
     fn spec(epoch: u64) -> SegmentSpec<'static> {
-        SegmentSpec { worker: "w", epoch, pid: 1, event_slots: 1024, instruments: 4, feeds: 1 }
+        SegmentSpec {
+            worker: "w",
+            epoch,
+            pid: 1,
+            event_slots: 1024,
+            instruments: 4,
+            feeds: 1,
+            depths: 0,
+        }
     }
 
     fn create(dir: &Path, epoch: u64) -> SegmentFile {

@@ -302,7 +302,15 @@ mod tests {
     }
 
     fn spec() -> SegmentSpec<'static> {
-        SegmentSpec { worker: "w", epoch: 9, pid: 1, event_slots: 16, instruments: 1, feeds: 2 }
+        SegmentSpec {
+            worker: "w",
+            epoch: 9,
+            pid: 1,
+            event_slots: 16,
+            instruments: 1,
+            feeds: 2,
+            depths: 0,
+        }
     }
 
     /// The last argument of each frame.

@@ -81,6 +81,7 @@ fn the_worker_allocates_nothing_whatever_comes() {
         event_slots: 1 << 12,
         instruments: 64,
         feeds: 1,
+        depths: 0,
     };
     let words = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();

@@ -124,6 +124,7 @@ fn quotes_trades_and_the_market_are_those_of_a_plain_replay() {
         event_slots: 1 << 17,
         instruments: INSTRUMENTS,
         feeds: 1,
+        depths: 0,
     };
     let words = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();

@@ -7,6 +7,7 @@
 use crate::arena::{Arena, ArenaError};
 use crate::feed::arbiter::{Arbiter, RecoveryRequest};
 use crate::feed::channel::{Channel, FeedSpec};
+use crate::feed::depth::{DepthBoard, DepthChoice};
 use crate::feed::protocol::ProtocolFeed;
 use crate::feed::publisher::Publisher;
 use crate::feed::trading_day::TradingDays;
@@ -70,6 +71,7 @@ struct Route {
 ///     event_slots: 64,
 ///     instruments: 10,
 ///     feeds: 1,
+///     depths: 0,
 /// };
 /// let words = SegmentLayout::new(&spec)?.total_words;
 /// let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
@@ -100,14 +102,15 @@ impl<'m> Pipeline<'m> {
         }
     }
 
-    /// Adds a feed, before the first frame. `days` are the midnights of the exchange's time zone.
+    /// Adds a feed, before the first frame, and returns its index. `days` are the midnights of the
+    /// exchange's time zone.
     pub fn add_feed(
         &mut self,
         protocol: Protocol,
         spec: &FeedSpec,
         days: &TradingDays,
         arena: &mut Arena<'m>,
-    ) -> Result<(), AddFeedError> {
+    ) -> Result<usize, AddFeedError> {
         let index = self.feeds.len();
         let segment = *self.publisher.segment();
         let writer = segment.feed(index).ok_or(AddFeedError::TooManyFeeds)?;
@@ -122,7 +125,28 @@ impl<'m> Pipeline<'m> {
             let _ = addresses.push((group, port));
         }
         let arbiter = Arbiter::new(index as u8, &addresses, &spec.patience, &segment, arena)?;
-        self.feeds.push(Feed { protocol, arbiter }).map_err(|_| AddFeedError::TooManyFeeds)
+        let feed = Feed { protocol, arbiter };
+        self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)?;
+        Ok(index)
+    }
+
+    /// Gives instruments of feed `feed` ten levels of depth and features, in `places` places of
+    /// the segment from `first_place` on. To be called before the first frame.
+    ///
+    /// # Errors
+    /// There is no such feed, or the arena is used up.
+    pub fn choose_depth(
+        &mut self,
+        feed: usize,
+        choice: &DepthChoice,
+        first_place: usize,
+        places: usize,
+        arena: &mut Arena<'m>,
+    ) -> Result<(), AddFeedError> {
+        let segment = *self.publisher.segment();
+        let Some(feed) = self.feeds.get_mut(feed) else { return Err(AddFeedError::TooManyFeeds) };
+        let board = DepthBoard::new(segment, choice, first_place, places, arena)?;
+        Ok(feed.protocol.channel().set_depth(board, arena)?)
     }
 
     /// Takes one Ethernet frame, received at `ts_recv` (UTC nanoseconds).

@@ -39,6 +39,7 @@ fn with_worker(test: impl FnOnce(Worker<'_>)) {
         event_slots: 256,
         instruments: INSTRUMENTS,
         feeds: 1,
+        depths: 0,
     };
     let words = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();

@@ -36,8 +36,15 @@ struct Memory {
 
 impl Memory {
     fn new(event_slots: usize, instruments: usize) -> Memory {
-        let spec =
-            SegmentSpec { worker: "test", epoch: 1, pid: 0, event_slots, instruments, feeds: 1 };
+        let spec = SegmentSpec {
+            worker: "test",
+            epoch: 1,
+            pid: 0,
+            event_slots,
+            instruments,
+            feeds: 1,
+            depths: 0,
+        };
         let words = SegmentLayout::new(&spec).unwrap().total_words;
         Memory {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),

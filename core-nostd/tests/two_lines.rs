@@ -41,6 +41,7 @@ const SPEC: SegmentSpec<'static> = SegmentSpec {
     event_slots: 1 << 12,
     instruments: 4,
     feeds: 1,
+    depths: 0,
 };
 
 impl Memory {

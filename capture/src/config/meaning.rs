@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Origin, Place, suggestion};
-use super::tables::{FeedTable, Located, SourceTable, Tables, WorkerTable};
+use super::tables::{DepthNames, FeedTable, Located, SourceTable, Tables, WorkerTable};
 use super::{
-    Config, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SourceConfig, WorkerConfig,
-    XdpConfig,
+    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SourceConfig,
+    WorkerConfig, XdpConfig,
 };
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
@@ -257,6 +257,7 @@ fn check_feed(
         )?,
         recovery,
         instruments: within(place, &table.instruments, "instruments", share, &INSTRUMENTS)?,
+        depth: check_depth(place, table)?,
         max_orders: within(place, &table.max_orders, "max_orders", 1 << 21, &ORDERS)?,
         max_levels: within(place, &table.max_levels, "max_levels", 1 << 19, &ORDERS)?,
         publisher_id: value(&table.publisher_id).unwrap_or(protocol.publisher_id()),
@@ -281,6 +282,35 @@ fn address(
         return Err(ConfigError::at(place, origin, sentence));
     }
     Ok(address)
+}
+
+fn check_depth(place: Place<'_>, table: &FeedTable) -> Result<Option<DepthChoice>, ConfigError> {
+    let Some(depth) = &table.depth else { return Ok(None) };
+    let wrong = |sentence: String| ConfigError::at(place, depth.origin, sentence);
+    let names = match &depth.value {
+        DepthNames::Word(word) if word == "all" => return Ok(Some(DepthChoice::All)),
+        DepthNames::Word(word) => {
+            let sentence = format!("depth is \"all\" or a list of symbols, not '{word}'");
+            return Err(wrong(sentence));
+        }
+        DepthNames::Symbols(names) => names,
+    };
+    let mut symbols = heapless::Vec::new();
+    for name in names {
+        let mut symbol = *b"        ";
+        let fits = name.len() <= symbol.len() && !name.is_empty();
+        if !fits || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong(format!("'{name}' is no symbol: one to eight letters")));
+        }
+        symbol[..name.len()].copy_from_slice(name.as_bytes());
+        if symbols.push(symbol).is_err() {
+            let (most, many) = (symbols.capacity(), names.len());
+            let sentence =
+                format!("at most {most} symbols can be listed, not {many}; \"all\" takes all");
+            return Err(wrong(sentence));
+        }
+    }
+    Ok((!symbols.is_empty()).then_some(DepthChoice::Symbols(symbols)))
 }
 
 fn check_recovery(

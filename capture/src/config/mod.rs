@@ -16,6 +16,7 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use tables::Overrides;
 
+pub use wiretape_core::feed::depth::DepthChoice;
 pub use wiretape_core::pipeline::Protocol;
 
 use crate::rights::Confinement;
@@ -136,6 +137,8 @@ pub struct FeedConfig {
     pub recovery: Option<RecoveryConfig>,
     /// Instruments that it may use of the segment's.
     pub instruments: usize,
+    /// Instruments with ten levels of depth and features.
+    pub depth: Option<DepthChoice>,
     /// Orders that can live at once (order feeds).
     pub max_orders: usize,
     /// Price levels that can live at once.
@@ -158,6 +161,15 @@ pub struct RecoveryConfig {
 }
 
 impl FeedConfig {
+    /// Places that its instruments need in the segment's table of depth.
+    pub fn depths(&self) -> usize {
+        match &self.depth {
+            None => 0,
+            Some(DepthChoice::All) => self.instruments,
+            Some(DepthChoice::Symbols(symbols)) => symbols.len(),
+        }
+    }
+
     /// The groups of the feed's lines.
     pub fn groups(&self) -> impl Iterator<Item = SocketAddrV4> {
         [Some(self.group), self.group_b].into_iter().flatten()

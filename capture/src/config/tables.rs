@@ -78,11 +78,20 @@ pub(super) struct FeedTable {
     pub recovery: Value<Vec<String>>,
     pub recovery_ms: Value<u64>,
     pub instruments: Value<usize>,
+    pub depth: Value<DepthNames>,
     pub max_orders: Value<usize>,
     pub max_levels: Value<usize>,
     pub publisher_id: Value<u16>,
     pub date: Value<DateText>,
     pub time_zone: Value<String>,
+}
+
+/// `"all"`, or a list of symbols.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum DepthNames {
+    Word(String),
+    Symbols(Vec<String>),
 }
 
 /// A date, with or without quotes.

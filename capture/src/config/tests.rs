@@ -180,6 +180,27 @@ fn frames_for_recorders_leave_half_of_the_frames_for_new_ones() {
 }
 
 #[test]
+fn depth_is_all_or_a_list_of_symbols() {
+    let with = |keys: &str| {
+        parse(&format!(
+            "[source]\nkind = \"pcap\"\npath = \"x.pcap\"\n[[feed]]\n\
+             protocol = \"itch50-moldudp64\"\ngroup = \"239.1.1.1:1\"\ninstruments = 100\n{keys}\n"
+        ))
+    };
+    let depths = |keys: &str| with(keys).unwrap().feeds[0].depths();
+    assert_eq!([depths(""), depths("depth = \"all\""), depths("depth = []")], [0, 100, 0]);
+    let config = with("depth = [\"AAPL\", \"BRK.B\"]").unwrap();
+    let expected = DepthChoice::Symbols([*b"AAPL    ", *b"BRK.B   "].into_iter().collect());
+    assert_eq!((config.feeds[0].depths(), &config.feeds[0].depth), (2, &Some(expected)));
+    let complain = |keys: &str| with(keys).unwrap_err().to_string();
+    assert!(complain("depth = \"some\"").contains("capture.toml:8: depth is \"all\" or a list"));
+    assert!(complain("depth = [\"TOOLONGNAME\"]").contains("'TOOLONGNAME' is no symbol"));
+    let many: Vec<String> = (0..65).map(|n| format!("\"S{n}\"")).collect();
+    let many = complain(&format!("depth = [{}]", many.join(",")));
+    assert!(many.contains("at most 64 symbols can be listed, not 65"), "{many}");
+}
+
+#[test]
 fn a_missing_file_is_one_sentence() {
     let path = Path::new("/nonexistent/capture.toml");
     let text = Config::load(Some(path), &Overrides::default()).unwrap_err().to_string();

@@ -62,6 +62,7 @@ mod tests {
             event_slots: 1024,
             instruments: 1,
             feeds: 1,
+            depths: 0,
         };
         let bytes = SegmentLayout::new(&spec).unwrap().total_bytes();
         let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).unwrap();

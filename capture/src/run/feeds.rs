@@ -80,7 +80,7 @@ pub(super) fn add_feeds<'m>(
     config: &Config,
     first_packet_ns: u64,
 ) -> Result<(), RunError> {
-    let mut first_instrument = 0;
+    let (mut first_instrument, mut first_place) = (0, 0);
     for feed in &config.feeds {
         let spec = FeedSpec {
             identity: FeedIdentity {
@@ -108,10 +108,15 @@ pub(super) fn add_feeds<'m>(
         };
         // The zone was checked with the configuration.
         let days = days.unwrap_or_else(|| TradingDays::new([]));
-        pipeline
-            .add_feed(feed.protocol, &spec, &days, arena)
-            .map_err(|source| RunError::Feed { feed: feed.name.clone(), source })?;
+        let failed = |source| RunError::Feed { feed: feed.name.clone(), source };
+        let index = pipeline.add_feed(feed.protocol, &spec, &days, arena).map_err(failed)?;
+        if let Some(choice) = &feed.depth {
+            pipeline
+                .choose_depth(index, choice, first_place, feed.depths(), arena)
+                .map_err(failed)?;
+        }
         first_instrument += feed.instruments as u32;
+        first_place += feed.depths();
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use wiretape_core::arena::Arena;
 use wiretape_core::event::Event;
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
+use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
@@ -22,6 +23,7 @@ use wiretape_core::wire::iextp::{self, Stream};
 use wiretape_core::wire::{deep10, itch50, moldudp64, tops16};
 
 const INSTRUMENTS: u32 = 8;
+const DEPTHS: usize = 4;
 const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [224, 2, 3, 10], [224, 2, 3, 20]];
 const LINES_B: [[u8; 4]; 3] = [[233, 49, 196, 111], [224, 2, 3, 11], [224, 2, 3, 21]];
 /// Where the destination stands in an Ethernet frame without a VLAN tag.
@@ -36,6 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         event_slots: 1024,
         instruments: GROUPS.len() * INSTRUMENTS as usize,
         feeds: GROUPS.len(),
+        depths: GROUPS.len() * DEPTHS,
     };
     let total = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..total).map(|_| AtomicU64::new(0)).collect();
@@ -68,6 +71,8 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let days = TradingDays::new([1_340_251_200_000_000_000]);
         pipeline.add_feed(protocol, &spec, &days, &mut arena).unwrap();
+        let all = DepthChoice::All;
+        pipeline.choose_depth(index, &all, index * DEPTHS, DEPTHS, &mut arena).unwrap();
     }
     let view = SegmentView::attach(&words).unwrap();
     let mut reader = view.events().reader_from_oldest();

@@ -26,6 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
         event_slots: 64,
         instruments: 1 + (shape % 5) as usize,
         feeds: 1 + (shape >> 8) as usize % 3,
+        depths: 0,
     };
     let total = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..total).map(|_| AtomicU64::new(0)).collect();

@@ -2,6 +2,7 @@
 //! and the instruments' market states.
 
 use super::arbiter::Patience;
+use super::depth::DepthBoard;
 use super::publisher::{MarketState, MessageStamp, Publisher};
 use super::session::{Change, Gap, Packet, PacketKind, Session, Verdict};
 use crate::arena::{Arena, ArenaError};
@@ -9,7 +10,8 @@ use crate::event::{
     GapMsg, MboMsg, NO_INSTRUMENT, RecordHeader, SessionMsg, flags, gap_reason, session_change,
 };
 use crate::segment::{
-    ErrorGroup, FeedCounter, FeedIdentity, FeedWriter, SessionState, SymbolEntry, health,
+    DEPTH_LEVELS, DepthLevel, ErrorGroup, FeedCounter, FeedIdentity, FeedWriter, SessionState,
+    SymbolEntry, health,
 };
 
 /// With two lines, a packet below the expected number that was sent no later than this after the
@@ -45,8 +47,11 @@ pub struct Channel<'m> {
     /// Flags of every record: [`flags::MAYBE_BAD_BOOK`] after a loss.
     record_flags: u8,
     markets: &'m mut [MarketState],
+    /// Of each local instrument its place for depth plus one; 0 for none, empty if none is chosen.
+    depth_places: &'m mut [u32],
     /// One past the highest local instrument used, so that a new session touches no more.
     used: u32,
+    depth: Option<DepthBoard<'m>>,
 }
 
 impl<'m> Channel<'m> {
@@ -68,8 +73,45 @@ impl<'m> Channel<'m> {
             state: SessionState::default(),
             record_flags: 0,
             markets: arena.alloc_slice("markets", spec.identity.instruments as usize)?,
+            depth_places: &mut [],
             used: 0,
+            depth: None,
         })
+    }
+
+    /// From now on, chosen instruments have depth and features in the segment.
+    pub fn set_depth(
+        &mut self,
+        board: DepthBoard<'m>,
+        arena: &mut Arena<'m>,
+    ) -> Result<(), ArenaError> {
+        self.depth_places = arena.alloc_slice("depth places", self.markets.len())?;
+        self.depth = Some(board);
+        Ok(())
+    }
+
+    /// The place that a local instrument has for depth, if it was chosen.
+    #[inline]
+    pub fn depth_place(&self, local: u32) -> Option<usize> {
+        (*self.depth_places.get(local as usize)? as usize).checked_sub(1)
+    }
+
+    /// Publishes bids and offers of `local` at its `place`, true as of event `event_seq`.
+    pub fn publish_depth(
+        &mut self,
+        local: u32,
+        place: usize,
+        sides: [[DepthLevel; DEPTH_LEVELS]; 2],
+        event_seq: u64,
+        stamp: &MessageStamp,
+    ) {
+        let (Some(board), Some(market)) = (&mut self.depth, self.markets.get(local as usize))
+        else {
+            return;
+        };
+        let maybe_bad = if self.state.maybe_bad_book { health::MAYBE_BAD } else { 0 };
+        let health = market.health() | maybe_bad;
+        board.publish(place, sides, market.trades(), health, event_seq, stamp);
     }
 
     /// The feed's counters.
@@ -190,6 +232,12 @@ impl<'m> Channel<'m> {
         if let Some(market) = self.markets.get_mut(local as usize) {
             market.set_announced();
         }
+        if let (Some(board), Some(place)) =
+            (&mut self.depth, self.depth_places.get_mut(local as usize))
+            && board.announce(place, symbol)
+        {
+            self.count(FeedCounter::DepthsFull, 1);
+        }
         entry
     }
 
@@ -211,6 +259,9 @@ impl<'m> Channel<'m> {
         let instrument = self.instrument(local);
         let stamp = MessageStamp { instrument, ..*stamp };
         self.publish_market(local, publisher.last_sequence(), &stamp, publisher);
+        if let (Some(board), Some(place)) = (&self.depth, self.depth_place(local)) {
+            board.mark(place, health::BOOK_ERROR);
+        }
     }
 
     /// Marks the books of the feed as possibly wrong, or as good again. Records carry it at once,
@@ -301,6 +352,9 @@ impl<'m> Channel<'m> {
             return false;
         }
         self.set_maybe_bad(false);
+        if let Some(board) = &mut self.depth {
+            board.start_session();
+        }
         for local in 0..self.used {
             let stamp = self.stamp(local, 0, ts_event, ts_event, publisher);
             let Some(market) = self.markets.get_mut(local as usize) else { break };

@@ -12,12 +12,14 @@
 //! to be read, and only then does the market table change.
 
 use super::channel::FeedSpec;
+use super::depth::ten;
 use super::iextp::{Dialect, IexFeed, Venue};
 use super::publisher::Publisher;
 use super::status;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{BookError, LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{MboMsg, Side, action, flags};
+use crate::segment::{DEPTH_LEVELS, DepthLevel};
 use crate::wire::deep10::{self, Message};
 use crate::wire::iex::{MessageError, Shared};
 
@@ -55,6 +57,10 @@ impl<'m> Dialect<'m> for Deep<'m> {
             message => return Ok(message.shared()),
         }
         Ok(None)
+    }
+
+    fn sides(&self, local: u32) -> [[DepthLevel; DEPTH_LEVELS]; 2] {
+        [ten(self.book.levels(local, Side::Bid)), ten(self.book.levels(local, Side::Ask))]
     }
 
     fn clear(&mut self, local: u32) -> bool {
@@ -100,6 +106,7 @@ impl<'m> Deep<'m> {
         if complete {
             market.set_bbo(&self.book.best(local));
             venue.channel.publish_market(local, event_seq, &stamp, publisher);
+            venue.after_event(local, event_seq, &stamp, self);
         }
     }
 }

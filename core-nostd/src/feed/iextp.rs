@@ -21,7 +21,7 @@ use crate::arena::{Arena, ArenaError};
 use crate::event::{
     AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action, flags,
 };
-use crate::segment::{Counter, FeedCounter};
+use crate::segment::{Counter, DEPTH_LEVELS, DepthLevel, FeedCounter};
 use crate::wire::iex::{self, MessageError, Shared};
 use crate::wire::iextp;
 
@@ -46,6 +46,9 @@ pub trait Dialect<'m>: Sized {
         venue: &mut Venue<'m>,
         publisher: &mut Publisher<'m>,
     ) -> Result<Option<Shared<'p>>, MessageError>;
+
+    /// The best ten bids and offers of a local instrument.
+    fn sides(&self, local: u32) -> [[DepthLevel; DEPTH_LEVELS]; 2];
 
     /// Empties the book of a local instrument. Returns whether it held anything.
     fn clear(&mut self, local: u32) -> bool;
@@ -152,6 +155,14 @@ impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
                 publisher.publish(&channel.clear_record(local, *sent_ns, publisher));
             }
         }
+        for local in 0..self.venue.channel.used() {
+            let Venue { channel, sent_ns, .. } = &mut self.venue;
+            if let Some(place) = channel.depth_place(local) {
+                let stamp = channel.stamp(local, 0, *sent_ns, *sent_ns, publisher);
+                let sides = self.dialect.sides(local);
+                channel.publish_depth(local, place, sides, publisher.last_sequence(), &stamp);
+            }
+        }
     }
 
     #[inline]
@@ -162,7 +173,11 @@ impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
         }
         match self.dialect.on_message(bytes, venue, publisher) {
             Ok(None) => {}
-            Ok(Some(Shared::TradeReport(m))) => venue.trade(m, publisher),
+            Ok(Some(Shared::TradeReport(m))) => {
+                if let Some((local, event_seq, stamp)) = venue.trade(m, publisher) {
+                    venue.after_event(local, event_seq, &stamp, &self.dialect);
+                }
+            }
             Ok(Some(message)) => venue.on_notice(message, publisher),
             Err(MessageError::UnknownType(_)) => {
                 venue.channel.count(FeedCounter::UnknownMessages, 1)
@@ -221,10 +236,12 @@ impl<'m> Venue<'m> {
     }
 
     #[inline]
-    fn trade(&mut self, m: &iex::TradeReport, publisher: &mut Publisher<'m>) {
-        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
-            return;
-        };
+    fn trade(
+        &mut self,
+        m: &iex::TradeReport,
+        publisher: &mut Publisher<'m>,
+    ) -> Option<(u32, u64, MessageStamp)> {
+        let (local, stamp) = self.stamp(m.symbol, m.timestamp, publisher)?;
         let (price, size) = (m.price.nanos(), m.size.get());
         let record = stamp.mbo(action::TRADE, SIDE_NONE, m.trade_id.get() as u64, price, size);
         let record = MboMsg { flags: record.flags | flags::LAST, ..record };
@@ -233,6 +250,34 @@ impl<'m> Venue<'m> {
             market.add_trade(price, size);
         }
         self.channel.publish_market(local, event_seq, &stamp, publisher);
+        Some((local, event_seq, stamp))
+    }
+
+    /// After an event of a chosen instrument: its depth.
+    #[inline]
+    pub fn after_event(
+        &mut self,
+        local: u32,
+        event_seq: u64,
+        stamp: &MessageStamp,
+        dialect: &impl Dialect<'m>,
+    ) {
+        if let Some(place) = self.channel.depth_place(local) {
+            self.publish_depth(local, place, event_seq, stamp, dialect);
+        }
+    }
+
+    /// Kept out of the way of those that were not chosen.
+    #[inline(never)]
+    fn publish_depth(
+        &mut self,
+        local: u32,
+        place: usize,
+        event_seq: u64,
+        stamp: &MessageStamp,
+        dialect: &impl Dialect<'m>,
+    ) {
+        self.channel.publish_depth(local, place, dialect.sides(local), event_seq, stamp);
     }
 
     fn directory(&mut self, m: &iex::SecurityDirectory, publisher: &mut Publisher<'m>) {

@@ -19,6 +19,7 @@
 //! execution that states its own price (`C`) still gives its trade.
 
 use super::channel::{Channel, FeedSpec};
+use super::depth::ten;
 use super::publisher::{MessageStamp, Publisher};
 use super::session::{Packet, PacketKind};
 use super::status;
@@ -137,6 +138,8 @@ impl<'m> ItchFeed<'m> {
                 // The instrument exists, so clearing it cannot fail.
                 let _ = self.book.clear(local);
             }
+            let stamp = self.channel.stamp(local, 0, ts_event, ts_event, publisher);
+            self.after_event(local, publisher.last_sequence(), &stamp);
         }
     }
 
@@ -436,6 +439,7 @@ impl<'m> ItchFeed<'m> {
             market.add_trade(price, shares);
         }
         self.channel.publish_market(local, event_seq, stamp, publisher);
+        self.after_event(local, event_seq, stamp);
     }
 
     /// After the last record of a message that changed the book: the market table.
@@ -455,6 +459,23 @@ impl<'m> ItchFeed<'m> {
             market.set_bbo(&self.book.best(local));
             self.channel.publish_market(local, event_seq, stamp, publisher);
         }
+        self.after_event(local, event_seq, stamp);
+    }
+
+    /// After an event of a chosen instrument: its depth.
+    #[inline]
+    fn after_event(&mut self, local: u32, event_seq: u64, stamp: &MessageStamp) {
+        if let Some(place) = self.channel.depth_place(local) {
+            self.publish_depth(local, place, event_seq, stamp);
+        }
+    }
+
+    /// Kept out of the way of those that were not chosen.
+    #[inline(never)]
+    fn publish_depth(&mut self, local: u32, place: usize, event_seq: u64, stamp: &MessageStamp) {
+        let sides =
+            [ten(self.book.levels(local, Side::Bid)), ten(self.book.levels(local, Side::Ask))];
+        self.channel.publish_depth(local, place, sides, event_seq, stamp);
     }
 
     /// The stamp with the instrument that the resting order belongs to, should the message name

@@ -158,6 +158,7 @@ mod tests {
             event_slots: 16,
             instruments: 1,
             feeds: 1,
+            depths: 0,
         };
         let words = SegmentLayout::new(&spec).unwrap().total_words;
         let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();

@@ -5,6 +5,7 @@ pub mod session;
 pub mod trading_day;
 pub mod publisher;
 pub mod channel;
+pub mod depth;
 pub mod line;
 pub mod reorder_window;
 pub mod arbiter;

@@ -77,6 +77,13 @@ macro_rules! protocols {
                 })
             }
 
+            /// The protocol-independent half.
+            pub(crate) fn channel(&mut self) -> &mut Channel<'m> {
+                match self {
+                    $( ProtocolFeed::$Variant(translator) => translator.channel(), )*
+                }
+            }
+
             /// [`arbiter::on_payload`].
             #[inline]
             pub(crate) fn on_payload(

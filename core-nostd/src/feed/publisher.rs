@@ -187,6 +187,12 @@ impl MarketState {
         this.health = if on { this.health | bits } else { this.health & !bits };
     }
 
+    /// Number of trades since the start of the session.
+    #[inline]
+    pub fn trades(&self) -> u64 {
+        self.trades
+    }
+
     /// Bits of [`crate::segment::health`].
     #[inline]
     pub fn health(&self) -> u8 {

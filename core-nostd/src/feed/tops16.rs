@@ -21,7 +21,7 @@ use super::publisher::Publisher;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{BookError, TopBook, TopLevel};
 use crate::event::{MboMsg, SIDE_NONE, Side, UNDEF_PRICE, action, flags};
-use crate::segment::health;
+use crate::segment::{DEPTH_LEVELS, DepthLevel, health};
 use crate::wire::iex::{MessageError, Shared};
 use crate::wire::tops16::{self, Message};
 
@@ -54,6 +54,16 @@ impl<'m> Dialect<'m> for Tops<'m> {
             message => return Ok(message.shared()),
         }
         Ok(None)
+    }
+
+    fn sides(&self, local: u32) -> [[DepthLevel; DEPTH_LEVELS]; 2] {
+        let best = self.book.best(local);
+        let side = |price, size, orders| {
+            let mut levels = [DepthLevel::NONE; DEPTH_LEVELS];
+            levels[0] = DepthLevel { price, size, orders };
+            levels
+        };
+        [side(best.bid_px, best.bid_sz, best.bid_ct), side(best.ask_px, best.ask_sz, best.ask_ct)]
     }
 
     fn clear(&mut self, local: u32) -> bool {
@@ -103,6 +113,7 @@ impl<'m> Tops<'m> {
         // Whatever was wrong with an earlier quote: nothing of it is left.
         market.set_health(health::BOOK_ERROR, false);
         venue.channel.publish_market(local, event_seq, &stamp, publisher);
+        venue.after_event(local, event_seq, &stamp, self);
     }
 }
 

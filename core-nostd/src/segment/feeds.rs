@@ -45,6 +45,7 @@ counters! {
         RecoveryAnswers "recovery_answers" "Packets that they answered with.",
         RecoveryTimeouts "recovery_timeouts" "Of the requests, repeats: no answer had come.",
         Undirected "undirected" "Messages for an instrument that no directory message announced.",
+        DepthsFull "depths_full" "Instruments chosen for depth for which there was no place.",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where everything lies in a segment.
 
 use super::counters::Counter;
+use super::depth::DEPTH_WORDS;
 use super::feeds::FEED_WORDS;
 use super::lines::{LINE_HEADER_WORDS, LINES};
 use super::logs::LOG_WORDS;
@@ -12,7 +13,7 @@ use crate::ring::broadcast::SLOT_WORDS;
 /// First word of every segment: `WIRETAPE` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIRETAPE");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Words of the header (4 KiB).
 pub const HEADER_WORDS: usize = 512;
 /// Feeds that one worker can carry.
@@ -45,6 +46,8 @@ pub struct SegmentSpec<'a> {
     pub instruments: usize,
     /// Feeds, at most [`MAX_FEEDS`].
     pub feeds: usize,
+    /// Instruments with ten levels of depth and features.
+    pub depths: usize,
 }
 
 /// A part of the segment, in words from its start.
@@ -75,6 +78,8 @@ pub struct SegmentLayout {
     pub latency: Region,
     /// The worker's log: [`super::LogReader`].
     pub logs: Region,
+    /// Depth and features: [`super::DepthTable`].
+    pub depth: Region,
     /// Length of the whole segment in words.
     pub total_words: usize,
 }
@@ -152,6 +157,7 @@ impl SegmentLayout {
         let lines = region(spec.feeds, LINES * LINE_WORDS)?;
         let latency = region(HISTOGRAMS, Histogram::WORDS)?;
         let logs = region(1, LOG_WORDS)?;
+        let depth = region(spec.depths, DEPTH_WORDS)?;
         Ok(SegmentLayout {
             events,
             market,
@@ -161,6 +167,7 @@ impl SegmentLayout {
             lines,
             latency,
             logs,
+            depth,
             total_words: end,
         })
     }
@@ -172,12 +179,13 @@ impl SegmentLayout {
 
     /// The regions in header order.
     pub(super) fn regions(&self) -> [Region; REGIONS] {
-        let Self { events, market, symbols, counters, feeds, lines, latency, logs, .. } = *self;
-        [events, market, symbols, counters, feeds, lines, latency, logs]
+        let Self { events, market, symbols, counters, feeds, lines, latency, logs, depth, .. } =
+            *self;
+        [events, market, symbols, counters, feeds, lines, latency, logs, depth]
     }
 
     pub(super) fn from_regions(regions: [Region; REGIONS], total_words: usize) -> Self {
-        let [events, market, symbols, counters, feeds, lines, latency, logs] = regions;
+        let [events, market, symbols, counters, feeds, lines, latency, logs, depth] = regions;
         SegmentLayout {
             events,
             market,
@@ -187,13 +195,14 @@ impl SegmentLayout {
             lines,
             latency,
             logs,
+            depth,
             total_words,
         }
     }
 }
 
 /// Number of regions.
-pub(super) const REGIONS: usize = 8;
+pub(super) const REGIONS: usize = 9;
 
 /// Hash over every size that a reader's code has built in. Two builds with the same hash agree on
 /// the layout of slots, entries, cells, counters and histograms.
@@ -213,6 +222,7 @@ pub(super) const LAYOUT_HASH: u64 = {
         super::lines::LineCounter::COUNT as u64,
         Histogram::WORDS as u64,
         LOG_WORDS as u64,
+        DEPTH_WORDS as u64,
         REGIONS as u64,
     ];
     // FNV-1a over words.

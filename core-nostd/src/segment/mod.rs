@@ -25,6 +25,7 @@
 //!     event_slots: 64,
 //!     instruments: 10,
 //!     feeds: 1,
+//!     depths: 0,
 //! };
 //! // In earnest these words are a mapped file, which readers map read-only.
 //! let words = SegmentLayout::new(&spec)?.total_words;
@@ -47,6 +48,7 @@
 
 mod cell;
 mod counters;
+mod depth;
 mod feeds;
 mod header;
 mod layout;
@@ -60,6 +62,7 @@ mod writer;
 
 pub use cell::{Cell, CellBusy};
 pub use counters::{Counter, Counters};
+pub use depth::{DEPTH_LEVELS, DepthEntry, DepthLevel, DepthTable, Features};
 pub use feeds::{
     ErrorGroup, FEED_WORDS, FeedCounter, FeedIdentity, FeedView, FeedWriter, SessionState,
 };

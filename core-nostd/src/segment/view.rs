@@ -1,6 +1,7 @@
 //! Attaches to a segment that another process writes.
 
 use super::counters::Counters;
+use super::depth::{DEPTH_WORDS, DepthTable};
 use super::feeds::{FEED_WORDS, FeedView};
 use super::header::{Header, State};
 use super::layout::{HEADER_WORDS, LAYOUT_HASH, LINE_WORDS, MAGIC, Region, SegmentLayout, VERSION};
@@ -159,6 +160,11 @@ impl<'m> SegmentView<'m> {
         HistogramSnapshot::take(part(self.words, self.layout.latency))
     }
 
+    /// Depth and features of chosen instruments.
+    pub fn depth(&self) -> DepthTable<'m> {
+        DepthTable::new(part(self.words, self.layout.depth))
+    }
+
     /// The worker's log, from the oldest frame on.
     pub fn logs(&self) -> Option<LogReader<'m>> {
         LogReader::new(part(self.words, self.layout.logs))
@@ -182,6 +188,7 @@ fn regions_fit(layout: &SegmentLayout, words: usize) -> bool {
         && inside(&layout.lines, LINES * LINE_WORDS)
         && inside(&layout.latency, Histogram::WORDS)
         && inside(&layout.logs, LOG_WORDS)
+        && inside(&layout.depth, DEPTH_WORDS)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -200,6 +207,7 @@ mod tests {
             event_slots: 64,
             instruments: 10,
             feeds: 2,
+            depths: 0,
         }
     }
 
@@ -250,7 +258,7 @@ mod tests {
             Err(AttachError::Version { expected: VERSION, found: 9 })
         ));
         words[1].store(u64::from(VERSION), Ordering::Relaxed);
-        for i in 64..80 {
+        for i in 64..82 {
             let old = words[i].swap(u64::MAX - 3, Ordering::Relaxed);
             assert_eq!(SegmentView::attach(&words).unwrap_err(), AttachError::Regions, "word {i}");
             words[i].store(old, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Lays a segment out and hands its parts to the worker.
 
 use super::counters::Counters;
+use super::depth::{DepthEntry, DepthTable};
 use super::feeds::{FEED_WORDS, FeedWriter};
 use super::header::{Header, State};
 use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec};
@@ -98,6 +99,22 @@ impl<'m> SegmentWriter<'m> {
     /// Latency from the receive stamp to the published event, in nanoseconds.
     pub fn latency(&self) -> Option<Histogram<'m>> {
         Histogram::attach(part(self.words, self.layout.latency))
+    }
+
+    /// Replaces the depth and features at `place`. Single writer.
+    #[inline]
+    pub fn set_depth(&self, place: usize, entry: &DepthEntry) {
+        self.depth().write(place, entry);
+    }
+
+    /// Sets bits of the health of what is at `place`. Single writer.
+    pub fn mark_depth(&self, place: usize, bits: u8) {
+        self.depth().mark(place, bits);
+    }
+
+    /// Depth and features of chosen instruments.
+    pub fn depth(&self) -> DepthTable<'m> {
+        DepthTable::new(part(self.words, self.layout.depth))
     }
 
     /// The writing end of the log. The caller sees to it that there is one per segment.

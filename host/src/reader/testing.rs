@@ -30,6 +30,7 @@ impl TestSegment {
             event_slots: slots,
             instruments: INSTRUMENTS,
             feeds: FEEDS,
+            depths: 0,
         };
         let bytes = SegmentLayout::new(&spec).expect("layout").total_bytes();
         let aside: PathBuf = path.with_extension("seg.new");

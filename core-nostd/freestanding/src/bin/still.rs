@@ -13,6 +13,7 @@ use wiretape_core::arena::Arena;
 use wiretape_core::event::Event;
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
+use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
@@ -34,6 +35,7 @@ const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [233, 215, 21, 4], [233, 215, 
 const LINE_B: [u8; 4] = [233, 49, 196, 111];
 const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
+const DEPTHS: usize = 16;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 
 #[unsafe(no_mangle)]
@@ -45,6 +47,7 @@ fn run() -> i32 {
         event_slots: 1 << 14,
         instruments: GROUPS.len() * INSTRUMENTS as usize,
         feeds: GROUPS.len(),
+        depths: GROUPS.len() * DEPTHS,
     };
     let Ok(layout) = SegmentLayout::new(&spec) else { return 1 };
     let words = words(layout.total_words);
@@ -78,7 +81,9 @@ fn run() -> i32 {
                 recovery_ns: Some(2_000),
             },
         };
-        if pipeline.add_feed(protocol, &spec, &days, &mut arena).is_err() {
+        let Ok(feed) = pipeline.add_feed(protocol, &spec, &days, &mut arena) else { return 4 };
+        let (all, first) = (DepthChoice::All, feed.wrapping_mul(DEPTHS));
+        if pipeline.choose_depth(feed, &all, first, DEPTHS, &mut arena).is_err() {
             return 4;
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use wiretape_core::event::UNDEF_PRICE;
-use wiretape_core::segment::{MarketEntry, health};
+use wiretape_core::segment::{DepthEntry, DepthLevel, MarketEntry, SegmentView, health};
 use wiretape_host::reader::Segment;
 use wiretape_host::result::text::{self, TimeStyle};
 
@@ -21,6 +21,7 @@ use wiretape_host::result::text::{self, TimeStyle};
 #[command(after_help = "\
 Examples:
   wiretape book AAPL AMZN
+  wiretape book AAPL --depth          ten levels and features, of instruments chosen for it
   wiretape book AAPL --json")]
 pub struct BookArguments {
     /// Symbols.
@@ -28,6 +29,10 @@ pub struct BookArguments {
     symbols: Vec<String>,
     #[command(flatten)]
     source: Source,
+    /// Also ten levels of each side and features. Capture keeps them for the instruments that are
+    /// named in a feed's `depth`.
+    #[arg(long)]
+    depth: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -61,10 +66,25 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
             })?;
             let market = market.unwrap_or(MarketEntry::EMPTY);
             let worker = view.header().worker();
+            let depth = match arguments.depth {
+                true => depth_of(&view, id, symbol)?,
+                false => None,
+            };
             if arguments.json {
-                writeln!(out, "{}", as_json(&market, symbol, &worker, &arguments.tz))?;
-            } else {
-                print(&mut out, &market, symbol, &worker, &arguments.tz)?;
+                let mut object = as_json(&market, symbol, &worker, &arguments.tz);
+                if arguments.depth {
+                    object["depth"] = depth.as_ref().map_or(Value::Null, depth_as_json);
+                }
+                writeln!(out, "{object}")?;
+                continue;
+            }
+            print(&mut out, &market, symbol, &worker, &arguments.tz)?;
+            match &depth {
+                Some(depth) => print_depth(&mut out, depth)?,
+                None if arguments.depth => {
+                    writeln!(out, "  no depth: name {symbol} in `depth` of its [[feed]]")?;
+                }
+                None => {}
             }
         }
     }
@@ -79,6 +99,74 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
          once it has sent its directory",
         missing.join(", ")
     )))
+}
+
+fn depth_of(view: &SegmentView<'_>, id: u32, symbol: &str) -> Result<Option<DepthEntry>, Failure> {
+    let table = view.depth();
+    let Some(place) = table.place_of(id) else { return Ok(None) };
+    table
+        .read(place)
+        .map_err(|error| Failure::Told(format!("cannot read the depth of {symbol}: {error}")))
+}
+
+fn print_depth(out: &mut impl Write, depth: &DepthEntry) -> std::io::Result<()> {
+    for (bid, ask) in depth.bids.iter().zip(&depth.asks) {
+        if !bid.is_some() && !ask.is_some() {
+            break;
+        }
+        let side = |level: &DepthLevel| match level.is_some() {
+            true => (level.orders.to_string(), level.size.to_string(), price(level.price)),
+            false => Default::default(),
+        };
+        let (bid, ask) = (side(bid), side(ask));
+        let (bids, asks) = (
+            format!("{:>6} {:>9} {:>11}", bid.0, bid.1, bid.2),
+            format!("{:<11} {:<9} {:<6}", ask.2, ask.1, ask.0),
+        );
+        writeln!(out, "  {bids} | {}", asks.trim_end())?;
+    }
+    let f = &depth.features;
+    let millionths = |value: f64| value / 1e6;
+    writeln!(
+        out,
+        "  spread {}, mid {}, microprice {}",
+        price(f.spread),
+        price(f.mid),
+        price(f.microprice)
+    )?;
+    writeln!(
+        out,
+        "  imbalance {:+.3} {:+.3} {:+.3} (1, 5, 10 levels), order flow {:+}, {:.2} trades/s",
+        millionths(f.imbalance_1.into()),
+        millionths(f.imbalance_5.into()),
+        millionths(f.imbalance_10.into()),
+        f.order_flow,
+        millionths(f.trade_intensity as f64)
+    )
+}
+
+fn depth_as_json(depth: &DepthEntry) -> Value {
+    let price = |value: i64| match value {
+        UNDEF_PRICE => Value::Null,
+        value => price(value).into(),
+    };
+    let side = |levels: &[DepthLevel]| -> Vec<Value> {
+        let there = levels.iter().filter(|level| level.is_some());
+        there
+            .map(|l| json!({"price": price(l.price), "size": l.size, "orders": l.orders}))
+            .collect()
+    };
+    let f = &depth.features;
+    let millionths = |value: i64| value as f64 / 1e6;
+    json!({
+        "sequence": depth.event_seq, "bids": side(&depth.bids), "asks": side(&depth.asks),
+        "spread": price(f.spread), "mid": price(f.mid), "microprice": price(f.microprice),
+        "imbalance_1": millionths(f.imbalance_1.into()),
+        "imbalance_5": millionths(f.imbalance_5.into()),
+        "imbalance_10": millionths(f.imbalance_10.into()),
+        "order_flow": f.order_flow, "trades_per_second": f.trade_intensity as f64 / 1e6,
+        "warnings": warnings(depth.health),
+    })
 }
 
 fn price(value: i64) -> String {

@@ -1,0 +1,283 @@
+//! Depth and features of the instruments that were chosen for it, written into their places of
+//! the segment after each event that concerns them.
+//!
+//! A symbol is looked at once, when it is announced; from then on an instrument has its place by
+//! index or has none.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::publisher::MessageStamp;
+use crate::arena::{Arena, ArenaError};
+use crate::book::LevelView;
+use crate::event::UNDEF_PRICE;
+use crate::segment::{DEPTH_LEVELS, DepthEntry, DepthLevel, Features, SegmentWriter};
+
+/// Symbols that can be chosen by name in one feed.
+pub const DEPTH_SYMBOLS: usize = 64;
+/// A symbol, padded with spaces as feeds have it.
+pub type Symbol = [u8; 8];
+
+/// Which instruments of a feed have a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+// One for each feed, made once, and there is no heap to put it on.
+#[allow(clippy::large_enum_variant)]
+pub enum DepthChoice {
+    /// All.
+    All,
+    /// Those of these symbols.
+    Symbols(heapless::Vec<Symbol, DEPTH_SYMBOLS>),
+}
+
+/// What features need to know of the past.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Past {
+    bid_px: i64,
+    ask_px: i64,
+    bid_sz: u32,
+    ask_sz: u32,
+    order_flow: i64,
+    /// Trades that still count, in 2^-20 of a trade, at `intensity_ns`.
+    intensity: u64,
+    intensity_ns: u64,
+    trades: u64,
+}
+
+/// Half of a trade's weight is gone after 2^33 ns.
+const HALF_LIFE_SHIFT: u32 = 33;
+const TRADE: u64 = 1 << 20;
+/// ln 2 / 2^33 ns, in millionths of a second's reciprocal.
+const RATE_PER_TRADE: u64 = 80_693;
+
+/// The places of a feed's instruments.
+#[derive(Debug)]
+pub struct DepthBoard<'m> {
+    segment: SegmentWriter<'m>,
+    choice: DepthChoice,
+    past: &'m mut [Past],
+    first_place: usize,
+    used: usize,
+}
+
+impl<'m> DepthBoard<'m> {
+    /// The board of a feed whose places are `count` of the segment's from `first_place` on.
+    pub fn new(
+        segment: SegmentWriter<'m>,
+        choice: &DepthChoice,
+        first_place: usize,
+        count: usize,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, ArenaError> {
+        Ok(DepthBoard {
+            segment,
+            choice: choice.clone(),
+            past: arena.alloc_slice("depth features", count)?,
+            first_place,
+            used: 0,
+        })
+    }
+
+    /// Gives an instrument whose symbol was announced a `place` (plus one; 0 is none), if it was
+    /// chosen. Whether it was and there is none left.
+    #[cold]
+    pub fn announce(&mut self, place: &mut u32, symbol: &[u8]) -> bool {
+        let chosen = match &self.choice {
+            DepthChoice::All => true,
+            DepthChoice::Symbols(symbols) => symbols.iter().any(|one| same(one, symbol)),
+        };
+        if !chosen || *place != 0 {
+            return false;
+        }
+        if self.used >= self.past.len() {
+            return true;
+        }
+        self.used = self.used.wrapping_add(1);
+        *place = self.used as u32;
+        false
+    }
+
+    /// Forgets the past at the start of a session.
+    pub fn start_session(&mut self) {
+        for past in self.past.iter_mut() {
+            *past = Past::zeroed();
+        }
+    }
+
+    /// Marks the entry of a place.
+    pub fn mark(&self, place: usize, bits: u8) {
+        self.segment.mark_depth(self.first_place.wrapping_add(place), bits);
+    }
+
+    /// Publishes what is at `place` now. `trades` counts the instrument's since the start of the
+    /// session.
+    pub fn publish(
+        &mut self,
+        place: usize,
+        [bids, asks]: [[DepthLevel; DEPTH_LEVELS]; 2],
+        trades: u64,
+        health: u8,
+        event_seq: u64,
+        stamp: &MessageStamp,
+    ) {
+        let Some(past) = self.past.get_mut(place) else { return };
+        let features = past.advance(&bids, &asks, trades, stamp.ts_recv);
+        let entry = DepthEntry {
+            instrument: stamp.instrument,
+            health,
+            event_seq,
+            ts_event: stamp.ts_event,
+            ts_recv: stamp.ts_recv,
+            bids,
+            asks,
+            features,
+        };
+        self.segment.set_depth(self.first_place.wrapping_add(place), &entry);
+    }
+}
+
+/// The best ten of a side.
+#[inline]
+pub fn ten(levels: impl Iterator<Item = LevelView>) -> [DepthLevel; DEPTH_LEVELS] {
+    let mut rows = [DepthLevel::NONE; DEPTH_LEVELS];
+    for (row, level) in rows.iter_mut().zip(levels) {
+        let size = u32::try_from(level.size).unwrap_or(u32::MAX);
+        *row = DepthLevel { price: level.price, size, orders: level.orders };
+    }
+    rows
+}
+
+/// Whether a symbol is `one`, however either is padded.
+fn same(one: &Symbol, symbol: &[u8]) -> bool {
+    let text = |bytes: &u8| *bytes != b' ' && *bytes != 0;
+    let (a, b) = (one.iter().copied().filter(text), symbol.iter().copied().filter(text));
+    a.eq(b)
+}
+
+impl Past {
+    fn advance(
+        &mut self,
+        bids: &[DepthLevel; DEPTH_LEVELS],
+        asks: &[DepthLevel; DEPTH_LEVELS],
+        trades: u64,
+        now_ns: u64,
+    ) -> Features {
+        let (Some(bid), Some(ask)) = (bids.first(), asks.first()) else { return Features::EMPTY };
+        self.take_flow(bid, ask);
+        self.take_trades(trades, now_ns);
+        let mut features = Features {
+            imbalance_1: imbalance(bids, asks, 1),
+            imbalance_5: imbalance(bids, asks, 5),
+            imbalance_10: imbalance(bids, asks, DEPTH_LEVELS),
+            order_flow: self.order_flow,
+            trade_intensity: (u128::from(self.intensity).wrapping_mul(u128::from(RATE_PER_TRADE))
+                >> TRADE.trailing_zeros()) as u64,
+            ..Features::EMPTY
+        };
+        if bid.is_some() && ask.is_some() {
+            features.spread = ask.price.wrapping_sub(bid.price);
+            features.mid = bid.price.wrapping_add(features.spread >> 1);
+            let drawn = share(features.spread, bid.size, ask.size);
+            features.microprice = bid.price.wrapping_add(drawn);
+        }
+        features
+    }
+
+    /// Order flow at the best prices. A side that is not there has size 0 at the worst of prices.
+    fn take_flow(&mut self, bid: &DepthLevel, ask: &DepthLevel) {
+        let worst_bid = |level: &DepthLevel| if level.is_some() { level.price } else { i64::MIN };
+        let (bid_px, ask_px) = (worst_bid(bid), ask.price);
+        if self.bid_sz == 0 {
+            self.bid_px = i64::MIN;
+        }
+        if self.ask_sz == 0 {
+            self.ask_px = UNDEF_PRICE;
+        }
+        let size = |counts: bool, size: u32| if counts { i64::from(size) } else { 0 };
+        let flow = size(bid_px >= self.bid_px, bid.size)
+            .wrapping_sub(size(bid_px <= self.bid_px, self.bid_sz))
+            .wrapping_sub(size(ask_px <= self.ask_px, ask.size))
+            .wrapping_add(size(ask_px >= self.ask_px, self.ask_sz));
+        self.order_flow = self.order_flow.wrapping_add(flow);
+        (self.bid_px, self.bid_sz) = (bid_px, bid.size);
+        (self.ask_px, self.ask_sz) = (ask_px, ask.size);
+    }
+
+    fn take_trades(&mut self, trades: u64, now_ns: u64) {
+        let passed = now_ns.saturating_sub(self.intensity_ns);
+        if self.intensity_ns < now_ns {
+            self.intensity = decayed(self.intensity, passed);
+            self.intensity_ns = now_ns;
+        }
+        let new = trades.saturating_sub(self.trades);
+        self.trades = trades;
+        self.intensity = self.intensity.saturating_add(new.saturating_mul(TRADE));
+    }
+}
+
+/// `spread * part / (part + rest)`, rounded down, in 64 bits: sizes beyond 31 are halved.
+fn share(spread: i64, part: u32, rest: u32) -> i64 {
+    let halve = (part | rest) >> 31;
+    let (part, rest) = (i64::from(part >> halve), i64::from(rest >> halve));
+    let all = part.wrapping_add(rest);
+    let (Some(whole), Some(left)) =
+        (spread.checked_div_euclid(all), spread.checked_rem_euclid(all))
+    else {
+        return 0;
+    };
+    let of_left = left.wrapping_mul(part).checked_div(all).unwrap_or(0);
+    whole.wrapping_mul(part).wrapping_add(of_left)
+}
+
+fn imbalance(bids: &[DepthLevel], asks: &[DepthLevel], levels: usize) -> i32 {
+    let sum = |side: &[DepthLevel]| {
+        side.iter().take(levels).fold(0i64, |sum, level| sum.wrapping_add(i64::from(level.size)))
+    };
+    let (b, a) = (sum(bids), sum(asks));
+    // At most ten 32-bit sizes a side: a million times that fits.
+    let scaled = b.wrapping_sub(a).wrapping_mul(1_000_000);
+    scaled.checked_div(b.wrapping_add(a)).unwrap_or(0) as i32
+}
+
+/// `value` after `ns`: halved once a half-life, by a polynomial within one (error below 1e-4).
+fn decayed(value: u64, ns: u64) -> u64 {
+    let Ok(halves) = u32::try_from(ns >> HALF_LIFE_SHIFT) else { return 0 };
+    // The rest of a half-life as a fraction with 32 bits behind the point.
+    let rest = (ns & ((1 << HALF_LIFE_SHIFT) - 1)) >> 1;
+    let times = |a: u64, b: u64| ((u128::from(a).wrapping_mul(u128::from(b))) >> 32) as u64;
+    // 2^-x = 1 - x (c1 - x (c2 - ...)), the series of e^(-x ln 2), with 32 bits behind the point.
+    const C: [u64; 6] = [2_977_044_472, 1_031_764_991, 238_388_332, 41_309_550, 5_726_720, 661_577];
+    let inner = C.iter().rev().fold(0, |inner, c| c.wrapping_sub(times(rest, inner)));
+    let factor = (1u64 << 32).wrapping_sub(times(rest, inner));
+    times(value.checked_shr(halves).unwrap_or(0), factor)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trade_counts_for_half_after_a_half_life() {
+        let half_life = 1u64 << HALF_LIFE_SHIFT;
+        for (halves, eighths) in [(0, 0), (0, 3), (1, 0), (2, 7), (30, 0)] {
+            let ns = halves * half_life + eighths * (half_life / 8);
+            let exact = 1e15 * (-(halves as f64 + eighths as f64 / 8.0)).exp2();
+            let found = decayed(1_000_000_000_000_000, ns) as f64;
+            assert!((found - exact).abs() <= exact * 1e-4 + 1.0, "{halves} {eighths}: {found}");
+        }
+        assert_eq!(decayed(u64::MAX, u64::MAX), 0);
+        // A trade every half second for minutes: two a second.
+        let mut past = Past::zeroed();
+        for n in 0..1_000u64 {
+            past.take_trades(n, n * 500_000_000);
+        }
+        let rate = past.intensity as f64 / TRADE as f64 * (2f64.ln() / 8.589934592);
+        assert!((rate - 2.0).abs() < 0.1, "{rate}");
+    }
+
+    #[test]
+    fn symbols_are_the_same_whatever_they_are_padded_with() {
+        assert!(same(b"AAPL    ", b"AAPL\0\0\0\0\0\0"));
+        assert!(same(b"AAPL\0\0\0\0", b"AAPL    "));
+        assert!(!same(b"AAPL    ", b"AAP     "));
+    }
+}
