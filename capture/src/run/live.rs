@@ -101,6 +101,7 @@ impl LiveParts {
     /// What was granted, in words.
     pub(super) fn describe(&self, xdp: &XdpConfig) -> String {
         let copy = if self.granted.zero_copy { "zero-copy" } else { "copy mode" };
+        let parts = if self.granted.multi_buffer { ", packets of several frames" } else { "" };
         let pages = if self.granted.huge_pages { ", huge pages" } else { "" };
         let busy = if self.granted.busy_poll { ", busy polling" } else { "" };
         let groups = match self.membership.as_ref().map_or(0, Membership::groups) {
@@ -113,7 +114,7 @@ impl LiveParts {
             kept => format!(", {kept} frames kept for recorders"),
         };
         let XdpConfig { interface, queue, .. } = xdp;
-        format!("xdp {interface} queue {queue}, {copy}{pages}{busy}{groups}{kept}")
+        format!("xdp {interface} queue {queue}, {copy}{pages}{parts}{busy}{groups}{kept}")
     }
 }
 

@@ -28,7 +28,7 @@ pub enum SourceError {
 /// Frames that a source dropped on its own, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceDrops {
-    /// Packets of several buffers.
+    /// Packets that are too long.
     pub oversize: u64,
     /// Descriptors that point outside their frame.
     pub invalid: u64,

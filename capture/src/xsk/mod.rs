@@ -22,11 +22,13 @@
 //!   consumer's: the partners are the kernel's `smp_load_acquire` and `smp_store_release` in
 //!   `net/xdp/xsk_queue.h`.
 //! - A wake-up system call is made only when the kernel asks for it (`XDP_USE_NEED_WAKEUP`).
-//! - Packets of several buffers are not asked for (`XDP_USE_SG`); should the kernel ever hand one
-//!   over, its parts are dropped and counted as one oversized packet.
+//! - Packets of several frames (`XDP_USE_SG`) are asked for where the interface's MTU needs them,
+//!   for a driver may then have no zero-copy. They are put together in memory of the socket's, and
+//!   one that is too long for that is dropped whole and counted.
 //!
 //! Source of the interface: `Documentation/networking/af_xdp.rst` and `if_xdp.h` of the kernel.
 
+mod assembly;
 mod memory;
 mod retention;
 mod ring;

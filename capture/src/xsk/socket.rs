@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::assembly::{Assembly, Part};
 use super::memory::Memory;
 use super::retention::Retention;
 use super::ring::{Consumer, Descriptor, Layout, Producer};
@@ -15,6 +16,10 @@ use super::umem::Umem;
 /// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
 /// after a grace period (36 ms were seen).
 const BUSY_RETRY: Duration = Duration::from_millis(100);
+/// Bytes of a frame that the kernel keeps in front of a packet.
+const HEADROOM: u32 = 256;
+/// Ethernet header with two VLAN tags.
+const LINK_HEADERS: u32 = 22;
 /// Packets handled per call: their descriptors fill 16 cache lines.
 const BATCH: u32 = 64;
 
@@ -66,6 +71,8 @@ pub struct Granted {
     pub zero_copy: bool,
     /// The UMEM sits on huge pages.
     pub huge_pages: bool,
+    /// Packets of several frames are taken: the interface's MTU is larger than a frame.
+    pub multi_buffer: bool,
     /// The socket took the busy-polling settings.
     pub busy_poll: bool,
 }
@@ -152,7 +159,7 @@ fn hint(source: &io::Error, step: Step) -> &'static str {
 pub struct Received {
     /// Frames that the callback saw.
     pub frames: u32,
-    /// Packets of several buffers, dropped whole.
+    /// Packets of several frames that are too long, dropped whole.
     pub oversize: u32,
     /// Descriptors that point outside their frame, dropped.
     pub invalid: u32,
@@ -241,8 +248,8 @@ pub struct XskSocket {
     rx: Consumer,
     umem: Umem,
     granted: Granted,
-    /// Inside a packet of several buffers.
-    in_multi_buffer: bool,
+    /// Packets of several frames.
+    assembly: Assembly,
 }
 
 impl XskSocket {
@@ -265,13 +272,15 @@ impl XskSocket {
             debug_assert!(pushed, "the fill ring holds every frame");
         }
         fill.submit();
-        bind(fd.as_raw_fd(), options, ifindex)?;
+        let needed = mtu(&options.interface) + LINK_HEADERS > umem.frame_size() - HEADROOM;
+        let multi_buffer = bind(fd.as_raw_fd(), options, ifindex, needed)?;
         let granted = Granted {
             zero_copy: zero_copy_granted(fd.as_raw_fd())?,
             huge_pages: umem.memory().is_huge(),
+            multi_buffer,
             busy_poll: options.busy_poll.is_some_and(|b| busy_poll(fd.as_raw_fd(), b).is_ok()),
         };
-        Ok(XskSocket { fd, fill, rx, umem, granted, in_multi_buffer: false })
+        Ok(XskSocket { fd, fill, rx, umem, granted, assembly: Assembly::new() })
     }
 
     /// Hands up to 64 received frames to `each` and gives them back to the kernel. Never blocks;
@@ -300,16 +309,22 @@ impl XskSocket {
         for _ in 0..count {
             let descriptor = self.rx.take();
             let start = self.umem.frame_of(descriptor.address);
-            let continued = descriptor.options & libc::XDP_PKT_CONTD != 0;
-            if continued || self.in_multi_buffer {
-                received.oversize += u32::from(!continued);
-                self.in_multi_buffer = continued;
-                self.fill.push(start);
-                continue;
-            }
             // SAFETY: the frame just came out of the RX ring and goes back to the fill ring
             // below or later, after the callback is done with the slice.
             let bytes = unsafe { self.umem.bytes(descriptor.address, descriptor.len) };
+            let continued = descriptor.options & libc::XDP_PKT_CONTD != 0;
+            if continued || self.assembly.is_inside() {
+                match self.assembly.take(bytes, continued) {
+                    Part::Awaited => {}
+                    Part::Dropped => received.oversize += 1,
+                    Part::Whole => {
+                        each(self.assembly.packet());
+                        received.frames += 1;
+                    }
+                }
+                self.fill.push(start);
+                continue;
+            }
             match bytes {
                 Some(bytes) => {
                     each(bytes);
@@ -454,15 +469,22 @@ fn map_rings(fd: RawFd, fill: u32, rx: u32) -> Result<(Producer, Consumer), Open
     Ok((producer, Consumer::new(mapping, layout, rx)))
 }
 
-fn bind(fd: RawFd, options: &XskOptions, ifindex: u32) -> Result<(), OpenError> {
+/// Binds the socket, for packets of several frames if they are `needed` and the kernel has them
+/// (6.6); whether it does.
+fn bind(
+    fd: RawFd,
+    options: &XskOptions,
+    ifindex: u32,
+    mut needed: bool,
+) -> Result<bool, OpenError> {
     let mode = match options.mode {
         BindMode::Auto => 0,
         BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
         BindMode::Copy => libc::XDP_COPY,
     };
-    let address = libc::sockaddr_xdp {
+    let mut address = libc::sockaddr_xdp {
         sxdp_family: libc::AF_XDP as u16,
-        sxdp_flags: mode | libc::XDP_USE_NEED_WAKEUP,
+        sxdp_flags: mode | libc::XDP_USE_NEED_WAKEUP | if needed { libc::XDP_USE_SG } else { 0 },
         sxdp_ifindex: ifindex,
         sxdp_queue_id: options.queue,
         sxdp_shared_umem_fd: 0,
@@ -472,15 +494,44 @@ fn bind(fd: RawFd, options: &XskOptions, ifindex: u32) -> Result<(), OpenError> 
         let len = size_of_val(&address) as libc::socklen_t;
         // SAFETY: the address is a valid sockaddr_xdp of the length given.
         if unsafe { libc::bind(fd, (&raw const address).cast(), len) } == 0 {
-            return Ok(());
+            return Ok(needed);
         }
         let source = io::Error::last_os_error();
+        if needed && matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) {
+            needed = false;
+            address.sxdp_flags &= !libc::XDP_USE_SG;
+            continue;
+        }
         if source.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
             let (interface, queue) = (options.interface.clone(), options.queue);
             return Err(OpenError::Bind { interface, queue, mode: options.mode, source });
         }
         sleep(Duration::from_millis(2));
     }
+}
+
+/// The MTU of an interface; 0 if it cannot be had.
+fn mtu(interface: &str) -> u32 {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return 0;
+    }
+    // SAFETY: `fd` is a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays NUL.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name.iter_mut().take(room).zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the request is valid and NUL-terminated; the kernel fills in the MTU.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFMTU as _, &mut request) } != 0 {
+        return 0;
+    }
+    // SAFETY: after this request the union holds the MTU.
+    u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0)
 }
 
 fn zero_copy_granted(fd: RawFd) -> Result<bool, OpenError> {

@@ -1,0 +1,73 @@
+//! Jumbo frames: datagrams of 8,000 bytes over a veth with a large MTU, in frames of 2 KiB and of
+//! 4 KiB, give the events that the same datagrams give from a file.
+
+mod rig;
+
+use std::process::Command;
+
+use rig::{FEED, Rig, WIRE, binary, succeed, wait_for};
+use wiretape_core::segment::{Counter, Ledger};
+use wiretape_host::reader::Segment;
+
+const GROUP: &str = "239.54.12.111:26477";
+
+fn market(command: &mut Command) {
+    let fixed = "--sim --seed 11 --symbols 6 --messages 60000 --pack-window 100ms --lead-in 20";
+    command.args(fixed.split(' ')).args(["--max-payload", "8000", "--quiet", "--group", GROUP]);
+}
+
+fn digest(rig: &Rig, worker: &str) -> serde_json::Value {
+    let mut command = Command::new(binary("wiretape"));
+    let text = succeed(command.args(["digest", "--json", "--segment"]).arg(rig.segment(worker)));
+    let object: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    object["digest"].clone()
+}
+
+fn capture(test: &str, mtu: &str, frame_size: u32) {
+    let Some(rig) = Rig::network(test) else { return };
+    for (tool, device) in [(rig.exchange_tool("ip"), WIRE), (rig.capture_tool("ip"), FEED)] {
+        let mut tool = tool;
+        succeed(tool.args(["link", "set", device, "mtu", mtu]));
+    }
+    rig.load_xdp(&[GROUP]);
+    let text = format!(
+        "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
+         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n\
+         frame_size = {frame_size}\n\
+         [[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{GROUP}\"\ndate = 2026-03-02\n",
+        rig.segments.display(),
+        rig.pins().display(),
+    );
+    let capture = rig.start_capture(&rig.config("capture.toml", &text), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    let mut exchange = rig.exchange("wiretape-exchange");
+    market(&mut exchange);
+    exchange.args(["--udp", "--interface", WIRE, "--rate", "5000/s", "--end-packets", "20"]);
+    succeed(&mut exchange);
+    let view = segment.view().expect("a sound segment");
+    wait_for("the end of the session", || {
+        view.feed(0).and_then(|feed| feed.session().ok()).is_some_and(|session| session.ended)
+    });
+    let said = capture.stop();
+    assert!(said.contains("packets of several frames"), "{said}");
+    let ledger = Ledger::read(&view.counters(), true);
+    assert!(ledger.closes() && ledger.lost() == 0, "{ledger:?}");
+    let mean = view.counters().get(Counter::FrameBytes) / view.counters().get(Counter::Frames);
+    assert!(mean > 2_048, "{mean} bytes a packet need no second frame");
+
+    let pcap = rig.work.join("jumbo.pcap");
+    let mut exchange = rig.exchange("wiretape-exchange");
+    market(&mut exchange);
+    succeed(exchange.arg("--write").arg(&pcap));
+    let mut replay = rig.capture("wiretape-capture");
+    replay.arg("--pcap").arg(&pcap).arg("--segment-dir").arg(&rig.segments);
+    let feed = format!("itch50-moldudp64@{GROUP}");
+    succeed(replay.args(["--name", "file", "--feed", &feed, "--date", "2026-03-02"]));
+    assert_eq!(digest(&rig, "wire"), digest(&rig, "file"));
+}
+
+#[test]
+fn datagrams_longer_than_a_frame_are_put_together() {
+    capture("jumbo2", "9000", 2048);
+    capture("jumbo4", "9000", 4096);
+}
