@@ -88,6 +88,38 @@ fn deep10_through_af_xdp_gives_the_events_of_the_file() {
     });
 }
 
+/// As on a trunk: the same feed with one VLAN tag, with two, and without.
+#[test]
+fn tagged_frames_give_the_events_of_untagged_ones() {
+    let Some(path) = deep10() else { return };
+    in_own_namespaces(move |rig| {
+        let frames = &frames_of(&path)[..6_000];
+        let (_, plain) = rig.capture("plain", 4096, |rig, segment| {
+            frames.iter().for_each(|frame| rig.send(frame));
+            segment.wait_for_frames(frames.len() as u64);
+        });
+        let (summary, tagged) = rig.capture("tagged", 4096, |rig, segment| {
+            for (number, frame) in frames.iter().enumerate() {
+                let (addresses, rest) = frame.split_at(12);
+                let tags: &[u8] = match number % 3 {
+                    0 => &[],
+                    1 => &[0x81, 0x00, 0x20, 0x64],
+                    _ => &[0x88, 0xA8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x64],
+                };
+                rig.send(&[addresses, tags, rest].concat());
+            }
+            segment.wait_for_frames(frames.len() as u64);
+        });
+        assert!(summary.ledger.closes() && summary.ledger.lost() == 0, "{summary}");
+        assert_eq!((summary.feeds[0].gaps, summary.feeds[0].malformed), (0, 0));
+        assert_eq!(plain.len(), tagged.len());
+        let same = |(one, other): (&Event, &Event)| {
+            one.without_receive_time() == other.without_receive_time()
+        };
+        assert!(plain.iter().zip(&tagged).all(same), "the events differ");
+    });
+}
+
 #[test]
 fn what_is_lost_is_counted_and_the_ledger_closes() {
     let Some(path) = deep10() else { return };

@@ -1,0 +1,161 @@
+//! What happens on a link: IP fragments, memberships that come and go, a link that goes
+//! down and comes up again, two workers on one machine.
+
+mod rig;
+
+use std::process::Command;
+
+use rig::{FEED, Process, Rig, WIRE, binary, succeed, wait_for};
+use wiretape_core::segment::{Counter, FeedCounter, Ledger};
+use wiretape_host::reader::Segment;
+
+const GROUP: &str = "239.54.12.111:26477";
+const ADDRESS: &str = "239.54.12.111";
+
+fn config(rig: &Rig, worker: &str, more: &str) -> std::path::PathBuf {
+    let text = format!(
+        "[worker]\nname = \"{worker}\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
+         [source]\nkind = \"xdp\"\npin_dir = \"{}\"\n{more}\n\
+         [[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{GROUP}\"\ndate = 2026-03-02\n",
+        rig.segments.display(),
+        rig.pins().display(),
+    );
+    rig.config(&format!("{worker}.toml"), &text)
+}
+
+fn live(rig: &Rig) -> (Process, Segment) {
+    let interface = format!("interface = \"{FEED}\"");
+    let capture = rig.start_capture(&config(rig, "wire", &interface), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    (capture, segment)
+}
+
+/// Sends an invented market of a session of its own, to its end.
+fn send(rig: &Rig, interface: &str, session: &str) {
+    let mut exchange = rig.exchange("wiretape-exchange");
+    let fixed = "--sim --seed 5 --symbols 6 --messages 4000 --lead-in 20 --quiet --rate 20000/s";
+    exchange.args(fixed.split(' ')).args(["--group", GROUP, "--udp", "--interface", interface]);
+    succeed(exchange.args(["--session", session, "--end-packets", "20"]));
+}
+
+fn wait_for_end(segment: &Segment, session: &str) {
+    let feed = || segment.view().and_then(|view| view.feed(0)).expect("the feed");
+    wait_for("the end of the session", || {
+        feed().session().is_ok_and(|state| {
+            state.ended && String::from_utf8_lossy(&state.session).trim_end() == session
+        })
+    });
+}
+
+fn ip(rig: &Rig, capture_side: bool, arguments: &str) -> String {
+    let mut command = if capture_side { rig.capture_tool("ip") } else { rig.exchange_tool("ip") };
+    succeed(command.args(arguments.split(' ')))
+}
+
+fn assert_nothing_lost(segment: &Segment) {
+    let view = segment.view().expect("a sound segment");
+    let ledger = Ledger::read(&view.counters(), true);
+    assert!(ledger.closes() && ledger.lost() == 0, "{ledger:?}");
+}
+
+#[test]
+fn fragments_are_counted_and_passed_to_the_kernel() {
+    let Some(rig) = Rig::network("frag") else { return };
+    rig.load_xdp(&[GROUP]);
+    let (capture, segment) = live(&rig);
+    // Datagrams of 4,000 bytes on an MTU of 1,500: three fragments each.
+    let (address, port) = GROUP.split_once(':').expect("a port");
+    let send =
+        format!("for n in 1 2 3; do head -c 4000 /dev/zero > /dev/udp/{address}/{port}; done");
+    succeed(rig.exchange_tool("bash").args(["-c", &send]));
+    let view = segment.view().expect("a sound segment");
+    let count = |counter| view.counters().get(counter);
+    wait_for("fragments", || count(Counter::XdpFragments) == 9);
+    capture.stop();
+    assert_eq!((count(Counter::XdpFragments), count(Counter::XdpRedirected)), (9, 0));
+    assert_nothing_lost(&segment);
+}
+
+#[test]
+fn a_group_is_joined_while_capture_runs_and_left_at_its_end() {
+    let Some(rig) = Rig::network("igmp") else { return };
+    rig.load_xdp(&[GROUP]);
+    let joined = || ip(&rig, true, &format!("maddr show dev {FEED}")).contains(ADDRESS);
+    assert!(!joined());
+    let (capture, _segment) = live(&rig);
+    wait_for("the membership", joined);
+    capture.stop();
+    assert!(!joined());
+    // A killed capture leaves nothing behind either.
+    let (capture, _segment) = live(&rig);
+    wait_for("the membership", joined);
+    capture.kill();
+    wait_for("its end", || !joined());
+}
+
+#[test]
+fn a_link_that_goes_down_and_comes_up_is_captured_on() {
+    let Some(rig) = Rig::network("down") else { return };
+    rig.load_xdp(&[GROUP]);
+    let (mut capture, segment) = live(&rig);
+    send(&rig, WIRE, "BEFORE0001");
+    wait_for_end(&segment, "BEFORE0001");
+    ip(&rig, true, &format!("link set {FEED} down"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    capture.expect_alive();
+    ip(&rig, true, &format!("link set {FEED} up"));
+    ip(&rig, true, &format!("route replace 224.0.0.0/4 dev {FEED}"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    send(&rig, WIRE, "AFTER00001");
+    wait_for_end(&segment, "AFTER00001");
+    capture.stop();
+    assert_nothing_lost(&segment);
+    let feed = segment.view().and_then(|view| view.feed(0)).expect("the feed");
+    assert_eq!(feed.counter(FeedCounter::NewSessions), 1);
+    assert_eq!(feed.counter(FeedCounter::LostMessages), 0);
+}
+
+#[test]
+fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
+    let Some(rig) = Rig::network("two") else { return };
+    // A second pair between the two namespaces.
+    ip(&rig, false, "link add wire1 type veth peer name feed1");
+    let capture_side = Process::start(rig.capture_tool("sleep").arg("60"));
+    ip(&rig, false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
+    for (capture_side, device, address) in
+        [(false, "wire1", "10.79.0.1/24"), (true, "feed1", "10.79.0.2/24")]
+    {
+        ip(&rig, capture_side, &format!("address add {address} dev {device}"));
+        ip(&rig, capture_side, &format!("link set {device} up"));
+        let mut tool =
+            if capture_side { rig.capture_tool("ethtool") } else { rig.exchange_tool("ethtool") };
+        succeed(tool.args(["-K", device, "tx", "off", "gro", "off"]));
+    }
+    rig.load_xdp(&[GROUP]);
+    let mut load = rig.capture("wiretape-xdp");
+    load.args(["load", "--interface", "feed1", "--group", GROUP, "--pin-dir"]).arg(rig.pins());
+    succeed(&mut load);
+    let (first, first_segment) = live(&rig);
+    let second = rig.start_capture(&config(&rig, "other", "interface = \"feed1\""), "other");
+    let second_segment = Segment::attach(&rig.segment("other")).expect("the segment");
+    send(&rig, WIRE, "FIRST00001");
+    ip(&rig, false, "route replace 224.0.0.0/4 dev wire1");
+    send(&rig, "wire1", "SECOND0001");
+    wait_for_end(&first_segment, "FIRST00001");
+    wait_for_end(&second_segment, "SECOND0001");
+    first.stop();
+    second.stop();
+    let mut events = Vec::new();
+    for (segment, worker) in [(&first_segment, "wire"), (&second_segment, "other")] {
+        assert_nothing_lost(segment);
+        let mut command = Command::new(binary("wiretape"));
+        command.args(["digest", "--json", "--segment"]).arg(rig.segment(worker));
+        let digest: serde_json::Value = serde_json::from_str(&succeed(&mut command)).expect("JSON");
+        events.push(digest["events"].as_u64().expect("a number"));
+    }
+    assert!(events[0] > 4_000 && events[0] == events[1], "{events:?}");
+    let mut unload = rig.capture("wiretape-xdp");
+    unload.args(["unload", "--interface", "feed1", "--pin-dir"]).arg(rig.pins());
+    succeed(&mut unload);
+    capture_side.kill();
+}
