@@ -93,8 +93,11 @@ fn deep10_through_af_xdp_gives_the_events_of_the_file() {
 fn tagged_frames_give_the_events_of_untagged_ones() {
     let Some(path) = deep10() else { return };
     in_own_namespaces(move |rig| {
-        let frames = &frames_of(&path)[..6_000];
-        let (_, plain) = rig.capture("plain", 4096, |rig, segment| {
+        // With two tags, longer ones would not fit the MTU.
+        let mut frames = frames_of(&path);
+        frames.truncate(6_000);
+        frames.retain(|frame| frame.len() <= 1_400);
+        let (untagged, plain) = rig.capture("plain", 4096, |rig, segment| {
             frames.iter().for_each(|frame| rig.send(frame));
             segment.wait_for_frames(frames.len() as u64);
         });
@@ -111,7 +114,8 @@ fn tagged_frames_give_the_events_of_untagged_ones() {
             segment.wait_for_frames(frames.len() as u64);
         });
         assert!(summary.ledger.closes() && summary.ledger.lost() == 0, "{summary}");
-        assert_eq!((summary.feeds[0].gaps, summary.feeds[0].malformed), (0, 0));
+        let feed = |summary: &Summary| (summary.feeds[0].gaps, summary.feeds[0].messages);
+        assert_eq!(feed(&summary), feed(&untagged));
         assert_eq!(plain.len(), tagged.len());
         let same = |(one, other): (&Event, &Event)| {
             one.without_receive_time() == other.without_receive_time()
