@@ -17,7 +17,7 @@ use wiretape_host::record::{Compression, RecordNotice, RecordOptions, Recorded, 
 
 /// Records the packets that a capture receives, as pcapng files.
 ///
-/// The capture must share its frames (retain_frames in [source]). It is not slowed down and does
+/// The capture must share its frames (`retain_frames` in its source table). It is not slowed down and does
 /// not know of the recorder; a recorder that falls behind by more than the frames kept misses
 /// some, says which, counts them, and writes the count into the file.
 #[derive(Debug, Args)]
