@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{book, dbn, digest, logs, query, record, segments, status, tail};
+use crate::{book, dbn, digest, doctor, logs, query, record, segments, status, tail};
 use clap::{Parser, Subcommand};
 
 /// Look at running captures, follow their events, and ask the host.
@@ -52,6 +52,8 @@ pub enum Command {
     Record(record::RecordArguments),
     /// Look into DBN files and check them against each other.
     Dbn(dbn::DbnArguments),
+    /// Examine this machine: is it fit to capture?
+    Doctor(doctor::DoctorArguments),
     /// Print completions for a shell.
     Completions {
         /// The shell.

@@ -14,6 +14,7 @@ mod segments;
 mod query;
 mod dbn;
 mod record;
+mod doctor;
 mod logs;
 
 use arguments::{Arguments, Command};
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Query(arguments) => query::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),
         Command::Dbn(arguments) => dbn::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Completions { shell } => {

@@ -1,0 +1,153 @@
+//! `--fix` and `--undo`: the safe ones of the mends, and a record of what they changed.
+
+use super::finding::{Finding, Fix, Section, Step};
+use super::machine::Machine;
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the record is kept: of root, as whoever can write it chooses what root will run.
+pub const STATE: &str = "/var/lib/wiretape-doctor";
+
+/// What was changed, the latest last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Record {
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    /// The thing.
+    name: String,
+    /// What takes the change back.
+    undo: Vec<Step>,
+}
+
+fn record_path(state: &Path) -> PathBuf {
+    state.join("undo.json")
+}
+
+fn told(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; this needs root",
+        _ => "",
+    };
+    Failure::Told(format!("cannot {doing} {}: {error}{hint}", path.display()))
+}
+
+fn read(state: &Path) -> Result<Record, Failure> {
+    let path = record_path(state);
+    match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| Failure::Told(format!("{} is damaged: {error}", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
+        Err(error) => Err(told("read", &path, &error)),
+    }
+}
+
+fn write(state: &Path, record: &Record) -> Result<(), Failure> {
+    let path = record_path(state);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(|error| told("create", state, &error))?;
+    let text = serde_json::to_string_pretty(record).map_err(io::Error::other)?;
+    let aside = path.with_extension("json.new");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&aside, &path));
+    written.map_err(|error| told("write", &path, &error))
+}
+
+fn take(machine: &Machine, step: &Step) -> Result<(), String> {
+    match step {
+        Step::Write { path, value } => {
+            let path = machine.path(path);
+            // The kernel's files are never made, only written.
+            let opened = fs::OpenOptions::new().write(true).open(&path);
+            opened
+                .and_then(|mut file| file.write_all(value.as_bytes()))
+                .map_err(|error| format!("{}: {error}", path.display()))
+        }
+        Step::Run { program, arguments } => {
+            let output = Command::new(program).args(arguments).output();
+            match output {
+                Ok(output) if output.status.success() => Ok(()),
+                Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+                Err(error) => Err(format!("{program}: {error}")),
+            }
+        }
+    }
+}
+
+/// Does what is safe about `sections`, each change said and on record before it is made; returns
+/// how many could not be made.
+pub fn fix(
+    machine: &Machine,
+    sections: &[Section],
+    state: &Path,
+    out: &mut impl Write,
+) -> Result<usize, Failure> {
+    let findings = sections.iter().flat_map(|section| &section.findings);
+    let fixes: Vec<(&Finding, &Fix)> =
+        findings.filter_map(|finding| Some((finding, finding.fix.as_ref()?))).collect();
+    if fixes.is_empty() {
+        writeln!(out, "nothing that --fix could do")?;
+        return Ok(0);
+    }
+    let mut record = read(state)?;
+    let mut failed = 0;
+    for (finding, fix) in fixes {
+        let (name, undo) = (finding.name.clone(), fix.undo.clone());
+        record.changes.push(Change { name, undo });
+        write(state, &record)?;
+        let mut result = Ok(());
+        for step in &fix.steps {
+            writeln!(out, "{}: {step}", finding.name)?;
+            result = result.and_then(|()| take(machine, step));
+        }
+        if let Err(why) = result {
+            failed += 1;
+            writeln!(out, "  failed: {why}")?;
+            record.changes.pop();
+            write(state, &record)?;
+        }
+    }
+    let undo = "wiretape doctor --undo takes them back; none outlives the next boot";
+    writeln!(out, "{} changes on record: {undo}", record.changes.len())?;
+    Ok(failed)
+}
+
+/// Takes back what is on record, the latest first; what cannot be taken back stays on record.
+pub fn undo(machine: &Machine, state: &Path, out: &mut impl Write) -> Result<usize, Failure> {
+    let mut record = read(state)?;
+    if record.changes.is_empty() {
+        writeln!(out, "nothing is on record in {}", record_path(state).display())?;
+        return Ok(0);
+    }
+    let mut kept = Vec::new();
+    while let Some(change) = record.changes.pop() {
+        let mut result = Ok(());
+        for step in &change.undo {
+            writeln!(out, "{}: {step}", change.name)?;
+            result = result.and_then(|()| take(machine, step));
+        }
+        if let Err(why) = result {
+            writeln!(out, "  failed: {why}")?;
+            kept.insert(0, change);
+        }
+    }
+    let failed = kept.len();
+    write(state, &Record { changes: kept })?;
+    Ok(failed)
+}

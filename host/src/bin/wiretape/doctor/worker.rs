@@ -1,0 +1,151 @@
+//! The workers that this machine is to run, from their configurations.
+
+use super::cpus::Cpus;
+use super::machine::Machine;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Where the units look for configurations.
+pub const CONFIGURATIONS: &str = "/etc/wiretape";
+
+/// What checks need to know of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// Where its packets arrive.
+    pub interface: String,
+    /// Processor that it is pinned to.
+    pub core: Option<usize>,
+    /// Multicast groups of its feeds.
+    pub groups: Vec<Ipv4Addr>,
+    /// Whether it joins them itself.
+    pub joins: bool,
+    /// Bytes of its packet memory.
+    pub umem_bytes: u64,
+    /// Whether that should lie on huge pages.
+    pub huge_pages: bool,
+    /// Whether it drives the NIC itself.
+    pub busy_polls: bool,
+}
+
+/// Processors that workers are pinned to.
+pub fn cores(workers: &[Worker]) -> Cpus {
+    workers.iter().filter_map(|worker| worker.core).collect()
+}
+
+/// The keys of a configuration that matter here; capture checks all of them (`--check`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Configuration {
+    worker: WorkerTable,
+    source: SourceTable,
+    feed: Vec<FeedTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WorkerTable {
+    name: Option<String>,
+    core: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct SourceTable {
+    kind: String,
+    interface: String,
+    frames: u64,
+    frame_size: u64,
+    huge_pages: bool,
+    busy_poll_us: u32,
+    join: bool,
+}
+
+/// The defaults of capture.
+impl Default for SourceTable {
+    fn default() -> SourceTable {
+        SourceTable {
+            kind: "xdp".to_owned(),
+            interface: String::new(),
+            frames: 8192,
+            frame_size: 2048,
+            huge_pages: true,
+            busy_poll_us: 0,
+            join: true,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct FeedTable {
+    group: Option<SocketAddrV4>,
+    group_b: Option<SocketAddrV4>,
+}
+
+/// Reads a configuration; one that captures from a file is no worker of an interface.
+pub fn parse(name: &str, text: &str) -> Result<Option<Worker>, String> {
+    let written: Configuration =
+        toml::from_str(text).map_err(|error| error.message().to_owned())?;
+    let source = written.source;
+    if source.kind != "xdp" || source.interface.is_empty() {
+        return Ok(None);
+    }
+    let groups = written.feed.iter().flat_map(|feed| [feed.group, feed.group_b]).flatten();
+    let mut groups: Vec<Ipv4Addr> =
+        groups.map(|group| *group.ip()).filter(Ipv4Addr::is_multicast).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(Some(Worker {
+        name: written.worker.name.unwrap_or_else(|| name.to_owned()),
+        interface: source.interface,
+        core: written.worker.core,
+        groups,
+        joins: source.join,
+        umem_bytes: source.frames.saturating_mul(source.frame_size),
+        huge_pages: source.huge_pages,
+        busy_polls: source.busy_poll_us > 0,
+    }))
+}
+
+/// The workers of the machine's own configurations, and what is wrong with the others.
+pub fn configured(machine: &Machine) -> (Vec<Worker>, Vec<(String, String)>) {
+    let (mut workers, mut unreadable) = (Vec::new(), Vec::new());
+    for file in machine.names(CONFIGURATIONS) {
+        let Some(name) = file.strip_suffix(".toml") else { continue };
+        let path = format!("{CONFIGURATIONS}/{file}");
+        let text = machine.text(&path).map_err(|error| error.to_string());
+        match text.and_then(|text| parse(name, &text)) {
+            Ok(worker) => workers.extend(worker),
+            Err(why) => unreadable.push((path, why)),
+        }
+    }
+    (workers, unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_worker() {
+        let example = include_str!("../../../../../docs/operating/capture.example.toml");
+        let worker = parse("x", example).unwrap().unwrap();
+        assert_eq!((worker.name.as_str(), worker.interface.as_str()), ("itch-a", "eth1"));
+        assert_eq!((worker.core, worker.umem_bytes), (Some(3), 16 << 20));
+        assert_eq!(worker.groups, [Ipv4Addr::new(233, 54, 12, 111)]);
+        assert!(worker.joins && worker.huge_pages && !worker.busy_polls);
+        // Every value that the example shows as a default is the default here.
+        let all: Vec<&str> = example.lines().map(|line| line.trim_start_matches('#')).collect();
+        let keys = ["join = true", "frames = 8192", "frame_size = 2048", "huge_pages = true"];
+        assert!(keys.iter().all(|key| all.contains(key)));
+    }
+
+    #[test]
+    fn capture_files_are_no_workers_and_mistakes_are_told() {
+        assert_eq!(parse("x", "[source]\nkind = \"pcap\"\npath = \"day.pcap\"").unwrap(), None);
+        assert!(parse("x", "[source]\ninterface = 7").is_err());
+        assert!(parse("x", "[[feed]]\ngroup = \"233.54.12.111\"").is_err());
+    }
+}
