@@ -50,7 +50,14 @@ fn recorder(rig: &Rig, arguments: &[&str]) -> (Process, PathBuf) {
     let mut command = Command::new(binary("wiretape"));
     command.args(["record", "--until-end", "--json", "--segment"]).arg(rig.segment("wire"));
     command.arg("--output").arg(&output).args(arguments);
-    (Process::start(&mut command), output)
+    let process = Process::start(&mut command);
+    // A heartbeat of the session to come: once it is in a file, the recorder follows.
+    let (group, port) = LINE_A.split_once(':').expect("a port");
+    let beat = r"WIRETAPE01\0\0\0\0\0\0\0\01\0\0";
+    let send = format!("printf '{beat}' > /dev/udp/{group}/{port}");
+    succeed(rig.exchange_tool("bash").args(["-c", &send]));
+    wait_for("the recorder", || output.exists() && !recordings(&output).is_empty());
+    (process, output)
 }
 
 /// Waits until the capture has taken in everything that was sent.
@@ -207,7 +214,6 @@ fn a_recorder_that_stood_still_counts_what_it_missed_to_the_frame() {
     let capture = rig.start_capture(&config(&rig, 64), "wire");
     let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
     let (recorder, output) = recorder(&rig, &[]);
-    wait_for("the recorder", || output.exists());
     std::thread::scope(|scope| {
         let sent = scope.spawn(|| exchange(&rig, "40000", "20000/s"));
         while !sent.is_finished() {
