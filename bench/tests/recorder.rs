@@ -262,6 +262,7 @@ impl Shared {
         let rig = Rig::offline(test);
         let spec = FramesSpec { epoch: 7, frames: 1024, frame_size: 2048 };
         let frames = FramesFile::reserve(&rig.segments, "w", spec).expect("room for frames");
+        frames.writer().expect("the layout");
         frames.publish().expect("the name");
         let segment = TestSegment::create(&rig.segment("w"), 7, 64);
         Shared { rig, frames, segment, spec }
@@ -434,6 +435,7 @@ fn a_recorder_follows_from_one_capture_to_the_next() {
         wait_for("the end of the first run", || ended.swap(false, Ordering::Relaxed));
         let spec = FramesSpec { epoch: 8, ..first.spec };
         let frames = FramesFile::reserve(&first.rig.segments, "w", spec).expect("room");
+        frames.writer().expect("the layout");
         frames.publish().expect("the name");
         let segment = TestSegment::create(&first.rig.segment("w"), 8, 64);
         let next = Shared { rig: Rig::offline("unused"), frames, segment, spec };
