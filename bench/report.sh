@@ -7,7 +7,7 @@ page=docs/benchmarks.md
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 
-benches=(path ring pool skiplist simd packing)
+benches=(path wire ring pool skiplist simd packing)
 {
     echo "# Benchmarks"
     echo
