@@ -7,7 +7,7 @@ page=docs/benchmarks.md
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 
-benches=(path wire ring pool skiplist simd packing)
+benches=(path book wire ring pool skiplist simd packing)
 {
     echo "# Benchmarks"
     echo

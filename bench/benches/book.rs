@@ -1,4 +1,5 @@
-//! Decoding a day of ITCH 5.0 and keeping its full order book: nanoseconds a message.
+//! Decoding a day of ITCH 5.0 and keeping its full order book: nanoseconds a message; the same as
+//! DBN market-by-order records; and a whole venue, whose books no cache holds, by kind of message.
 //!
 //! ```text
 //! cargo bench -p wiretape-bench --bench book
@@ -11,6 +12,9 @@
 //! k + 1 of any, as on a feed of many stocks, so that the books of all of them are in use at once;
 //! references stay unique and rise through the day. Without an argument it is the real day of AAPL
 //! and AMZN beside the project, of which there are then 16 copies: 32 instruments.
+//!
+//! The venue has 8,000 instruments: the beginning of that day, 4,000 times. Of each message's way
+//! through the book (decoded before) the time is taken by itself, less what taking it costs.
 //!
 //! Everything is in memory before the clock starts; nothing is allocated while it runs; no message
 //! is skipped (those that do not concern the book are decoded). Each line is the best of its
@@ -26,25 +30,34 @@ use wiretape_core::arena::Arena;
 use wiretape_core::book::{
     BookError, BookSpec, HashIndex, OrderBook, OrderIndex, PagedIndex, PagedSpec,
 };
-use wiretape_core::event::Side;
+use wiretape_core::event::{MboMsg, RecordHeader, Side, action, flags};
 use wiretape_core::wire::itch50::Message;
 use zerocopy::byteorder::big_endian::{U16, U64};
 
 const MESSAGES_MIN: usize = 5_000_000;
 const PASSES: usize = 7;
 
+/// Instruments of the venue are these copies of the day's.
+const VENUE_COPIES: usize = 4_000;
+
 fn main() -> Result<()> {
-    let (path, write) = arguments()?;
+    let Options { day: path, write, quick, markdown } = arguments()?;
     let Some(day) = read_day(&path)? else {
         println!("skipped: {} is not there; name a day file with --day FILE", path.display());
         return Ok(());
     };
-    let (feed, copies) = repeat(&day)?;
+    let copies = MESSAGES_MIN.div_ceil(messages(&day).count().max(1));
+    let feed = repeat(&day, copies, usize::MAX)?;
     if let Some(target) = write {
         std::fs::write(&target, &feed).with_context(|| format!("writing {}", target.display()))?;
     }
     let messages = messages(&feed).count();
-    println!("input: {} x {copies}: {messages} messages, {} MB", path.display(), feed.len() >> 20);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let input = format!("{name} x {copies}: {messages} messages, {} MB", feed.len() >> 20);
+    match markdown {
+        true => println!("Input: {input}.\n\n| step | ns each | M/s |\n|---|---|---|"),
+        false => println!("input: {input}"),
+    }
     let spec = BookSpec { instruments: 1 << 16, orders: 1 << 20, levels: 1 << 18 };
     let paged = PagedSpec::for_orders(spec.orders, 1 << 32);
     let mut region = vec![0; 2 * spec.bytes() + HashIndex::bytes(spec.orders) + paged.bytes()];
@@ -55,23 +68,186 @@ fn main() -> Result<()> {
     let pages = PagedIndex::new(&mut arena, &paged)?;
     let mut direct = OrderBook::new(&mut arena, &spec, pages)?;
 
-    let measure = |name: &str, pass: &mut dyn FnMut() -> u64| {
+    let measure = |name: &str, count: usize, pass: &mut dyn FnMut() -> u64| {
         let mut best = f64::MAX;
         let mut result = 0;
-        for _ in 0..PASSES {
+        for _ in 0..if quick { 2 } else { PASSES } {
             let start = Instant::now();
             result = pass();
             best = best.min(start.elapsed().as_secs_f64());
         }
-        let nanos = best * 1e9 / messages as f64;
-        println!("{name:<34} {nanos:6.2} ns/message {:7.2} M/s   {result:016x}", 1e3 / nanos);
+        let nanos = best * 1e9 / count as f64;
+        let rate = 1e3 / nanos;
+        match markdown {
+            true => println!("| {name} | {nanos:.2} | {rate:.1} |"),
+            false => println!("{name:<34} {nanos:6.2} ns each {rate:7.2} M/s   {result:016x}"),
+        }
     };
-    measure("lengths only", &mut || frames(&feed).map(|frame| frame.len() as u64).sum());
-    measure("decode", &mut || self::messages(&feed).map(|m| u64::from(m.kind())).sum());
-    measure("decode, book by hash", &mut || replay(&mut hashed, &feed, false));
-    measure("decode, book by page", &mut || replay(&mut direct, &feed, false));
-    measure("decode, book by hash, best", &mut || replay(&mut hashed, &feed, true));
-    measure("decode, book by page, best", &mut || replay(&mut direct, &feed, true));
+    measure("lengths only", messages, &mut || frames(&feed).map(|frame| frame.len() as u64).sum());
+    measure("decode", messages, &mut || self::messages(&feed).map(|m| u64::from(m.kind())).sum());
+    measure("decode, book by hash", messages, &mut || replay(&mut hashed, &feed, false));
+    measure("decode, book by page", messages, &mut || replay(&mut direct, &feed, false));
+    measure("decode, book by hash, best", messages, &mut || replay(&mut hashed, &feed, true));
+    measure("decode, book by page, best", messages, &mut || replay(&mut direct, &feed, true));
+    let records = as_dbn(&mut direct, &feed)?;
+    measure("DBN MBO records, book by page", records.len(), &mut || {
+        apply_all(&mut direct, &records)
+    });
+    measure("DBN MBO records, book by hash", records.len(), &mut || {
+        apply_all(&mut hashed, &records)
+    });
+    drop((records, feed));
+    venue(&day, quick, markdown)
+}
+
+/// The feed as the records that capture publishes for it.
+fn as_dbn<I: OrderIndex>(book: &mut OrderBook<'_, I>, feed: &[u8]) -> Result<Vec<MboMsg>> {
+    let mut records = Vec::new();
+    for message in messages(feed) {
+        let head = message.head();
+        let mut record = MboMsg {
+            hd: RecordHeader::new::<MboMsg>(2, head.stock_locate.get().into(), 0),
+            order_id: 0,
+            price: 0,
+            size: 0,
+            flags: flags::LAST,
+            channel_id: 0,
+            action: action::ADD,
+            side: b'N',
+            ts_recv: 0,
+            ts_in_delta: 0,
+            sequence: 0,
+        };
+        let resting = |id: u64| book.order(id).context("an order of the day is not there");
+        let mut take_off = |id: u64, size: Option<u32>, fill: bool| -> Result<()> {
+            let order = resting(id)?;
+            let side = order.side as u8;
+            let size = size.unwrap_or(order.size);
+            let base = MboMsg { order_id: id, price: order.price, size, side, ..record };
+            let before = MboMsg { flags: 0, ..base };
+            if fill {
+                let side = order.side.opposite() as u8;
+                records.push(MboMsg { order_id: 0, action: action::TRADE, side, ..before });
+                records.push(MboMsg { action: action::FILL, ..before });
+            }
+            records.push(MboMsg { action: action::CANCEL, ..base });
+            Ok(())
+        };
+        match &message {
+            Message::AddOrder(m) => {
+                (record.order_id, record.side) = (m.order_ref.get(), dbn_side(m.side));
+                (record.price, record.size) = (m.price.nanos(), m.shares.get());
+                records.push(record);
+            }
+            Message::AddOrderMpid(m) => {
+                (record.order_id, record.side) = (m.order_ref.get(), dbn_side(m.side));
+                (record.price, record.size) = (m.price.nanos(), m.shares.get());
+                records.push(record);
+            }
+            Message::OrderExecuted(m) => take_off(m.order_ref.get(), Some(m.shares.get()), true)?,
+            Message::OrderExecutedWithPrice(m) => {
+                take_off(m.order_ref.get(), Some(m.shares.get()), true)?;
+            }
+            Message::OrderCancel(m) => take_off(m.order_ref.get(), Some(m.cancelled.get()), false)?,
+            Message::OrderDelete(m) => take_off(m.order_ref.get(), None, false)?,
+            Message::OrderReplace(m) => {
+                let side = resting(m.old_ref.get())?.side as u8;
+                take_off(m.old_ref.get(), None, false)?;
+                (record.order_id, record.side) = (m.new_ref.get(), side);
+                (record.price, record.size) = (m.price.nanos(), m.shares.get());
+                records.push(record);
+            }
+            _ => {}
+        }
+        let _ = apply(book, &message);
+    }
+    book.clear_all();
+    Ok(records)
+}
+
+fn dbn_side(letter: u8) -> u8 {
+    if letter == b'B' { b'B' } else { b'A' }
+}
+
+fn apply_all<I: OrderIndex>(book: &mut OrderBook<'_, I>, records: &[MboMsg]) -> u64 {
+    let mut errors = 0u64;
+    for record in records {
+        errors += u64::from(book.apply(record).is_err());
+    }
+    let usage = black_box(&*book).usage();
+    book.clear_all();
+    (errors << 48) ^ (u64::from(usage.orders) << 24) ^ u64::from(usage.levels)
+}
+
+/// Kinds of messages that change a book.
+const KINDS: [&str; 5] = ["add", "execute", "cancel", "delete", "replace"];
+
+fn kind_of(message: &Message<'_>) -> Option<usize> {
+    Some(match message {
+        Message::AddOrder(_) | Message::AddOrderMpid(_) => 0,
+        Message::OrderExecuted(_) | Message::OrderExecutedWithPrice(_) => 1,
+        Message::OrderCancel(_) => 2,
+        Message::OrderDelete(_) => 3,
+        Message::OrderReplace(_) => 4,
+        _ => return None,
+    })
+}
+
+/// Nanoseconds by kind, of a book that no cache holds.
+fn venue(day: &[u8], quick: bool, markdown: bool) -> Result<()> {
+    let first = if quick { 1_000 } else { 12_000 };
+    let feed = repeat(day, VENUE_COPIES, first)?;
+    let spec = BookSpec { instruments: 1 << 16, orders: 8 << 20, levels: 4 << 20 };
+    let paged = PagedSpec::for_orders(spec.orders, 1 << 32);
+    let mut region = vec![0; spec.bytes() + paged.bytes()];
+    ask_for_huge_pages(&mut region);
+    let mut arena = Arena::new(&mut region);
+    let pages = PagedIndex::new(&mut arena, &paged)?;
+    let mut book = OrderBook::new(&mut arena, &spec, pages)?;
+    let clock = quanta::Clock::new();
+    // What it costs to look at the clock twice.
+    let empty = (0..10_000).map(|_| {
+        let start = clock.raw();
+        clock.delta_as_nanos(start, clock.raw())
+    });
+    let empty = empty.min().unwrap_or(0);
+    let mut times: [Vec<u32>; KINDS.len()] = Default::default();
+    let (mut errors, mut live) = (0u64, 0);
+    for message in messages(&feed) {
+        let Some(kind) = kind_of(&message) else { continue };
+        let start = clock.raw();
+        let outcome = black_box(apply(&mut book, black_box(&message)));
+        let nanos = clock.delta_as_nanos(start, clock.raw()).saturating_sub(empty);
+        times[kind].push(u32::try_from(nanos).unwrap_or(u32::MAX));
+        errors += u64::from(outcome.is_err());
+        live = live.max(book.live_orders());
+    }
+    if errors > 0 {
+        bail!("the venue's book refused {errors} messages");
+    }
+    let messages = times.iter().map(Vec::len).sum::<usize>();
+    let instruments = 2 * VENUE_COPIES;
+    let about = format!("{messages} messages of {instruments} instruments, {live} orders at most");
+    match markdown {
+        true => println!(
+            "\nA venue: {about}.\n\n| message | count | p50 ns | p99 ns | p99.9 ns |\n|---|---|---|---|---|"
+        ),
+        false => println!("a venue: {about}"),
+    }
+    for (kind, times) in KINDS.iter().zip(&mut times) {
+        times.sort_unstable();
+        let at = |share: f64| {
+            let index = (times.len() as f64 * share) as usize;
+            times.get(index.min(times.len().saturating_sub(1))).copied().unwrap_or(0)
+        };
+        let (count, p50, p99, p999) = (times.len(), at(0.5), at(0.99), at(0.999));
+        match markdown {
+            true => println!("| {kind} | {count} | {p50} | {p99} | {p999} |"),
+            false => {
+                println!("{kind:<10} {count:>9}  p50 {p50:>5}  p99 {p99:>5}  p99.9 {p999:>6} ns")
+            }
+        }
+    }
     Ok(())
 }
 
@@ -91,14 +267,25 @@ fn ask_for_huge_pages(region: &mut [u8]) {
     }
 }
 
-/// The day file, and where to write the repeated one.
-fn arguments() -> Result<(PathBuf, Option<PathBuf>)> {
+/// What the command line says.
+struct Options {
+    /// The day file.
+    day: PathBuf,
+    /// Where to write the repeated one.
+    write: Option<PathBuf>,
+    /// Fewer passes, and a shorter day of the venue.
+    quick: bool,
+    /// Rows of Markdown tables.
+    markdown: bool,
+}
+
+fn arguments() -> Result<Options> {
     let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     );
     let mut day = shared.join("data/itch/nasdaq-20120621-aapl-amzn.itch.gz");
-    let mut write = None;
+    let (mut write, mut quick, mut markdown) = (None, false, false);
     let mut arguments = std::env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().map(PathBuf::from).context("a path is missing");
@@ -106,11 +293,13 @@ fn arguments() -> Result<(PathBuf, Option<PathBuf>)> {
             Some("--day") => day = value()?,
             Some("--write") => write = Some(value()?),
             // What cargo and `make` pass to any benchmark.
-            Some("--bench" | "--quick" | "--markdown") => {}
+            Some("--bench") => {}
+            Some("--quick") => quick = true,
+            Some("--markdown") => markdown = true,
             _ => bail!("{argument:?} is not --day FILE or --write FILE"),
         }
     }
-    Ok((day, write))
+    Ok(Options { day, write, quick, markdown })
 }
 
 fn read_day(path: &PathBuf) -> Result<Option<Vec<u8>>> {
@@ -140,31 +329,32 @@ fn messages(feed: &[u8]) -> impl Iterator<Item = Message<'_>> {
     frames(feed).filter_map(|frame| Message::parse(frame).ok())
 }
 
-/// The day often enough, with fresh locates and references. Returns the number of copies too.
-fn repeat(day: &[u8]) -> Result<(Vec<u8>, usize)> {
-    let count = messages(day).count();
-    if count == 0 {
-        bail!("the day file has no message");
+/// The day's first `limit` messages, `copies` times, with fresh locates and references.
+fn repeat(day: &[u8], copies: usize, limit: usize) -> Result<Vec<u8>> {
+    let mut locates: Vec<u16> = messages(day).map(|m| m.head().stock_locate.get()).collect();
+    locates.sort_unstable();
+    locates.dedup();
+    locates.retain(|locate| *locate != 0);
+    if locates.is_empty() {
+        bail!("the day file has no message of an instrument");
     }
-    let copies = MESSAGES_MIN.div_ceil(count);
-    let locates = 1 + messages(day).map(|m| m.head().stock_locate.get()).max().unwrap_or(0);
-    if usize::from(locates) * copies > 1 << 16 {
-        bail!("{copies} copies of {locates} locates do not fit 16 bits");
+    if locates.len() * copies >= 1 << 16 {
+        bail!("{copies} copies of {} locates do not fit 16 bits", locates.len());
     }
-    let mut feed = Vec::with_capacity(copies * day.len());
-    for frame in frames(day) {
+    let mut feed = Vec::with_capacity(copies * day.len().min(limit.saturating_mul(48)));
+    for frame in frames(day).take(limit) {
         for copy in 0..copies {
             feed.extend_from_slice(&(frame.len() as u16).to_be_bytes());
             let start = feed.len();
             feed.extend_from_slice(frame);
-            readdress(&mut feed[start..], copy as u64, copies as u64, locates);
+            readdress(&mut feed[start..], copy as u64, copies as u64, &locates);
         }
     }
-    Ok((feed, copies))
+    Ok(feed)
 }
 
 /// Gives a message the locate and references of its copy.
-fn readdress(message: &mut [u8], copy: u64, copies: u64, locates: u16) {
+fn readdress(message: &mut [u8], copy: u64, copies: u64, locates: &[u16]) {
     let references: &[usize] = match message.first() {
         Some(b'A' | b'F' | b'E' | b'C' | b'X' | b'D') => &[11],
         Some(b'U') => &[11, 19],
@@ -176,8 +366,9 @@ fn readdress(message: &mut [u8], copy: u64, copies: u64, locates: u16) {
         field.copy_from_slice(&U64::new(reference * copies + copy).to_bytes());
     }
     let locate = u16::from_be_bytes([message[1], message[2]]);
-    if locate != 0 {
-        message[1..3].copy_from_slice(&U16::new(locate + locates * copy as u16).to_bytes());
+    if let Ok(index) = locates.binary_search(&locate) {
+        let fresh = 1 + index as u64 + locates.len() as u64 * copy;
+        message[1..3].copy_from_slice(&U16::new(fresh as u16).to_bytes());
     }
 }
 
