@@ -128,9 +128,11 @@ fn print_line(
     if line.address.1 == 0 {
         return writeln!(
             out,
-            "    recovery: {} messages asked for, {} taken; {} requests, {} answers, {} timeouts",
+            "    recovery: {} messages asked for, {} taken, {} too late; {} requests, {} answers, \
+             {} timeouts",
             grouped(feed.counter(FeedCounter::RequestedMessages)),
             count(LineCounter::Taken),
+            count(LineCounter::Stale),
             grouped(feed.counter(FeedCounter::RecoveryRequests)),
             grouped(feed.counter(FeedCounter::RecoveryAnswers)),
             grouped(feed.counter(FeedCounter::RecoveryTimeouts)),
