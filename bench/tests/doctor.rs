@@ -66,7 +66,8 @@ fn an_interface_is_examined_mended_and_put_back() {
     }
     assert!(gro(&rig));
     let mut fix = doctor(&rig);
-    fix.args(["--interface", FEED, "--fix", "--state"]).arg(&state);
+    // As above: without --config it would ask the machine's own configurations.
+    fix.arg("--config").arg(&config).args(["--fix", "--state"]).arg(&state);
     let said = succeed(&mut fix);
     assert!(said.contains(&format!("ethtool -K {FEED} gro off")), "{said}");
     assert!(!gro(&rig));

@@ -53,7 +53,7 @@ pub struct Finding {
 pub struct Fix {
     /// What is done, in order.
     pub steps: Vec<Step>,
-    /// What takes it back.
+    /// What takes each of them back.
     pub undo: Vec<Step>,
 }
 

@@ -47,7 +47,7 @@ fn link(machine: &Machine, interface: &str) -> Finding {
 }
 
 fn driver(machine: &Machine, interface: &str) -> Finding {
-    let (name, should) = ("driver", "one with native XDP");
+    let (name, should) = ("driver", "that of a network card");
     if let Some(driver) = machine.link_name(&format!("/sys/class/net/{interface}/device/driver")) {
         return Finding::new(name, Verdict::Good, driver, should);
     }
@@ -55,7 +55,7 @@ fn driver(machine: &Machine, interface: &str) -> Finding {
         Ok(link) => match link.kind {
             Some(kind) => {
                 let is = format!("{kind}, a virtual interface");
-                Finding::new(name, Verdict::Notable, is, "that of a network card")
+                Finding::new(name, Verdict::Notable, is, should)
             }
             None => Finding::unknown(name, "the kernel names none", should),
         },
@@ -246,7 +246,10 @@ fn offload(
 ) -> Finding {
     let (name, should) = (unwanted.name, "off");
     let offload = match offloads {
-        Ok(offloads) => offloads.get(unwanted.feature).copied().unwrap_or_default(),
+        Ok(offloads) => match offloads.get(unwanted.feature) {
+            Some(offload) => *offload,
+            None => return Finding::unknown(name, "this kernel lists no such feature", should),
+        },
         Err(error) => return Finding::unknown(name, untold(error), should),
     };
     match (offload.on, offload.fixed) {

@@ -28,6 +28,9 @@ fn affinity(machine: &Machine, interface: &str, workers: &[Worker], busy_polls: 
         (false, true) => format!("on the workers' processors {cores}, since they poll busily"),
         (false, false) => format!("each on one processor, none of the workers' ({cores})"),
     };
+    if let Err(error) = machine.text("/proc/interrupts") {
+        return Finding::unknown(name, error, should);
+    }
     let interrupts = interrupts(machine, interface);
     if interrupts.is_empty() {
         return Finding::unknown(name, "none of its own, as virtual interfaces have none", should);
@@ -116,8 +119,8 @@ fn interrupts(machine: &Machine, interface: &str) -> Vec<Interrupt> {
 /// irqbalance moves interrupts while nobody looks.
 pub fn balancer(machine: &Machine) -> Finding {
     let (name, should) = ("irqbalance", "not running");
-    if machine.names("/proc").is_empty() {
-        return Finding::unknown(name, "there is no /proc", should);
+    if let Err(error) = machine.sees_processes() {
+        return Finding::unknown(name, error, should);
     }
     match machine.running(&["irqbalance"]).is_empty() {
         true => Finding::new(name, Verdict::Good, "not running", should),

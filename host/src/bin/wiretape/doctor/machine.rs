@@ -108,7 +108,12 @@ impl Machine {
         Some(Path::new(&target).file_name()?.to_str()?.to_owned())
     }
 
-    /// Those of `programs` that run.
+    /// Whether processes of others are to be seen: a /proc mounted with hidepid hides them.
+    pub fn sees_processes(&self) -> Result<(), Unread> {
+        self.text("/proc/1/comm").map(|_| ())
+    }
+
+    /// Those of `programs` that run, among the processes that can be seen.
     pub fn running<'a>(&self, programs: &[&'a str]) -> Vec<&'a str> {
         let processes = self.names("/proc");
         let numbers = processes.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
@@ -124,6 +129,9 @@ impl Machine {
     pub fn boot_with(&self, parameters: &str) -> String {
         if self.has("/usr/sbin/grubby") {
             return format!("grubby --update-kernel=ALL --args=\"{parameters}\"  # then reboot");
+        }
+        if !self.has("/etc/default/grub") {
+            return format!("add \"{parameters}\" to the kernel's command line, then reboot");
         }
         format!(
             "sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{parameters} /' /etc/default/grub && update-grub  \

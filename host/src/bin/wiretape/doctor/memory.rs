@@ -22,6 +22,9 @@ fn reserved(machine: &Machine, workers: &[Worker]) -> Finding {
         .sum();
     let should = format!("at least {wanted}, for the workers' packet memory");
     match machine.value::<u64>(HUGE_PAGES) {
+        Ok(pages) if workers.is_empty() => {
+            Finding::unknown(name, format!("{pages}; no worker is configured"), "as workers need")
+        }
         Ok(pages) if pages >= wanted => {
             Finding::new(name, Verdict::Good, pages.to_string(), should)
         }

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +16,8 @@ pub const STATE: &str = "/var/lib/wiretape-doctor";
 /// What was changed, the latest last.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Record {
+    /// The boot that it was changed in: the next one takes everything back by itself.
+    boot: Option<String>,
     changes: Vec<Change>,
 }
 
@@ -39,8 +41,29 @@ fn told(doing: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::Told(format!("cannot {doing} {}: {error}{hint}", path.display()))
 }
 
+fn this_boot(machine: &Machine) -> Option<String> {
+    machine.text("/proc/sys/kernel/random/boot_id").ok()
+}
+
+/// Refuses a folder or record that somebody else could have written.
+fn guard(path: &Path) -> Result<(), Failure> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(told("read", path, &error)),
+    };
+    let mine = found.uid() == rustix::process::geteuid().as_raw();
+    if mine && !found.is_symlink() && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::Told(format!("{path} is not used: others can write it, or it is not this user's")))
+}
+
 fn read(state: &Path) -> Result<Record, Failure> {
     let path = record_path(state);
+    guard(state)?;
+    guard(&path)?;
     match fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text)
             .map_err(|error| Failure::Told(format!("{} is damaged: {error}", path.display()))),
@@ -106,21 +129,25 @@ pub fn fix(
         return Ok(0);
     }
     let mut record = read(state)?;
+    let boot = this_boot(machine);
+    if record.boot != boot {
+        record = Record { boot, changes: Vec::new() };
+    }
     let mut failed = 0;
     for (finding, fix) in fixes {
         let (name, undo) = (finding.name.clone(), fix.undo.clone());
         record.changes.push(Change { name, undo });
         write(state, &record)?;
-        let mut result = Ok(());
-        for step in &fix.steps {
+        for (done, step) in fix.steps.iter().enumerate() {
             writeln!(out, "{}: {step}", finding.name)?;
-            result = result.and_then(|()| take(machine, step));
-        }
-        if let Err(why) = result {
+            let Err(why) = take(machine, step) else { continue };
             failed += 1;
             writeln!(out, "  failed: {why}")?;
-            record.changes.pop();
+            // What was done before the failure stays on record.
+            record.changes.last_mut().into_iter().for_each(|change| change.undo.truncate(done));
+            record.changes.retain(|change| !change.undo.is_empty());
             write(state, &record)?;
+            break;
         }
     }
     let undo = "wiretape doctor --undo takes them back; none outlives the next boot";
@@ -135,19 +162,27 @@ pub fn undo(machine: &Machine, state: &Path, out: &mut impl Write) -> Result<usi
         writeln!(out, "nothing is on record in {}", record_path(state).display())?;
         return Ok(0);
     }
+    if record.boot != this_boot(machine) {
+        writeln!(out, "this machine has booted since, which took everything back")?;
+        write(state, &Record::default())?;
+        return Ok(0);
+    }
     let mut kept = Vec::new();
-    while let Some(change) = record.changes.pop() {
-        let mut result = Ok(());
-        for step in &change.undo {
-            writeln!(out, "{}: {step}", change.name)?;
-            result = result.and_then(|()| take(machine, step));
+    while let Some(Change { name, undo }) = record.changes.pop() {
+        let mut failed = Vec::new();
+        for step in undo {
+            writeln!(out, "{name}: {step}")?;
+            // The others are tried all the same: each takes back something of its own.
+            if let Err(why) = take(machine, &step) {
+                writeln!(out, "  failed: {why}")?;
+                failed.push(step);
+            }
         }
-        if let Err(why) = result {
-            writeln!(out, "  failed: {why}")?;
-            kept.insert(0, change);
+        if !failed.is_empty() {
+            kept.insert(0, Change { name, undo: failed });
         }
     }
     let failed = kept.len();
-    write(state, &Record { changes: kept })?;
+    write(state, &Record { boot: record.boot, changes: kept })?;
     Ok(failed)
 }

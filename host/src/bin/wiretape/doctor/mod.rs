@@ -47,9 +47,11 @@ Examples:
   wiretape doctor --config /etc/wiretape/itch-a.toml --all
   sudo wiretape doctor --interface eth1 --fix        then: sudo wiretape doctor --undo
 
---fix does what is safe: offloads and ring of the interface (ethtool), huge pages, governor, deferred
-interrupts and the BPF compiler. It leaves alone what needs a boot, moves interrupts, stops a service
-or changes a configuration. No change outlives the next boot.
+--fix does what can be taken back: offloads and ring of the interface (ethtool; many drivers take the
+link down for a moment, so not while packets matter), huge pages (also transparent), governor, deferred
+interrupts, busy polling of all sockets, the BPF compiler. It leaves alone what needs a boot, moves
+interrupts, changes the number of queues or the clock, stops a service or edits a configuration. No
+change outlives the next boot.
 
 Exit codes: 0 nothing bad, 1 something bad, or a change that failed, 2 wrong usage.")]
 pub struct DoctorArguments {
@@ -72,7 +74,7 @@ pub struct DoctorArguments {
     #[arg(long, value_name = "DIR", default_value = mend::STATE, hide = true)]
     state: PathBuf,
     /// One JSON object.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["fix", "undo"])]
     json: bool,
 }
 
@@ -165,10 +167,14 @@ fn busy_polling(worker: &Worker) -> Option<Finding> {
         Finding::new(
             format!("busy_poll_us of {}", worker.name),
             Verdict::Notable,
-            "set: the kernel may want CAP_NET_ADMIN for it, which the unit does not give",
+            "set: preferred busy polling takes CAP_NET_ADMIN, which the unit does not give as shipped",
             "0, or a unit with that right",
         )
-        .mend(format!("{right}{}  # AmbientCapabilities=CAP_NET_ADMIN", worker.name))
+        .mend(format!(
+            "{right}{}  # [Service] AmbientCapabilities=CAP_NET_ADMIN and \
+             CapabilityBoundingSet=CAP_NET_ADMIN",
+            worker.name
+        ))
     })
 }
 

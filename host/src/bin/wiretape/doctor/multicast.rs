@@ -61,14 +61,28 @@ fn querier(machine: &Machine, interface: &str, membership: &Membership) -> Findi
     if machine.text(&format!("{bridge}/multicast_querier")).is_ok_and(|on| on == "1") {
         return Finding::new(name, Verdict::Good, "its bridge is one", should);
     }
+    let forced = ["all", interface].iter().any(|which| {
+        let path = format!("/proc/sys/net/ipv4/conf/{which}/force_igmp_version");
+        machine.value::<u32>(&path).is_ok_and(|version| version != 0)
+    });
     match membership.version.as_str() {
-        version @ ("V1" | "V2") => {
-            Finding::new(name, Verdict::Good, format!("one of {version} was heard"), should)
+        // Unless the kernel was told to, it speaks an older version only after hearing one. That
+        // is as far as a host sees: the switch's own table stays its own.
+        version @ ("V1" | "V2") if !forced => {
+            let is =
+                format!("one of {version} was heard; the switch's table cannot be read from here");
+            Finding::new(name, Verdict::Good, is, should)
         }
+        _ if forced => Finding::unknown(
+            name,
+            "cannot be known: force_igmp_version is set, so that its version says nothing",
+            should,
+        ),
         // Version 3 is what the kernel speaks also where nobody ever asked.
         _ => Finding::unknown(
             name,
-            "cannot be known: the kernel keeps no record of version 3 queries",
+            "cannot be known: the kernel keeps no record of version 3 queries, and the switch's \
+             table cannot be read from here",
             should,
         )
         .mend(format!("timeout 130 tcpdump -c 1 -ni {interface} 'igmp and dst 224.0.0.1'")),

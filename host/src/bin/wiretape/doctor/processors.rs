@@ -2,7 +2,7 @@
 
 use super::cpus::Cpus;
 use super::finding::{Finding, Fix, Step, Verdict};
-use super::machine::Machine;
+use super::machine::{Machine, Unread};
 use super::worker::{Worker, cores};
 
 const CPU: &str = "/sys/devices/system/cpu";
@@ -62,11 +62,19 @@ fn set(machine: &Machine, pinned: &Cpus, name: &str, file: &str, parameter: &str
 fn governor(machine: &Machine, cpus: &Cpus) -> Finding {
     let (name, should) = ("governor", "performance");
     let file = |cpu: &usize| format!("{CPU}/cpu{cpu}/cpufreq/scaling_governor");
-    let found: Vec<(usize, String)> =
-        cpus.0.iter().filter_map(|cpu| Some((*cpu, machine.text(&file(cpu)).ok()?))).collect();
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for cpu in &cpus.0 {
+        match machine.text(&file(cpu)) {
+            Ok(governor) => found.push((*cpu, governor)),
+            Err(Unread::Missing(_)) if !machine.has(&format!("{CPU}/cpu{cpu}/cpufreq")) => {
+                let is = format!("processor {cpu} has no frequencies to choose, as a virtual one");
+                return Finding::unknown(name, is, should);
+            }
+            Err(error) => return Finding::unknown(name, error, should),
+        }
+    }
     if found.is_empty() {
-        let is = "this machine has no frequencies to choose, as a virtual one";
-        return Finding::unknown(name, is, should);
+        return Finding::unknown(name, "the kernel names no processor", should);
     }
     let others: Vec<&(usize, String)> =
         found.iter().filter(|(_, governor)| governor != "performance").collect();

@@ -1,7 +1,7 @@
 //! Machines laid out in a folder: a bad one, the same after `--fix`, a good one, and one that tells
 //! nothing.
 
-use super::finding::{Finding, Section, Verdict};
+use super::finding::{Finding, Fix, Section, Step, Verdict};
 use super::inquiry::{Attached, Channels, Coalescing, Inquiry, Link, Offload, Ring, Timekeeping};
 use super::machine::Machine;
 use super::worker::{Worker, parse};
@@ -52,9 +52,11 @@ impl Inquiry for Answers {
 
     fn offloads(&self, _: &str) -> io::Result<BTreeMap<String, Offload>> {
         let offload = |name: &str, on| (name.to_owned(), Offload { on, fixed: false });
-        let all =
+        let some =
             |on| ["rx-gro", "rx-lro", "rx-vlan-hw-parse"].map(|name| offload(name, on)).into();
-        self.of(all(false), all(true))
+        let mut all: BTreeMap<_, _> = some(false);
+        all.extend([offload("rx-gro-hw", false)]);
+        self.of(all, some(true))
     }
 
     fn timekeeping(&self) -> io::Result<Timekeeping> {
@@ -196,7 +198,8 @@ fn every_fault_of_a_bad_machine_is_found_with_what_mends_it() {
         let mend = found.mend.as_deref().unwrap_or_default();
         assert!(mend.contains(command), "{name}: {mend}");
     }
-    assert_eq!(count(&sections, Verdict::Unknown), 1, "the querier alone cannot be known");
+    assert_eq!(find(&sections, "rx-gro-hw").is, "this kernel lists no such feature");
+    assert_eq!(count(&sections, Verdict::Unknown), 2, "besides that, the querier");
     // Everything but the driver, the pinning and the shallow states is amiss.
     let good: Vec<&str> = sections
         .iter()
@@ -204,7 +207,7 @@ fn every_fault_of_a_bad_machine_is_found_with_what_mends_it() {
         .filter(|finding| finding.verdict == Verdict::Good)
         .map(|finding| finding.name.as_str())
         .collect();
-    assert_eq!(good, ["driver", "rx-gro-hw", "pinned workers"]);
+    assert_eq!(good, ["driver", "pinned workers"]);
 }
 
 #[test]
@@ -271,4 +274,68 @@ fn a_machine_that_tells_nothing_is_never_good() {
     // What the configuration tells is known all the same.
     assert_eq!(claims.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["pinned workers"]);
     assert!(sections.iter().flat_map(|one| &one.findings).all(|one| one.fix.is_none()));
+}
+
+/// Sections of one finding that `--fix` would mend by writing ones into files.
+fn mended(paths: &[&str]) -> Vec<Section> {
+    let fix = Fix {
+        steps: paths.iter().map(|path| Step::write(path, "1")).collect(),
+        undo: paths.iter().map(|path| Step::write(path, "0")).collect(),
+    };
+    let finding = Finding::new("thing", Verdict::Bad, "0", "1").fix(fix);
+    vec![Section::new("things", vec![finding])]
+}
+
+#[test]
+fn a_change_half_made_can_be_taken_back() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let machine = Machine::new(root.path(), Box::new(Answers { good: None }));
+    let now = || fs::read_to_string(root.path().join("sys/a")).unwrap();
+    put(root.path(), "/sys/a", "0");
+    let (sections, mut out) = (mended(&["/sys/a", "/sys/none", "/sys/after"]), Vec::new());
+    assert_eq!(mend::fix(&machine, &sections, state.path(), &mut out).unwrap(), 1);
+    assert_eq!(now(), "1");
+    let said = String::from_utf8(out).unwrap();
+    assert!(said.contains("failed") && !said.contains("/sys/after"), "{said}");
+    let mut out = Vec::new();
+    assert_eq!(mend::undo(&machine, state.path(), &mut out).unwrap(), 0);
+    assert_eq!(now(), "0");
+    let said = String::from_utf8(out).unwrap();
+    assert!(!said.contains("/sys/none"), "what was not done is not taken back: {said}");
+}
+
+#[test]
+fn a_record_of_an_earlier_boot_or_that_others_can_write_changes_nothing() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let machine = Machine::new(root.path(), Box::new(Answers { good: None }));
+    let now = || fs::read_to_string(root.path().join("sys/a")).unwrap();
+    put(root.path(), "/sys/a", "0");
+    put(root.path(), "/proc/sys/kernel/random/boot_id", "one");
+    mend::fix(&machine, &mended(&["/sys/a"]), state.path(), &mut Vec::new()).unwrap();
+    let record = state.path().join("undo.json");
+    for (path, mode) in [(record.as_path(), 0o602), (state.path(), 0o770)] {
+        let before = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let refused = mend::undo(&machine, state.path(), &mut Vec::new()).unwrap_err();
+        assert!(refused.to_string().contains("others can write it"), "{refused}");
+        fs::set_permissions(path, before).unwrap();
+    }
+    put(root.path(), "/proc/sys/kernel/random/boot_id", "two");
+    let mut out = Vec::new();
+    assert_eq!(mend::undo(&machine, state.path(), &mut out).unwrap(), 0);
+    assert!(String::from_utf8(out).unwrap().contains("has booted since"));
+    assert_eq!(now(), "1");
+}
+
+#[test]
+fn what_hides_is_not_taken_for_absent() {
+    let root = tempfile::tempdir().unwrap();
+    lay_out(root.path(), true);
+    // As with hidepid: nothing but one's own processes.
+    fs::remove_file(root.path().join("proc/1/comm")).unwrap();
+    put(root.path(), "/proc/sys/net/ipv4/conf/all/force_igmp_version", "2");
+    let (_, sections) = machine(root.path(), Some(true));
+    for name in ["irqbalance", "igmp querier"] {
+        assert_eq!(find(&sections, name).verdict, Verdict::Unknown, "{name}");
+    }
 }

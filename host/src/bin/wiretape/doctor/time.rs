@@ -57,9 +57,10 @@ fn counter(machine: &Machine) -> Finding {
 fn kept(machine: &Machine) -> Finding {
     let (name, should) = ("time synchronisation", "kept by PTP or NTP within 1 ms");
     let daemons = machine.running(&DAEMONS);
-    let by = match daemons.is_empty() {
-        true => "no daemon that is known here runs".to_owned(),
-        false => daemons.join(", "),
+    let by = match (daemons.is_empty(), machine.sees_processes()) {
+        (false, _) => daemons.join(", "),
+        (true, Ok(())) => "no daemon that is known here runs".to_owned(),
+        (true, Err(_)) => "by whom is not to be seen".to_owned(),
     };
     let state = match machine.kernel.timekeeping() {
         Ok(state) => state,

@@ -58,6 +58,7 @@ struct SourceTable {
     frames: u64,
     frame_size: u64,
     huge_pages: bool,
+    retain_frames: u64,
     busy_poll_us: u32,
     join: bool,
 }
@@ -71,6 +72,7 @@ impl Default for SourceTable {
             frames: 8192,
             frame_size: 2048,
             huge_pages: true,
+            retain_frames: 0,
             busy_poll_us: 0,
             join: true,
         }
@@ -104,7 +106,8 @@ pub fn parse(name: &str, text: &str) -> Result<Option<Worker>, String> {
         groups,
         joins: source.join,
         umem_bytes: source.frames.saturating_mul(source.frame_size),
-        huge_pages: source.huge_pages,
+        // Frames that recorders read lie in a file of tmpfs.
+        huge_pages: source.huge_pages && source.retain_frames == 0,
         busy_polls: source.busy_poll_us > 0,
     }))
 }
