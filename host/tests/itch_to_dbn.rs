@@ -193,3 +193,98 @@ fn the_day_as_mbp1_is_what_the_book_of_its_mbo_shows_in_every_version() {
     }
     drop(segment);
 }
+
+/// A host over `arguments`, stopped when dropped.
+struct Host(std::process::Child);
+
+impl Host {
+    fn start(directory: &Path, arguments: &[&str]) -> Host {
+        use std::io::BufRead;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wiretape-host"))
+            .args(["--socket", "host.sock"])
+            .args(arguments)
+            .current_dir(directory)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = std::io::BufReader::new(child.stderr.take().unwrap());
+        let taken = |line: &String| line.contains("taken in") || line.contains("cannot");
+        let line = said.lines().map(Result::unwrap).find(taken);
+        assert!(line.as_ref().is_some_and(|line| line.contains("taken in")), "{line:?}");
+        Host(child)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn bars_over_dbn_files_are_those_over_the_ring() {
+    let Some(itch) = day::shared("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let segment = day::play(&itch[..itch.len() / 10], &path, 5, 1 << 17, &[]);
+    let query = |kind: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+            .args(["query", "--socket", "host.sock", kind, "--format", "csv"])
+            .args(if kind == "bars" { &["--every", "1m"][..] } else { &["--tolerance", "1s"] })
+            .args(["--instrument", "AAPL"])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut rows: Vec<Vec<String>> =
+            text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
+        // The worker's name and the numbers in the ring are of the tape.
+        let head = rows[0].clone();
+        let own = |name: &str| ["worker", "sequence", "epoch"].iter().any(|w| name.contains(w));
+        for row in &mut rows {
+            let mut column = 0;
+            row.retain(|_| {
+                column += 1;
+                !own(&head[column - 1])
+            });
+        }
+        rows
+    };
+    let mut answers = Vec::new();
+    for schema in ["mbo", "mbp-1", "trades"] {
+        let name = format!("day-{schema}.dbn.zst");
+        written(&path, &name, &["--schema", schema]);
+        let host = Host::start(directory.path(), &["--directory", "none", "--dbn", &name]);
+        answers.push(query("bars"));
+        if schema == "mbo" {
+            answers.push(query("asof"));
+        }
+        drop(host);
+    }
+    drop(segment);
+    let [bars, asof, of_tops, of_trades] = &answers[..] else { panic!("four answers") };
+    assert!(bars.len() > 5 && asof.len() > 100, "{} {}", bars.len(), asof.len());
+    assert_eq!((bars, bars), (of_tops, of_trades));
+
+    // The same from the ring itself.
+    let segment = day::play(&itch[..itch.len() / 10], &path, 6, 1 << 17, &[]);
+    let child = Command::new(env!("CARGO_BIN_EXE_wiretape-host"))
+        .args(["--socket", "host.sock", "--directory", "."])
+        .current_dir(directory.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let _host = Host(child);
+    let start = std::time::Instant::now();
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        if directory.path().join("host.sock").exists() && query("bars") == *bars {
+            break;
+        }
+        assert!(start.elapsed().as_secs() < 30, "the ring gives other bars than the file");
+    }
+    assert_eq!(query("asof"), *asof);
+    drop(segment);
+}

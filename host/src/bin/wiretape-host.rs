@@ -30,6 +30,7 @@ Examples:
   wiretape-host
   wiretape-host --segment /dev/shm/wiretape/nasdaq.seg --memory 8GiB
   wiretape-host --directory /dev/shm/test --socket /tmp/host.sock
+  wiretape-host --dbn xnas-20240508.mbo.dbn.zst      recorded days beside the live ones
 
 Exit codes: 0 stopped on request, 1 failed, 2 wrong usage."
 )]
@@ -40,6 +41,10 @@ struct Arguments {
     /// Directory whose segments are followed, also those that appear later.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY, conflicts_with = "segment")]
     directory: PathBuf,
+    /// DBN files to take in (market-by-order, MBP-1 or trades, versions 1 to 3, plain or zstd): each
+    /// is a tape of its own, by the name of the file up to its first dot.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    dbn: Vec<PathBuf>,
     /// Socket to answer on [default: $XDG_RUNTIME_DIR/wiretape/host.sock, or
     /// /run/wiretape/host.sock for root].
     #[arg(long, value_name = "PATH")]
@@ -119,6 +124,11 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let budget = Arc::new(Budget::new(arguments.memory));
     let hosted = Arc::new(Hosted::new(segments, budget, settings, Arc::new(say)));
+    for file in &arguments.dbn {
+        // Its mistakes are the common ones: told before anything is served.
+        wiretape_host::dbn::DbnFile::open(file)?;
+        hosted.take_dbn(file)?;
+    }
     let limits = Limits { clients: arguments.clients_max.max(1), rows: arguments.rows_max };
     let service = Service::new(hosted.clone(), limits);
     let path = claim.listener().local_addr()?;

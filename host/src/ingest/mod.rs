@@ -4,6 +4,9 @@
 //! could: the ring is the only source, so that a replay of the same events gives the same columns.
 
 pub mod book;
+mod dbn_file;
+
+pub use dbn_file::{Taken, take_dbn_file};
 
 use crate::reader::{AttachError, EpochEnd, Followed, Follower, Segment, Start};
 use crate::store::{Budget, Loss, LossReason, Position, QuoteRow, WorkerState, WorkerStore};

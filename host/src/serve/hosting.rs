@@ -1,6 +1,6 @@
 //! The ingest threads of a host, one per segment path, started as segments appear.
 
-use crate::ingest::{Ingest, IngestSettings, SharedStore};
+use crate::ingest::{Ingest, IngestSettings, SharedStore, take_dbn_file};
 use crate::reader::{DEFAULT_DIRECTORY, segment_files};
 use crate::store::{Budget, WorkerStore};
 use std::collections::BTreeMap;
@@ -114,6 +114,33 @@ impl Hosted {
         };
         let thread = std::thread::Builder::new().name(format!("ingest {name}")).spawn(run)?;
         Ok(Followed { store, thread: Some(thread) })
+    }
+
+    /// Takes a DBN file in, on a thread of its own: a tape beside those that are followed, under
+    /// the name of the file.
+    pub fn take_dbn(&self, path: &Path) -> std::io::Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name.split('.').next().unwrap_or_default().to_owned();
+        let store = Arc::new(Mutex::new(WorkerStore::new(&name, self.budget.clone())));
+        let (stop, notices) = (self.stop.clone(), self.notices.clone());
+        let (settings, file, into) = (self.settings.clone(), path.to_owned(), store.clone());
+        let run = move || {
+            let text = match take_dbn_file(&file, &into, &settings, &stop) {
+                Ok(taken) => format!(
+                    "{}: {} records of {} instruments taken in, {} of other types left out",
+                    file.display(),
+                    taken.records,
+                    taken.instruments,
+                    taken.others
+                ),
+                Err(error) => error.to_string(),
+            };
+            notices(&text);
+        };
+        let thread = std::thread::Builder::new().name(format!("dbn {name}")).spawn(run)?;
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.insert(path.to_owned(), Followed { store, thread: Some(thread) });
+        Ok(())
     }
 
     /// The stores, in the order of their paths.
