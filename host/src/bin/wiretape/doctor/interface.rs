@@ -95,7 +95,7 @@ fn xdp_program(machine: &Machine, interface: &str) -> Finding {
             }
             Some(xdp) => {
                 let is = format!("program {} in {} mode", xdp.program, xdp.mode);
-                let unload = format!("wiretape-xdp unload {interface} && {load}");
+                let unload = format!("wiretape-xdp unload --interface {interface} && {load}");
                 Finding::new(name, Verdict::Notable, is, should).mend(unload)
             }
             None => Finding::new(name, Verdict::Notable, "no program", should).mend(load),

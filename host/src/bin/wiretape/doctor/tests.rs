@@ -167,7 +167,7 @@ fn every_fault_of_a_bad_machine_is_found_with_what_mends_it() {
     let expected = [
         ("operstate", Bad, "down", "ip link set dev eth1 up"),
         ("xdp-features", Notable, "generic only", ""),
-        ("xdp", Notable, "program 7 in generic mode", "wiretape-xdp load --interface eth1"),
+        ("xdp", Notable, "program 7 in generic mode", "wiretape-xdp unload --interface eth1 && "),
         ("receive queues", Bad, "8", "ethtool -L eth1 combined 1"),
         ("rx ring", Bad, "256", "ethtool -G eth1 rx 4096"),
         ("coalescing", Notable, "adaptive-rx on", "ethtool -C eth1 adaptive-rx off rx-usecs 0"),
