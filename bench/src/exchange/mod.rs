@@ -18,4 +18,5 @@ pub mod pace;
 pub mod sink;
 pub mod player;
 pub mod rerequest;
+pub mod glimpse;
 pub mod interface;

@@ -4,7 +4,7 @@
 //!  frame ─ ethernet ─ vlan ─ ipv4 ─ udp ─► Datagram ─┬─ moldudp64 ─ itch50
 //!                                                    └─ iextp ─┬─ deep10
 //!  day file ─ binaryfile ─ itch50                              └─ tops16
-//!  TCP stream ─ soupbintcp ─ itch50
+//!  TCP stream ─ soupbintcp ─ itch50, glimpse
 //! ```
 //!
 //! Every parser here is sans-IO and total: it takes a byte slice, borrows from it, and returns a
@@ -35,6 +35,7 @@ pub mod binaryfile;
 
 pub mod message;
 pub mod itch50;
+pub mod glimpse;
 
 pub mod iextp;
 pub mod iex;

@@ -30,6 +30,8 @@ Examples:
   Messages lost on both lines, and a server that sends them again to who asks:
     wiretape-exchange --sim --udp --interface veth0 --lose 100-120,500 \\
         --line-b 239.54.12.112:26477 --rerequest 10.0.0.1:26400
+  A market that can be joined during the day, by GLIMPSE snapshots over TCP:
+    wiretape-exchange --sim --start now --udp --interface veth0 --glimpse 10.0.0.1:26401
 
 On a veth, switch off checksum offload so that UDP checksums are right on arrival:
   ethtool -K veth0 tx off
@@ -48,6 +50,7 @@ Exit codes: 0 played, or stopped by Ctrl-C; 1 failed; 2 the command line is wron
     subcommand_negates_reqs = true,
     group = ArgGroup::new("source").required(true),
     group = ArgGroup::new("sink").required(true),
+    group = ArgGroup::new("server").multiple(true),
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -62,6 +65,8 @@ pub struct Cli {
     pub pace: PaceArgs,
     #[command(flatten)]
     pub loss: LossArgs,
+    #[command(flatten)]
+    pub glimpse: GlimpseArgs,
     /// Print the summary as JSON
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -230,12 +235,30 @@ pub struct LossArgs {
     #[arg(long, value_name = "HOW", value_parser = units::impairment, requires = "line_b")]
     pub impair_b: Option<Impairment>,
     /// Answer re-requests on this address and port with what was sent, or lost on purpose
-    #[arg(long, value_name = "ADDR:PORT", value_parser = units::group)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = units::group, group = "server")]
     pub rerequest: Option<SocketAddrV4>,
     /// How long to go on answering after the last packet
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration,
-          requires = "rerequest")]
+          requires = "server")]
     pub linger: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Snapshots (GLIMPSE 5.0 over SoupBinTCP; --itch and --sim)")]
+pub struct GlimpseArgs {
+    /// Serve on this address and port the market as it is at each login: stocks, their states,
+    /// resting orders, and the number of the message with which the feed goes on
+    #[arg(long, value_name = "ADDR:PORT", value_parser = units::group, group = "server")]
+    pub glimpse: Option<SocketAddrV4>,
+    /// Let only this user in; up to 6 and 10 characters
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = units::login, requires = "glimpse")]
+    pub glimpse_login: Option<(String, String)>,
+    /// Send a snapshot this slowly, in messages a second
+    #[arg(long, value_name = "RATE", value_parser = units::rate, requires = "glimpse")]
+    pub glimpse_rate: Option<f64>,
+    /// Break each snapshot off after so many messages
+    #[arg(long, value_name = "N", value_parser = units::count, requires = "glimpse")]
+    pub glimpse_break: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -275,7 +298,7 @@ mod tests {
         let parsed = examples.map(|line| {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"))
         });
-        assert_eq!(parsed.count(), 7);
+        assert_eq!(parsed.count(), 8);
     }
 
     #[test]
@@ -287,6 +310,11 @@ mod tests {
         assert!(fails("wiretape-exchange --sim --udp --write f"));
         assert!(fails("wiretape-exchange --sim --live-frames"));
         assert!(fails("wiretape-exchange --sim --udp --rate 5/s --speed 2x"));
+        assert!(fails("wiretape-exchange --sim --udp --linger 1s"));
+        assert!(fails("wiretape-exchange --sim --udp --glimpse-login a:b"));
+        assert!(!fails("wiretape-exchange --sim --udp --glimpse 127.0.0.1:1 --linger 1s"));
+        let both = "--rerequest 127.0.0.1:1 --glimpse 127.0.0.1:1 --glimpse-login a:b";
+        assert!(!fails(&format!("wiretape-exchange --sim --udp {both}")));
         assert!(!fails("wiretape-exchange man"));
         assert!(!fails("wiretape-exchange completions bash"));
     }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use wiretape_bench::exchange::framing::{IexTp, MessageStream, MoldUdp64, Packer, Packing};
+use wiretape_bench::exchange::glimpse::market::Market;
+use wiretape_bench::exchange::glimpse::{GlimpseServer, Serving};
 use wiretape_bench::exchange::interface::Interface;
 use wiretape_bench::exchange::pace::Pace;
 use wiretape_bench::exchange::sink::impaired::Impairment;
@@ -78,11 +80,28 @@ fn check_loss(cli: &Cli) -> Result<()> {
     if deep && (by_number || loss.rerequest.is_some()) {
         bail!("--lose and --rerequest know MoldUDP64's sequence numbers, not those of --feed deep");
     }
+    if cli.glimpse.glimpse.is_some() && (deep || recorded) {
+        let what = if deep { "--feed deep" } else { "a capture, which may start in the middle" };
+        bail!("--glimpse serves snapshots of --itch and --sim, not of {what}");
+    }
     let line_a = !loss.lose_a.is_empty() || loss.impair_a.is_some();
     if recorded && line_a && cli.sink.group.is_none() {
         bail!("--lose-a and --impair-a with a capture need --group: name the line");
     }
     Ok(())
+}
+
+/// A server of snapshots, if one is wanted.
+pub fn glimpse(cli: &Cli) -> Result<Option<GlimpseServer>> {
+    let Some(address) = cli.glimpse.glimpse else { return Ok(None) };
+    let serving = Serving {
+        login: cli.glimpse.glimpse_login.clone(),
+        break_after: cli.glimpse.glimpse_break,
+        rate: cli.glimpse.glimpse_rate,
+    };
+    let market = Market::new(cli.framing.session, cli.framing.first_sequence);
+    let server = GlimpseServer::start(address, serving, market);
+    server.map(Some).with_context(|| format!("cannot serve snapshots on {address}"))
 }
 
 /// The lines that misbehave, and how.

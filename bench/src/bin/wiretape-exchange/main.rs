@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use wiretape_bench::exchange::ahead::Ahead;
+use wiretape_bench::exchange::glimpse::WatchedSink;
 use wiretape_bench::exchange::interface::Interface;
 use wiretape_bench::exchange::pace::Pace;
 use wiretape_bench::exchange::packet::BATCH_BYTES;
-use wiretape_bench::exchange::player::{Play, PlayError, Progress, Report, play};
+use wiretape_bench::exchange::player::{Play, Progress, Report, play};
 use wiretape_bench::exchange::rerequest::{ArchivingSink, RerequestServer};
 use wiretape_bench::exchange::sink::impaired::ImpairedSink;
 use wiretape_bench::exchange::sink::live_frames::LiveFramesSink;
@@ -125,7 +126,7 @@ fn play_into<S: Sink>(
     source: Box<dyn wiretape_bench::exchange::source::Source>,
     sink: &mut S,
     stop: &AtomicBool,
-) -> Result<(Report, Vec<String>), PlayError> {
+) -> Result<(Report, Vec<String>)> {
     let live = cli.sink.write.is_none();
     let pace = match feed::pace(cli) {
         // A file cannot be written faster than at once: its times stay the feed's.
@@ -138,11 +139,16 @@ fn play_into<S: Sink>(
         source,
     });
     let server = server.map_err(SinkError::from)?;
+    let glimpse = feed::glimpse(cli)?;
     let mut impaired = ImpairedSink::new(sink, feed::impairments(cli), cli.sim.seed);
     let mut lossy = LossySink::new(&mut impaired, feed::losses(cli));
-    let mut sink = match &server {
+    let mut archiving = match &server {
         Some(server) => server.archiving(&mut lossy),
         None => ArchivingSink::passing(&mut lossy),
+    };
+    let mut sink = match &glimpse {
+        Some(glimpse) => glimpse.watching(&mut archiving),
+        None => WatchedSink::passing(&mut archiving),
     };
     let limit = ((cli.pace.ahead << 20) / BATCH_BYTES).max(2);
     let mut ahead = Ahead::start(source, limit);
@@ -162,12 +168,18 @@ fn play_into<S: Sink>(
     if lossy.lost() > 0 {
         remarks.push(format!("{} packets were lost on purpose", lossy.lost()));
     }
-    if let Some(server) = server {
+    if server.is_some() || glimpse.is_some() {
         let end = Instant::now() + cli.loss.linger;
         while Instant::now() < end && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+    if let Some(server) = server {
         remarks.push(format!("{} re-requests were answered", server.answers()));
+    }
+    if let Some(glimpse) = glimpse {
+        let (served, refused) = (glimpse.served(), glimpse.refused());
+        remarks.push(format!("{served} snapshots were served, {refused} logins refused"));
     }
     Ok((report, remarks))
 }

@@ -35,6 +35,20 @@ pub fn numbers(text: &str) -> Result<RangeInclusive<u64>, String> {
     if first <= last { Ok(first..=last) } else { Err(wrong()) }
 }
 
+/// A user and a password, as long as SoupBinTCP takes them: `USER:PASSWORD`.
+pub fn login(text: &str) -> Result<(String, String), String> {
+    let wrong =
+        || format!("'{text}' is no login: write USER:PASSWORD, at most 6 and 10 letters or digits");
+    let (user, password) = text.split_once(':').ok_or_else(wrong)?;
+    let fits = |part: &str, most: usize| {
+        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if !fits(user, 6) || !fits(password, 10) {
+        return Err(wrong());
+    }
+    Ok((user.to_owned(), password.to_owned()))
+}
+
 /// How a line misbehaves: `loss=4%,duplicate=1%,reorder=20%:8,delay=30`.
 pub fn impairment(text: &str) -> Result<Impairment, String> {
     let wrong = || {
