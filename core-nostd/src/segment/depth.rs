@@ -209,10 +209,13 @@ impl<'m> DepthTable<'m> {
         }
     }
 
-    /// Sets bits of an entry's health. Single writer.
+    /// Sets bits of an entry's health; a place that nothing was written to stays so, for zeros
+    /// would be an entry of instrument 0. Single writer.
     pub(super) fn mark(&self, place: usize, bits: u8) {
-        if let Some(cell) = self.cell(place) {
-            let mut entry = DepthEntry::from_words(&cell.own());
+        if let Some(cell) = self.cell(place)
+            && let Ok(Some(words)) = cell.read()
+        {
+            let mut entry = DepthEntry::from_words(&words);
             entry.health |= bits;
             cell.write(&entry.to_words());
         }
@@ -251,6 +254,8 @@ mod tests {
         };
         table.write(2, &entry);
         assert_eq!((table.read(2), table.place_of(7)), (Ok(Some(entry)), Some(2)));
+        table.mark(1, 4);
+        assert_eq!((table.read(1), table.place_of(0)), (Ok(None), None));
         table.mark(2, 4);
         assert_eq!(table.read(2), Ok(Some(DepthEntry { health: 7, ..entry })));
         assert_eq!(table.read(3), Ok(None));
