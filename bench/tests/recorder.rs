@@ -383,6 +383,7 @@ fn what_stands_in_the_way_of_a_recording_is_one_sentence() {
     };
     let absent = fail(record().args(["--segment", "nobody"]));
     assert!(absent.contains("no segment at") && absent.contains("nobody.seg"), "{absent}");
+    assert!(!shared.rig.work.join("pcap").exists(), "a failed start leaves a folder behind");
     let blind = fail(record().arg("--wait"));
     assert!(blind.contains("name a worker with --segment"), "{blind}");
 

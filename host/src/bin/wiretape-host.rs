@@ -113,6 +113,10 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
+    for file in &arguments.dbn {
+        // Its mistakes are the common ones: told before anything is made.
+        wiretape_host::dbn::DbnFile::open(file)?;
+    }
     let claim = Claim::new(&arguments.socket.unwrap_or_else(default_socket_path))?;
     let segments = match arguments.segment.is_empty() {
         true => Segments::Directory(arguments.directory),
@@ -125,8 +129,6 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let budget = Arc::new(Budget::new(arguments.memory));
     let hosted = Arc::new(Hosted::new(segments, budget, settings, Arc::new(say)));
     for file in &arguments.dbn {
-        // Its mistakes are the common ones: told before anything is served.
-        wiretape_host::dbn::DbnFile::open(file)?;
         hosted.take_dbn(file)?;
     }
     let limits = Limits { clients: arguments.clients_max.max(1), rows: arguments.rows_max };

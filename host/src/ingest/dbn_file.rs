@@ -8,7 +8,7 @@ use super::book::BookMemory;
 use super::{IngestSettings, SharedStore, Taker, WorkerState, lock};
 use crate::dbn::{DbnError, DbnFile, DbnRecord, letter};
 use crate::store::{Position, QuoteRow};
-use dbn::{Mbp1Msg, TradeMsg};
+use dbn::Mbp1Msg;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,25 @@ use wiretape_core::event::{MboMsg, RecordHeader, UNDEF_PRICE, action, flags};
 const INSTRUMENTS_MAX: u32 = 1 << 16;
 /// Records between two looks at whether to stop.
 const LOOK_EVERY: u64 = 1 << 12;
+
+/// A trade as the ring has it, of a record of either schema: both begin with the same fields.
+macro_rules! trade {
+    ($record:expr, $local:expr) => {
+        MboMsg {
+            hd: RecordHeader { instrument_id: $local, ..header(&$record.hd) },
+            order_id: 0,
+            price: $record.price,
+            size: $record.size,
+            flags: $record.flags.raw(),
+            channel_id: 0,
+            action: action::TRADE,
+            side: letter($record.side),
+            ts_recv: $record.ts_recv,
+            ts_in_delta: $record.ts_in_delta,
+            sequence: $record.sequence,
+        }
+    };
+}
 
 /// What a file brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,12 +109,12 @@ pub fn take_dbn_file(
                 record.ts_recv
             }
             DbnRecord::Trade(record) => {
-                taker.take_record(&mut store, None, sequence, &trade(record, local));
+                taker.take_record(&mut store, None, sequence, &trade!(record, local));
                 record.ts_recv
             }
             DbnRecord::Mbp1(record) => {
                 if letter(record.action) == action::TRADE {
-                    taker.take_record(&mut store, None, sequence, &trade_of_top(record, local));
+                    taker.take_record(&mut store, None, sequence, &trade!(record, local));
                 }
                 if record.flags.raw() & flags::LAST != 0
                     && let Some(index) = store.find_id(local)
@@ -133,38 +152,6 @@ fn header(theirs: &dbn::RecordHeader) -> RecordHeader {
     RecordHeader {
         instrument_id: theirs.instrument_id,
         ..RecordHeader::new::<MboMsg>(theirs.publisher_id, theirs.instrument_id, theirs.ts_event)
-    }
-}
-
-fn trade(record: &TradeMsg, local: u32) -> MboMsg {
-    MboMsg {
-        hd: RecordHeader { instrument_id: local, ..header(&record.hd) },
-        order_id: 0,
-        price: record.price,
-        size: record.size,
-        flags: record.flags.raw(),
-        channel_id: 0,
-        action: action::TRADE,
-        side: letter(record.side),
-        ts_recv: record.ts_recv,
-        ts_in_delta: record.ts_in_delta,
-        sequence: record.sequence,
-    }
-}
-
-fn trade_of_top(record: &Mbp1Msg, local: u32) -> MboMsg {
-    MboMsg {
-        hd: RecordHeader { instrument_id: local, ..header(&record.hd) },
-        order_id: 0,
-        price: record.price,
-        size: record.size,
-        flags: record.flags.raw(),
-        channel_id: 0,
-        action: action::TRADE,
-        side: letter(record.side),
-        ts_recv: record.ts_recv,
-        ts_in_delta: record.ts_in_delta,
-        sequence: record.sequence,
     }
 }
 

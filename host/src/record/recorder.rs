@@ -114,6 +114,10 @@ pub fn record(
     let stem = options.segment.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let worker = stem.unwrap_or_else(|| "worker".to_owned());
     let pieces = options.buffer / PIECE;
+    if !options.wait {
+        // Before anything is made: a wrong name leaves no folder behind.
+        attach(&options.segment)?;
+    }
     let output =
         Output::start(&options.directory, &worker, options.compression, options.keep, pieces)?;
     let mut recorder = Recorder {
