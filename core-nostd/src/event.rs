@@ -289,6 +289,9 @@ pub mod session_change {
     pub const NEW_SESSION: u8 = 3;
     /// The venue said that the session is over.
     pub const END: u8 = 4;
+    /// The books were emptied, and records with [`flags::SNAPSHOT`](super::flags::SNAPSHOT) make
+    /// them anew, after which the session goes on.
+    pub const SNAPSHOT: u8 = 5;
 }
 
 /// A trade was broken (48 bytes).

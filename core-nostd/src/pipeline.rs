@@ -5,6 +5,7 @@
 //! panic on any input (`core-nostd/freestanding` proves the last at link time).
 
 use crate::arena::{Arena, ArenaError};
+use crate::feed::arbiter::join::{JoinPatience, SnapshotPart, SnapshotRequest};
 use crate::feed::arbiter::{Arbiter, RecoveryRequest};
 use crate::feed::channel::{Channel, FeedSpec};
 use crate::feed::depth::{DepthBoard, DepthChoice};
@@ -23,6 +24,8 @@ pub enum AddFeedError {
     TooManyFeeds,
     /// The arena does not hold the feed's books.
     Memory(ArenaError),
+    /// The feed's protocol has no snapshots.
+    NoSnapshots,
 }
 
 impl core::fmt::Display for AddFeedError {
@@ -30,6 +33,7 @@ impl core::fmt::Display for AddFeedError {
         match self {
             AddFeedError::TooManyFeeds => write!(f, "a worker carries at most {MAX_FEEDS} feeds"),
             AddFeedError::Memory(error) => write!(f, "no memory for the feed's books: {error}"),
+            AddFeedError::NoSnapshots => write!(f, "the feed's protocol has no snapshots"),
         }
     }
 }
@@ -44,6 +48,7 @@ impl From<ArenaError> for AddFeedError {
 
 #[derive(Debug)]
 struct Feed<'m> {
+    name: Protocol,
     protocol: ProtocolFeed<'m>,
     arbiter: Arbiter<'m>,
 }
@@ -115,6 +120,7 @@ impl<'m> Pipeline<'m> {
         let segment = *self.publisher.segment();
         let writer = segment.feed(index).ok_or(AddFeedError::TooManyFeeds)?;
         let channel = Channel::new(spec, index as u8, writer, arena)?;
+        let name = protocol;
         let protocol = ProtocolFeed::new(protocol, channel, spec, days, arena)?;
         let mut addresses = heapless::Vec::<_, 2>::new();
         let first = (spec.identity.group, spec.identity.port);
@@ -125,7 +131,7 @@ impl<'m> Pipeline<'m> {
             let _ = addresses.push((group, port));
         }
         let arbiter = Arbiter::new(index as u8, &addresses, &spec.patience, &segment, arena)?;
-        let feed = Feed { protocol, arbiter };
+        let feed = Feed { name, protocol, arbiter };
         self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)?;
         Ok(index)
     }
@@ -147,6 +153,24 @@ impl<'m> Pipeline<'m> {
         let Some(feed) = self.feeds.get_mut(feed) else { return Err(AddFeedError::TooManyFeeds) };
         let board = DepthBoard::new(segment, choice, first_place, places, arena)?;
         Ok(feed.protocol.channel().set_depth(board, arena)?)
+    }
+
+    /// Lets feed `feed` join sessions that have been going on by snapshots, which the caller
+    /// fetches: see [`join`](crate::feed::arbiter::join). To be called before the first frame.
+    ///
+    /// # Errors
+    /// There is no such feed, its protocol has no snapshots, or the arena is used up.
+    pub fn join_by_snapshot(
+        &mut self,
+        feed: usize,
+        patience: &JoinPatience,
+        arena: &mut Arena<'m>,
+    ) -> Result<(), AddFeedError> {
+        let Some(feed) = self.feeds.get_mut(feed) else { return Err(AddFeedError::TooManyFeeds) };
+        if !feed.name.has_snapshots() {
+            return Err(AddFeedError::NoSnapshots);
+        }
+        Ok(feed.arbiter.join_by_snapshot(patience, arena)?)
     }
 
     /// Takes one Ethernet frame, received at `ts_recv` (UTC nanoseconds).
@@ -173,19 +197,34 @@ impl<'m> Pipeline<'m> {
         self.publisher.counters().add(Counter::Datagrams, 1);
         self.publisher.begin_packet(ts_recv);
         let line = usize::from(route.line);
-        let Feed { protocol, arbiter } = feed;
+        let Feed { protocol, arbiter, .. } = feed;
         protocol.on_payload(arbiter, line, datagram.payload, &mut self.publisher);
-        if arbiter.is_waiting() || self.deadline != u64::MAX {
+        if arbiter.is_busy() || self.deadline != u64::MAX {
             self.note_deadline();
         }
     }
 
     /// Takes what a re-request server sent for feed `feed` at `ts_recv` (UTC nanoseconds).
     pub fn on_recovered(&mut self, feed: usize, payload: &[u8], ts_recv: u64) {
-        let Some(Feed { protocol, arbiter }) = self.feeds.get_mut(feed) else { return };
+        let Some(Feed { protocol, arbiter, .. }) = self.feeds.get_mut(feed) else { return };
         self.publisher.begin_packet(ts_recv);
         protocol.on_payload(arbiter, RECOVERY_LINE, payload, &mut self.publisher);
         self.note_deadline();
+    }
+
+    /// Takes a piece of the snapshot that was asked for with `request`, at `ts_recv` (UTC
+    /// nanoseconds).
+    pub fn on_snapshot(&mut self, request: &SnapshotRequest, part: SnapshotPart<'_>, ts_recv: u64) {
+        let Some(feed) = self.feeds.get_mut(usize::from(request.feed)) else { return };
+        let Feed { protocol, arbiter, .. } = feed;
+        self.publisher.begin_packet(ts_recv);
+        protocol.on_snapshot(arbiter, request.ticket, &part, &mut self.publisher);
+        self.note_deadline();
+    }
+
+    /// The next snapshot that is to be fetched.
+    pub fn next_snapshot(&mut self) -> Option<SnapshotRequest> {
+        self.feeds.iter_mut().find_map(|feed| feed.arbiter.next_snapshot())
     }
 
     /// Whether packets wait for what is missing in front of them.
@@ -211,7 +250,7 @@ impl<'m> Pipeline<'m> {
     #[cold]
     fn expire(&mut self, now: u64) {
         self.publisher.begin_packet(now);
-        for Feed { protocol, arbiter } in &mut self.feeds {
+        for Feed { protocol, arbiter, .. } in &mut self.feeds {
             protocol.expire(arbiter, now, &mut self.publisher);
         }
         self.note_deadline();
@@ -226,8 +265,8 @@ impl<'m> Pipeline<'m> {
     /// Gives up what is still missing, and takes what waited for it: nothing comes any more.
     pub fn finish(&mut self, now: u64) {
         self.publisher.begin_packet(now);
-        for Feed { protocol, arbiter } in &mut self.feeds {
-            protocol.give_up_all(arbiter, &mut self.publisher);
+        for Feed { protocol, arbiter, .. } in &mut self.feeds {
+            protocol.finish(arbiter, &mut self.publisher);
         }
         self.deadline = u64::MAX;
     }

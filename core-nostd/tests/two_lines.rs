@@ -1,110 +1,21 @@
 //! Two lines against a model: whatever is lost, doubled or reordered on either, what is published
 //! is every message that came at all, once and in order, and the gaps are exactly the rest.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
+mod itch_worker;
 
+use std::collections::BTreeSet;
+
+use itch_worker::{Memory, SESSION, START, frame, payload};
 use proptest::prelude::*;
-use wiretape_core::arena::Arena;
 use wiretape_core::event::{GapMsg, MboMsg, gap_reason, rtype};
 use wiretape_core::feed::arbiter::Patience;
-use wiretape_core::feed::channel::FeedSpec;
-use wiretape_core::feed::trading_day::TradingDays;
-use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::ring::broadcast::Reader;
-use wiretape_core::segment::{
-    FeedCounter, FeedIdentity, LineCounter, RECOVERY_LINE, SegmentLayout, SegmentSpec, SegmentView,
-    SegmentWriter,
-};
-use wiretape_core::wire::frame::Route;
-use wiretape_core::wire::itch50::{AddOrder, Head, Price4};
-use wiretape_core::wire::moldudp64::{Builder, Header};
+use wiretape_core::segment::{FeedCounter, LineCounter, RECOVERY_LINE};
+use wiretape_core::wire::moldudp64::Header;
 use zerocopy::IntoBytes;
 
-const LINES: [[u8; 4]; 2] = [[233, 54, 12, 111], [233, 49, 196, 111]];
-const PORT: u16 = 26477;
-const SESSION: [u8; 10] = *b"TEST000001";
 /// What the record that empties an instrument's book at the start of a session has for a number.
 const CLEAR: u64 = 0;
-const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
-const START: u64 = MIDNIGHT + 34_200_000_000_000;
-
-struct Memory {
-    words: Vec<AtomicU64>,
-    books: Vec<u8>,
-}
-
-const SPEC: SegmentSpec<'static> = SegmentSpec {
-    worker: "test",
-    epoch: 1,
-    pid: 0,
-    event_slots: 1 << 12,
-    instruments: 4,
-    feeds: 1,
-    depths: 0,
-};
-
-impl Memory {
-    fn new() -> Memory {
-        let words = SegmentLayout::new(&SPEC).unwrap().total_words;
-        Memory { words: (0..words).map(|_| AtomicU64::new(0)).collect(), books: vec![0; 48 << 20] }
-    }
-
-    fn worker(&mut self, patience: Patience) -> (Pipeline<'_>, SegmentView<'_>) {
-        let segment = SegmentWriter::create(&self.words, &SPEC).unwrap();
-        segment.start();
-        let mut pipeline = Pipeline::new(segment);
-        let spec = FeedSpec {
-            identity: FeedIdentity {
-                name: "feed".try_into().unwrap(),
-                protocol: Protocol::Itch50.name().try_into().unwrap(),
-                group: LINES[0],
-                port: PORT,
-                first_instrument: 0,
-                instruments: 4,
-            },
-            publisher_id: 2,
-            orders: 4_096,
-            levels: 4_096,
-            line_b: Some((LINES[1], PORT)),
-            patience,
-        };
-        let mut arena = Arena::with_contents_as_found(&mut self.books);
-        pipeline
-            .add_feed(Protocol::Itch50, &spec, &TradingDays::new([MIDNIGHT]), &mut arena)
-            .unwrap();
-        (pipeline, SegmentView::attach(&self.words).unwrap())
-    }
-}
-
-fn order(number: u64) -> AddOrder {
-    AddOrder {
-        head: Head::new(AddOrder::KIND, 1, 0, 34_200_000_000_000 + number),
-        order_ref: number.into(),
-        side: b'B',
-        shares: 100.into(),
-        stock: *b"TEST    ",
-        price: Price4::new(10_000 + number as u32),
-    }
-}
-
-/// Messages `first..end` as a packet.
-fn payload(first: u64, end: u64) -> Vec<u8> {
-    let mut buffer = vec![0; 1400];
-    let mut builder = Builder::new(&mut buffer, SESSION, first).unwrap();
-    for number in first..end {
-        assert!(builder.push(order(number).as_bytes()));
-    }
-    builder.finish().to_vec()
-}
-
-fn frame(line: usize, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; payload.len() + 60];
-    let route = Route::to_group([10, 0, 0, 1], LINES[line], 40_000, PORT);
-    let length = route.emit(0, payload, &mut frame).unwrap();
-    frame.truncate(length);
-    frame
-}
 
 /// Numbers published and numbers declared lost, in the order of the ring.
 #[derive(Default)]
@@ -180,7 +91,7 @@ proptest! {
         let mut memory = Memory::new();
         let patience =
             Patience { packets: 256, packet_bytes: 1500, wait_ns: 60_000, recovery_ns: None };
-        let (mut pipeline, view) = memory.worker(patience);
+        let (mut pipeline, view) = memory.worker(patience, None);
         let mut reader = view.events().reader_from_oldest();
         let mut packets = arrivals(0, &a, 0);
         packets.extend(arrivals(1, &b, skew_ns));
@@ -228,7 +139,7 @@ const WITH_SERVERS: Patience =
 #[test]
 fn what_is_on_neither_line_is_asked_for_and_taken_in_order() {
     let mut memory = Memory::new();
-    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
     pipeline.on_frame(&frame(0, &payload(1, 5)), START);
@@ -259,7 +170,7 @@ fn what_is_on_neither_line_is_asked_for_and_taken_in_order() {
 #[test]
 fn what_no_server_has_is_given_up_in_time() {
     let mut memory = Memory::new();
-    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
     pipeline.on_frame(&frame(0, &payload(1, 5)), START);
@@ -290,7 +201,7 @@ fn what_no_server_has_is_given_up_in_time() {
 fn a_full_window_gives_up_what_is_missing_and_goes_on() {
     let mut memory = Memory::new();
     let patience = Patience { packets: 4, ..WITH_SERVERS };
-    let (mut pipeline, view) = memory.worker(patience);
+    let (mut pipeline, view) = memory.worker(patience, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
     pipeline.on_frame(&frame(0, &payload(1, 2)), START);
@@ -306,7 +217,7 @@ fn a_full_window_gives_up_what_is_missing_and_goes_on() {
 #[test]
 fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
     let mut memory = Memory::new();
-    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
     let other = |first: u64, end: u64| {
@@ -331,7 +242,7 @@ fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
 #[test]
 fn answers_for_a_session_that_is_over_change_nothing() {
     let mut memory = Memory::new();
-    let (mut pipeline, view) = memory.worker(WITH_SERVERS);
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
     let other = |first: u64, end: u64| {
@@ -362,7 +273,7 @@ fn answers_for_a_session_that_is_over_change_nothing() {
 #[test]
 fn a_clock_that_is_set_back_does_not_prolong_the_wait() {
     let mut memory = Memory::new();
-    let (mut pipeline, view) = memory.worker(Patience { recovery_ns: None, ..WITH_SERVERS });
+    let (mut pipeline, view) = memory.worker(Patience { recovery_ns: None, ..WITH_SERVERS }, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
     let hour_ns = 3_600_000_000_000;

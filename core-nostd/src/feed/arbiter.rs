@@ -15,6 +15,9 @@
 //! file always give the same events. What waited is published with the receive time of the packet
 //! that ended its wait: the order of receive times stays that of the events.
 
+pub mod join;
+
+use self::join::{Join, JoinPatience, SnapshotPart, SnapshotRequest};
 use super::line::Line;
 use super::publisher::Publisher;
 use super::reorder_window::{Hold, ReorderWindow};
@@ -88,6 +91,8 @@ pub struct Arbiter<'m> {
     arrivals: &'m mut [Arrival],
     generation: u32,
     feed: u8,
+    /// How the feed joins a session that has been going on, if by a snapshot.
+    join: Option<Join<'m>>,
 }
 
 impl<'m> Arbiter<'m> {
@@ -126,7 +131,24 @@ impl<'m> Arbiter<'m> {
             arrivals: arena.alloc_slice("arrivals", arrivals)?,
             generation: 1,
             feed,
+            join: None,
         })
+    }
+
+    /// From now on the feed joins by a snapshot.
+    pub fn join_by_snapshot(
+        &mut self,
+        patience: &JoinPatience,
+        arena: &mut Arena<'m>,
+    ) -> Result<(), ArenaError> {
+        self.join = Some(Join::new(patience, arena)?);
+        Ok(())
+    }
+
+    /// The snapshot to be fetched, if one is.
+    pub fn next_snapshot(&mut self) -> Option<SnapshotRequest> {
+        let feed = self.feed;
+        self.join.as_mut()?.next_request(feed)
     }
 
     /// Whether packets wait.
@@ -135,9 +157,19 @@ impl<'m> Arbiter<'m> {
         !self.window.is_empty()
     }
 
+    /// Whether anything waits, here or for a snapshot.
+    #[inline]
+    pub fn is_busy(&self) -> bool {
+        self.is_waiting() || self.join.as_ref().is_some_and(Join::is_active)
+    }
+
     /// When [`expire`] is to be called at the latest, UTC nanoseconds; `u64::MAX` if nothing
     /// waits.
     pub fn deadline(&self) -> u64 {
+        self.window_deadline().min(self.join.as_ref().map_or(u64::MAX, Join::deadline))
+    }
+
+    fn window_deadline(&self) -> u64 {
         let Some(front) = self.window.front() else { return u64::MAX };
         let waited = self.missing_since_ns.saturating_add(self.patience.wait_ns);
         match self.patience.recovery_ns {
@@ -246,22 +278,65 @@ pub fn on_payload<'m, T: Translator<'m>>(
         // Answers fill holes; only a line says that another session began.
         return arbiter.stale(&packet);
     }
-    if arbiter.window.capacity() > 0 && session.is_ahead(&packet) {
-        arbiter.arrived(line, &packet, publisher.ts_recv());
-        return wait(translator, arbiter, line, &packet, payload, publisher);
+    if let Some(join) = &arbiter.join
+        && (join.is_active() || (packet.seq > 1 && session.starts_over(&packet)))
+        && join::on_packet(translator, arbiter, line, &packet, payload, publisher)
+    {
+        return;
     }
-    if arbiter.is_waiting() && session.starts_over(&packet) {
+    settle::<T, true>(translator, arbiter, line, &packet, &checked, payload, publisher);
+}
+
+/// Takes a packet, or lets it wait. `NOTE` if its line has not taken note of it yet.
+#[inline(always)]
+fn settle<'m, T: Translator<'m>, const NOTE: bool>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    line: usize,
+    packet: &Packet,
+    checked: &T::Checked<'_>,
+    payload: &[u8],
+    publisher: &mut Publisher<'m>,
+) {
+    let session = translator.channel().session();
+    if arbiter.window.capacity() > 0 && session.is_ahead(packet) {
+        if NOTE {
+            arbiter.arrived(line, packet, publisher.ts_recv());
+        }
+        return wait(translator, arbiter, line, packet, payload, publisher);
+    }
+    if arbiter.is_waiting() && session.starts_over(packet) {
         give_up_all(translator, arbiter, publisher);
     }
-    let taken = translator.take(&packet, &checked, publisher);
+    let taken = if NOTE {
+        translator.take(packet, checked, publisher)
+    } else {
+        take_late(translator, packet, checked, publisher)
+    };
     if taken.started_over {
         arbiter.start_over();
     }
-    arbiter.arrived(line, &packet, publisher.ts_recv());
+    if NOTE {
+        arbiter.arrived(line, packet, publisher.ts_recv());
+    }
     arbiter.count_taken(line, taken.messages);
     if arbiter.is_waiting() {
         release(translator, arbiter, publisher);
     }
+    if arbiter.join.is_some() && translator.channel().is_maybe_bad() {
+        join::after_packet(translator, arbiter, publisher);
+    }
+}
+
+/// Takes a piece of the snapshot that was asked for with `ticket`.
+pub fn on_snapshot<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    ticket: u32,
+    part: &SnapshotPart<'_>,
+    publisher: &mut Publisher<'m>,
+) {
+    join::on_snapshot(translator, arbiter, ticket, part, publisher);
 }
 
 #[cold]
@@ -372,9 +447,19 @@ fn give_up<'m, T: Translator<'m>>(
     any
 }
 
+/// Gives up everything that is missing, snapshot and all: nothing comes any more.
+pub fn finish<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    publisher: &mut Publisher<'m>,
+) {
+    join::finish(translator, arbiter, publisher);
+    give_up_all(translator, arbiter, publisher);
+}
+
 /// Gives up everything that is missing, and takes everything that waits.
 #[cold]
-pub fn give_up_all<'m, T: Translator<'m>>(
+fn give_up_all<'m, T: Translator<'m>>(
     translator: &mut T,
     arbiter: &mut Arbiter<'m>,
     publisher: &mut Publisher<'m>,
@@ -390,7 +475,8 @@ pub fn expire<'m, T: Translator<'m>>(
     now: u64,
     publisher: &mut Publisher<'m>,
 ) {
-    while now >= arbiter.deadline() {
+    join::expire(translator, arbiter, now, publisher);
+    while now >= arbiter.window_deadline() {
         let Some(front) = arbiter.window.front() else { return };
         if arbiter.patience.recovery_ns.is_some() && arbiter.asked_to < front.first {
             let session = translator.channel().session();

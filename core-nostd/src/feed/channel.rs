@@ -271,6 +271,50 @@ impl<'m> Channel<'m> {
         self.state.maybe_bad_book = on;
     }
 
+    /// Whether the books of the feed may be wrong.
+    #[inline]
+    pub fn is_maybe_bad(&self) -> bool {
+        self.state.maybe_bad_book
+    }
+
+    /// Lets the session go on, or begin, at message `next_seq`, with books that are made from a
+    /// snapshot: until its [end](Self::end_snapshot) they may be wrong. Returns whether the
+    /// caller's books are to be emptied first.
+    #[cold]
+    pub fn begin_snapshot(
+        &mut self,
+        session: [u8; 10],
+        next_seq: u64,
+        ts_event: u64,
+        publisher: &mut Publisher<'m>,
+    ) -> bool {
+        let change = self.session.join(session, next_seq);
+        let emptied = self.change_session(&change, 0, ts_event, publisher);
+        self.set_maybe_bad(true);
+        self.record_flags |= flags::SNAPSHOT;
+        for market in self.markets.iter_mut().take(self.used as usize) {
+            if market.is_known() {
+                market.set_health(health::BOOK_ERROR | health::UNDIRECTED, false);
+            }
+        }
+        emptied || change.change == session_change::SNAPSHOT
+    }
+
+    /// The books are those of the snapshot as a whole.
+    pub fn end_snapshot(&mut self) {
+        self.set_maybe_bad(false);
+    }
+
+    /// What there is of the snapshot stays, and may be wrong.
+    pub fn break_snapshot_off(&mut self) {
+        self.set_maybe_bad(true);
+    }
+
+    /// Says in the session's state whether packets wait for a snapshot.
+    pub fn set_joining(&mut self, on: bool) {
+        self.state.joining = on;
+    }
+
     /// Where the session stands.
     #[inline]
     pub fn session(&self) -> &Session {

@@ -123,6 +123,42 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         Taken::of(&verdict)
     }
 
+    const SNAPSHOTS: bool = true;
+
+    #[cold]
+    fn begin_snapshot(&mut self, session: [u8; 10], next_seq: u64, publisher: &mut Publisher<'m>) {
+        self.midnight = self.days.midnight_before(publisher.ts_recv());
+        let ts_event = publisher.ts_recv();
+        if self.channel.begin_snapshot(session, next_seq, ts_event, publisher) {
+            self.clear_books(ts_event, publisher);
+        }
+        // Its records stand for all that came before.
+        self.sequence = next_seq.saturating_sub(1);
+    }
+
+    #[cold]
+    fn on_snapshot_message(&mut self, message: &[u8], publisher: &mut Publisher<'m>) {
+        match Message::parse(message) {
+            Ok(message) => self.on_parsed(message, publisher),
+            Err(ItchError::UnknownType(_)) => self.channel.count(FeedCounter::UnknownMessages, 1),
+            Err(ItchError::Empty | ItchError::Length { .. }) => {
+                self.channel.count(FeedCounter::BadMessages, 1);
+            }
+        }
+    }
+
+    #[cold]
+    fn end_snapshot(&mut self, publisher: &mut Publisher<'m>) {
+        self.channel.end_snapshot();
+        // Entries in the segment still say that they may be wrong.
+        let now = publisher.ts_recv();
+        let event_seq = publisher.last_sequence();
+        for local in 0..self.channel.used() {
+            let stamp = self.channel.stamp(local, self.sequence, now, now, publisher);
+            self.after_book(local, true, 0, event_seq, &stamp, publisher);
+        }
+    }
+
     #[inline]
     fn channel(&mut self) -> &mut Channel<'m> {
         &mut self.channel

@@ -1,5 +1,6 @@
 //! The protocols that a feed can speak: one line each in [`Protocol`]'s table, one module each.
 
+use super::arbiter::join::SnapshotPart;
 use super::arbiter::{self, Arbiter};
 use super::channel::{Channel, FeedSpec};
 use super::deep10::DeepFeed;
@@ -42,6 +43,13 @@ macro_rules! protocols {
                         Protocol::$Variant =>
                             <$Feed<'static> as Translator<'static>>::PUBLISHER_ID,
                     )*
+                }
+            }
+
+            /// Whether a feed of it can join by a snapshot.
+            pub const fn has_snapshots(self) -> bool {
+                match self {
+                    $( Protocol::$Variant => <$Feed<'static> as Translator<'static>>::SNAPSHOTS, )*
                 }
             }
 
@@ -116,8 +124,24 @@ macro_rules! protocols {
                 }
             }
 
-            /// [`arbiter::give_up_all`].
-            pub(crate) fn give_up_all(
+            /// [`arbiter::on_snapshot`].
+            pub(crate) fn on_snapshot(
+                &mut self,
+                arbiter: &mut Arbiter<'m>,
+                ticket: u32,
+                part: &SnapshotPart<'_>,
+                publisher: &mut Publisher<'m>,
+            ) {
+                match self {
+                    $(
+                        ProtocolFeed::$Variant(translator) =>
+                            arbiter::on_snapshot(translator, arbiter, ticket, part, publisher),
+                    )*
+                }
+            }
+
+            /// [`arbiter::finish`].
+            pub(crate) fn finish(
                 &mut self,
                 arbiter: &mut Arbiter<'m>,
                 publisher: &mut Publisher<'m>,
@@ -125,7 +149,7 @@ macro_rules! protocols {
                 match self {
                     $(
                         ProtocolFeed::$Variant(translator) =>
-                            arbiter::give_up_all(translator, arbiter, publisher),
+                            arbiter::finish(translator, arbiter, publisher),
                     )*
                 }
             }

@@ -240,6 +240,31 @@ impl Session {
         }
     }
 
+    /// Goes on with message `next_seq` of session `id`: a snapshot knows all before it.
+    pub fn join(&mut self, id: [u8; 10], next_seq: u64) -> Change {
+        let change = match self.started {
+            false => session_change::START,
+            true if id != self.id => session_change::NEW_SESSION,
+            true => session_change::SNAPSHOT,
+        };
+        let previous_next_seq = self.next_seq;
+        if change == session_change::NEW_SESSION {
+            self.previous = Some((self.id, self.next_seq));
+        }
+        let (previous, restart_margin_ns) = (self.previous, self.restart_margin_ns);
+        let (started, last_sent_ns) = (true, self.last_sent_ns);
+        *self = Session {
+            id,
+            started,
+            next_seq,
+            last_sent_ns,
+            previous,
+            restart_margin_ns,
+            ..Session::new()
+        };
+        Change { change, previous_next_seq }
+    }
+
     fn on_other_session(&mut self, packet: &Packet) -> Verdict {
         if self.starts_over(packet) {
             return self.begin(packet, session_change::NEW_SESSION);

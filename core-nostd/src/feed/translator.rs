@@ -64,6 +64,24 @@ pub trait Translator<'m>: Sized {
         publisher: &mut Publisher<'m>,
     ) -> Taken;
 
+    /// Whether its venues serve snapshots of which the three functions below make books.
+    const SNAPSHOTS: bool = false;
+
+    /// Empties the books, and lets `session` go on, or begin, at message `next_seq`.
+    fn begin_snapshot(
+        &mut self,
+        _session: [u8; 10],
+        _next_seq: u64,
+        _publisher: &mut Publisher<'m>,
+    ) {
+    }
+
+    /// Takes a message of a snapshot.
+    fn on_snapshot_message(&mut self, _message: &[u8], _publisher: &mut Publisher<'m>) {}
+
+    /// The snapshot is complete: the books are good.
+    fn end_snapshot(&mut self, _publisher: &mut Publisher<'m>) {}
+
     /// The protocol-independent half.
     fn channel(&mut self) -> &mut Channel<'m>;
 }

@@ -46,6 +46,11 @@ counters! {
         RecoveryTimeouts "recovery_timeouts" "Of the requests, repeats: no answer had come.",
         Undirected "undirected" "Messages for an instrument that no directory message announced.",
         DepthsFull "depths_full" "Instruments chosen for depth for which there was no place.",
+        Snapshots "snapshots" "Snapshots from which the books were made.",
+        SnapshotMessages "snapshot_messages" "Messages of those snapshots.",
+        SnapshotsFailed "snapshots_failed" "Times no snapshot was to be had in time.",
+        SnapshotHeldPackets "snapshot_held_packets" "Packets that waited for a snapshot.",
+        SnapshotsWanted "snapshots_wanted" "Times a snapshot was wanted because messages were lost.",
     }
 }
 
@@ -88,6 +93,8 @@ pub struct SessionState {
     pub ended: bool,
     /// Whether books of the feed may be wrong after a loss.
     pub maybe_bad_book: bool,
+    /// Whether packets wait for a snapshot that is being fetched or taken.
+    pub joining: bool,
     /// Next sequence number expected; 0 before the first packet.
     pub next_seq: u64,
     /// Receive time of the latest packet, UTC nanoseconds.
@@ -155,6 +162,7 @@ impl<'m> FeedView<'m> {
             session,
             ended: high >> 16 & 1 != 0,
             maybe_bad_book: high >> 17 & 1 != 0,
+            joining: high >> 18 & 1 != 0,
             next_seq,
             last_packet_ns,
         })
@@ -229,7 +237,8 @@ impl<'m> FeedWriter<'m> {
         let low = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let high = u64::from(u16::from_le_bytes([i, j]))
             | u64::from(state.ended) << 16
-            | u64::from(state.maybe_bad_book) << 17;
+            | u64::from(state.maybe_bad_book) << 17
+            | u64::from(state.joining) << 18;
         let words = self.view.words.get(SESSION..COUNTERS).unwrap_or(&[]);
         if let Some(cell) = Cell::<5>::new(words) {
             cell.write(&[low, high, state.next_seq, state.last_packet_ns, 0]);
