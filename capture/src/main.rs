@@ -234,6 +234,16 @@ fn describe(config: &Config) -> String {
             ),
             None => format!("; what is missing is waited for {} us", feed.reorder.as_micros()),
         };
+        if let Some(snapshot) = &feed.snapshot {
+            let servers: Vec<_> = snapshot.servers.iter().map(ToString::to_string).collect();
+            let losses = if snapshot.after_loss { "late and after losses" } else { "late" };
+            text += &format!(
+                "; joins {losses} by snapshots of {}, up to {} ms and {} MiB of packets waiting",
+                servers.join(", "),
+                snapshot.patience.as_millis(),
+                snapshot.hold_bytes >> 20
+            );
+        }
     }
     text + "\nconfiguration is valid"
 }

@@ -176,16 +176,35 @@ const ALLOWED_OLD: &[libc::c_long] = &[];
 /// Commands of bpf(2): read counters, put the socket into the XSKMAP, and take it out again.
 const BPF_COMMANDS: [u64; 3] = [1, 2, 3];
 
+/// Has all threads that are started from now on allocate from one heap. Those that glibc would give
+/// them read files under /proc and /sys when they grow and shrink, which the filter does not allow.
+pub fn share_one_heap() {
+    // SAFETY: mallopt takes two numbers, and locks what it changes.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
+/// Whether the process opens connections after this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// It does not.
+    None,
+    /// TCP over IPv4, to fetch snapshots.
+    Tcp,
+}
+
 /// From now on, any other system call of any thread ends the process with SIGSYS.
 ///
 /// # Errors
 /// The kernel has no seccomp, or this processor has no rules.
-pub fn filter_system_calls() -> Result<(), RightsError> {
-    let program = filter()?;
+pub fn filter_system_calls(connections: Connections) -> Result<(), RightsError> {
+    let program = filter(connections)?;
     seccompiler::apply_filter_all_threads(&program).map_err(|source| RightsError::Filter { source })
 }
 
-fn filter() -> Result<BpfProgram, RightsError> {
+fn filter(connections: Connections) -> Result<BpfProgram, RightsError> {
     let arch = std::env::consts::ARCH;
     let target = arch.try_into().map_err(|_| RightsError::Architecture { arch })?;
     let failed = |source: seccompiler::BackendError| RightsError::Filter { source: source.into() };
@@ -200,6 +219,20 @@ fn filter() -> Result<BpfProgram, RightsError> {
     rules.insert(libc::SYS_bpf, commands?);
     // The standard library of a build with assertions looks whether a descriptor is open.
     rules.insert(libc::SYS_fcntl, vec![only(1, libc::F_GETFD as u64)?]);
+    if connections == Connections::Tcp {
+        let word = |argument, value| {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+                .map_err(failed)
+        };
+        let both = |a, b| SeccompRule::new(vec![a, b]).map_err(failed);
+        let tcp = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC) as u64;
+        let socket = both(word(0, libc::AF_INET as u64)?, word(1, tcp)?)?;
+        rules.insert(libc::SYS_socket, vec![socket]);
+        rules.insert(libc::SYS_connect, Vec::new());
+        rules.insert(libc::SYS_ioctl, vec![only(1, libc::FIONBIO)?]);
+        let timeout = both(word(1, libc::SOL_SOCKET as u64)?, word(2, libc::SO_RCVTIMEO as u64)?)?;
+        rules.insert(libc::SYS_setsockopt, vec![timeout]);
+    }
     let (otherwise, allowed) = (SeccompAction::KillProcess, SeccompAction::Allow);
     let filter = SeccompFilter::new(rules, otherwise, allowed, target).map_err(failed)?;
     BpfProgram::try_from(filter).map_err(failed)

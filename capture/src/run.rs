@@ -11,6 +11,7 @@ mod live;
 mod summary;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use wiretape_core::arena::Arena;
@@ -28,9 +29,12 @@ use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
 use crate::config::{Config, FeedConfig, Idle, PcapConfig, SourceConfig};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
 use crate::control::recovery::{RecoveryClient, RecoveryRings};
+use crate::control::snapshot::{SnapshotClient, SnapshotRings};
 use crate::control::waker::{Waker, wake_readers};
 use crate::frames_file::FramesFile;
-use crate::rights::{Confinement, drop_capabilities, filter_system_calls};
+use crate::rights::{
+    Confinement, Connections, drop_capabilities, filter_system_calls, share_one_heap,
+};
 use crate::segment_file::SegmentFile;
 use crate::source::pcap::{PcapSource, Reader};
 use crate::source::{Source, SourceError};
@@ -83,6 +87,9 @@ pub fn run(
     let mut memory = BookMemory::reserve(&config.feeds)?;
     let mut arena = Arena::new(memory.bytes());
     let mut rings = RecoveryRings::new();
+    let mut snapshot_rings = SnapshotRings::new();
+    let (complaints, complaints_of_snapshots) = mpsc::channel();
+    let no_more_snapshots = AtomicBool::new(false);
     let mut pipeline = Pipeline::new(segment);
     add_feeds(&mut pipeline, &mut arena, config, source.first_packet_ns())?;
     let text = source.describe(config);
@@ -108,7 +115,15 @@ pub fn run(
                 let client = RecoveryClient::open(&config.feeds, control_end, segment);
                 recovery = Some(client.map_err(|source| RunError::Recovery { source })?);
             }
-            let live = Some(Live { parts: &parts, recovery: recovery.as_mut() });
+            let mut snapshots = None;
+            if config.feeds.iter().any(|feed| feed.snapshot.is_some()) {
+                let (worker_end, client_end) = snapshot_rings.ends();
+                worker = worker.with_snapshots(worker_end);
+                let stop = &no_more_snapshots;
+                let client = SnapshotClient::new(&config.feeds, client_end, complaints, stop);
+                snapshots = Some(Snapshots { client, stop, complaints: complaints_of_snapshots });
+            }
+            let live = Some(Live { parts: &parts, recovery: recovery.as_mut(), snapshots });
             let result = control.run(worker, &mut source, live, notice);
             control.finish(result, Some(&parts), None, 0)
         }
@@ -174,6 +189,14 @@ impl<'m> OpenSource<'m> {
 struct Live<'r, 'm> {
     parts: &'r LiveParts,
     recovery: Option<&'r mut RecoveryClient<'m>>,
+    snapshots: Option<Snapshots<'m>>,
+}
+
+/// The client that fetches snapshots, how it is told to stop, and what it complains of.
+struct Snapshots<'m> {
+    client: SnapshotClient<'m>,
+    stop: &'m AtomicBool,
+    complaints: Receiver<String>,
 }
 
 /// The control thread's side of a run.
@@ -204,7 +227,14 @@ impl<'m> Control<'_, 'm> {
         live: Option<Live<'_, 'm>>,
         notice: &mut dyn FnMut(Notice),
     ) -> Result<(), RunError> {
-        let (live, recovery) = live.map_or((None, None), |live| (Some(live.parts), live.recovery));
+        let (live, recovery, snapshots) = match live {
+            Some(live) => (Some(live.parts), live.recovery, live.snapshots),
+            None => (None, None, None),
+        };
+        let connections = match &snapshots {
+            Some(_) => Connections::Tcp,
+            None => Connections::None,
+        };
         self.header().set_heartbeat_ns(monotonic_ns());
         self.segment.start();
         // The frames first: who finds the segment finds those of its epoch.
@@ -215,6 +245,7 @@ impl<'m> Control<'_, 'm> {
         self.file.publish()?;
         if self.config.worker.confine != Confinement::None {
             drop_capabilities()?;
+            share_one_heap();
         }
         let orders = Orders::default();
         let mut memory = Box::new(ControlMemory::new());
@@ -236,9 +267,23 @@ impl<'m> Control<'_, 'm> {
                     }
                 })
                 .map_err(|source| RunError::Thread { source })?;
+            let (mut stop_snapshots, mut complaints) = (None, None);
+            if let Some(Snapshots { client, stop, complaints: heard }) = snapshots {
+                (stop_snapshots, complaints) = (Some(StopOnDrop(stop)), Some(heard));
+                let (ready_tx, ready_rx) = mpsc::channel();
+                thread::Builder::new()
+                    .name("snapshots".to_owned())
+                    .spawn_scoped(scope, move || {
+                        // The filter is for a thread that has started.
+                        let _ = ready_tx.send(());
+                        client.run();
+                    })
+                    .map_err(|source| RunError::Thread { source })?;
+                let _ = ready_rx.recv();
+            }
             let pinned = pinned_rx.recv().ok().flatten();
             let confined = match self.config.worker.confine {
-                Confinement::Full => filter_system_calls(),
+                Confinement::Full => filter_system_calls(connections),
                 _ => Ok(()),
             };
             let mut steered = Ok(());
@@ -251,8 +296,9 @@ impl<'m> Control<'_, 'm> {
             drop(go_tx);
             if confined.is_ok() && steered.is_ok() {
                 self.announce(pinned, notice);
-                failure = self.look_after(live, recovery, &mut events);
+                failure = self.look_after(live, recovery, complaints.as_ref(), &mut events, notice);
             }
+            drop(stop_snapshots);
             // Out of the map first: from here on nothing new is received.
             let unsteered = live.map_or(Ok(()), LiveParts::unsteer);
             if !handle.is_finished() {
@@ -294,7 +340,9 @@ impl<'m> Control<'_, 'm> {
         &self,
         live: Option<&LiveParts>,
         mut recovery: Option<&mut RecoveryClient<'m>>,
+        complaints: Option<&Receiver<String>>,
         events: &mut ControlLoop<'_>,
+        notice: &mut dyn FnMut(Notice),
     ) -> Option<RunError> {
         let mut waker = Waker::new(self.header(), self.segment.ring());
         events.repeat(ControlEvent::Wake);
@@ -315,6 +363,9 @@ impl<'m> Control<'_, 'm> {
                     self.clock.align();
                 }
                 ControlEvent::Heartbeat => {
+                    for complaint in complaints.into_iter().flat_map(Receiver::try_iter) {
+                        notice(Notice::Warning(complaint));
+                    }
                     self.header().set_heartbeat_ns(monotonic_ns());
                     if let Some(live) = live {
                         live.ledger.update(&self.counters());
@@ -344,6 +395,15 @@ impl<'m> Control<'_, 'm> {
         wake_readers(&self.header());
         result?;
         Ok(Summary::read(&self.segment, self.file.path(), live.is_some(), cut, snapped))
+    }
+}
+
+/// Tells a thread to stop, whatever ends the scope that waits for it.
+struct StopOnDrop<'m>(&'m AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ use wiretape_core::segment::Counter;
 use crate::clock::WorkerClock;
 use crate::config::Idle;
 use crate::control::recovery::WorkerRecovery;
+use crate::control::snapshot::WorkerSnapshots;
 use crate::source::{Polled, Source, SourceDrops, SourceError};
 use crate::worker_log::WorkerLog;
 
@@ -21,6 +22,8 @@ use crate::worker_log::WorkerLog;
 const SPINS_BEFORE_REST: u32 = 200;
 /// How long a resting worker sleeps before it looks at its orders again.
 const REST: Duration = Duration::from_millis(5);
+/// Pieces of a snapshot taken between two looks at the source.
+const SNAPSHOT_PARTS: usize = 256;
 
 /// What the worker is to do; written by the control thread.
 #[derive(Debug, Default)]
@@ -53,6 +56,7 @@ pub struct Worker<'m> {
     drops: SourceDrops,
     log: WorkerLog<'m>,
     recovery: Option<WorkerRecovery<'m>>,
+    snapshots: Option<WorkerSnapshots<'m>>,
     /// Receive time of the latest frame.
     received_ns: u64,
 }
@@ -71,6 +75,7 @@ impl<'m> Worker<'m> {
             drops: SourceDrops::default(),
             log,
             recovery: None,
+            snapshots: None,
             received_ns: 0,
         }
     }
@@ -78,6 +83,11 @@ impl<'m> Worker<'m> {
     /// The same worker, which has what is missing asked for.
     pub fn with_recovery(self, recovery: WorkerRecovery<'m>) -> Worker<'m> {
         Worker { recovery: Some(recovery), ..self }
+    }
+
+    /// The same worker, which has snapshots fetched.
+    pub fn with_snapshots(self, snapshots: WorkerSnapshots<'m>) -> Worker<'m> {
+        Worker { snapshots: Some(snapshots), ..self }
     }
 
     /// Runs until the source ends, or until it was told to drain and the source has been still
@@ -151,6 +161,7 @@ impl<'m> Worker<'m> {
         if let (Polled::Idle, Some(clock)) = (polled, &mut self.clock) {
             self.pipeline.on_time(clock.now());
         }
+        self.look_after_snapshots();
         let Some(recovery) = &mut self.recovery else { return };
         while recovery.ask.room() > 0
             && let Some(request) = self.pipeline.next_request()
@@ -161,6 +172,25 @@ impl<'m> Worker<'m> {
         while let Some(answer) = recovery.answered.pop() {
             let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
             self.pipeline.on_recovered(usize::from(answer.feed), answer.payload(), now);
+        }
+    }
+
+    /// Asks for snapshots that are wanted, and takes what came of them.
+    fn look_after_snapshots(&mut self) {
+        let Some(snapshots) = &mut self.snapshots else { return };
+        while snapshots.ask.room() > 0
+            && let Some(request) = self.pipeline.next_snapshot()
+        {
+            // There is room.
+            let _ = snapshots.ask.push(request);
+        }
+        let mut left = SNAPSHOT_PARTS;
+        while left > 0
+            && let Some(part) = snapshots.parts.pop()
+        {
+            let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
+            self.pipeline.on_snapshot(&part.request, part.part(), now);
+            left -= 1;
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Origin, Place, suggestion};
 use super::tables::{DepthNames, FeedTable, Located, SourceTable, Tables, WorkerTable};
 use super::{
-    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SourceConfig,
-    WorkerConfig, XdpConfig,
+    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SnapshotConfig,
+    SourceConfig, WorkerConfig, XdpConfig,
 };
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
@@ -27,6 +27,14 @@ const REORDER_PACKETS: std::ops::RangeInclusive<usize> = 0..=1 << 18;
 const REORDER_US: u64 = 1_000;
 /// What a re-request server answers in, with a few tries.
 const RECOVERY_MS: u64 = 500;
+/// What a server takes for the orders of a whole market, with room.
+const SNAPSHOT_MS: u64 = 5_000;
+/// Some seconds of a busy feed.
+const SNAPSHOT_HOLD_MIB: usize = 64;
+const HOLD_MIB: std::ops::RangeInclusive<usize> = 1..=65_536;
+/// SoupBinTCP's fields.
+const USER_MAX: usize = 6;
+const PASSWORD_MAX: usize = 10;
 
 pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigError> {
     let worker = check_worker(place, &tables.worker)?;
@@ -54,6 +62,11 @@ pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigEr
             let sentence =
                 "a capture file is all there is: 'recovery' needs a source of kind \"xdp\"";
             return Err(ConfigError::at(place, origin(&table.value.recovery), sentence));
+        }
+        if feed.snapshot.is_some() && matches!(source, SourceConfig::Pcap(_)) {
+            let sentence =
+                "a capture file is all there is: 'snapshot' needs a source of kind \"xdp\"";
+            return Err(ConfigError::at(place, origin(&table.value.snapshot), sentence));
         }
         feeds.push(feed);
     }
@@ -230,6 +243,7 @@ fn check_feed(
         return Err(ConfigError::at(place, origin(&table.group_b), sentence));
     }
     let recovery = check_recovery(place, table, protocol)?;
+    let snapshot = check_snapshot(place, table, protocol)?;
     let zone = value(&table.time_zone).unwrap_or_else(|| "America/New_York".to_owned());
     if jiff::tz::TimeZone::get(&zone).is_err() {
         let sentence = format!("'{zone}' is no IANA time zone, such as \"America/New_York\"");
@@ -256,6 +270,7 @@ fn check_feed(
             &REORDER_PACKETS,
         )?,
         recovery,
+        snapshot,
         instruments: within(place, &table.instruments, "instruments", share, &INSTRUMENTS)?,
         depth: check_depth(place, table)?,
         max_orders: within(place, &table.max_orders, "max_orders", 1 << 21, &ORDERS)?,
@@ -346,6 +361,75 @@ fn check_recovery(
     }
     let patience = Duration::from_millis(value(&table.recovery_ms).unwrap_or(RECOVERY_MS));
     Ok(Some(RecoveryConfig { servers, patience }))
+}
+
+fn check_snapshot(
+    place: Place<'_>,
+    table: &FeedTable,
+    protocol: Protocol,
+) -> Result<Option<SnapshotConfig>, ConfigError> {
+    let Some(snapshot) = &table.snapshot else {
+        let lonely = [
+            ("snapshot_login", origin_of(&table.snapshot_login)),
+            ("snapshot_ms", origin_of(&table.snapshot_ms)),
+            ("snapshot_hold_mib", origin_of(&table.snapshot_hold_mib)),
+            ("snapshot_after_loss", origin_of(&table.snapshot_after_loss)),
+        ];
+        return match lonely.into_iter().find_map(|(key, origin)| Some((key, origin?))) {
+            Some((key, origin)) => {
+                let sentence = format!("'{key}' is about servers; 'snapshot' names none");
+                Err(ConfigError::at(place, origin, sentence))
+            }
+            None => Ok(None),
+        };
+    };
+    if !protocol.has_snapshots() {
+        let sentence = format!(
+            "{} has no snapshots that capture can fetch; those of Nasdaq's GLIMPSE it can",
+            protocol.name()
+        );
+        return Err(ConfigError::at(place, snapshot.origin, sentence));
+    }
+    let example = "a list of addresses and ports, such as [\"10.1.2.3:26401\"]";
+    let servers: Vec<SocketAddrV4> = snapshot
+        .value
+        .iter()
+        .map(|text| address(place, snapshot.origin, "snapshot", text, example))
+        .collect::<Result<_, _>>()?;
+    if servers.is_empty() {
+        let sentence = format!("'snapshot' is empty: it is {example}");
+        return Err(ConfigError::at(place, snapshot.origin, sentence));
+    }
+    let hold_mib =
+        within(place, &table.snapshot_hold_mib, "snapshot_hold_mib", SNAPSHOT_HOLD_MIB, &HOLD_MIB)?;
+    Ok(Some(SnapshotConfig {
+        servers,
+        login: check_login(place, &table.snapshot_login)?,
+        patience: Duration::from_millis(value(&table.snapshot_ms).unwrap_or(SNAPSHOT_MS)),
+        hold_bytes: hold_mib << 20,
+        after_loss: value(&table.snapshot_after_loss).unwrap_or(true),
+    }))
+}
+
+fn check_login(
+    place: Place<'_>,
+    login: &Option<Located<String>>,
+) -> Result<Option<(String, String)>, ConfigError> {
+    let Some(Located { value, origin }) = login else { return Ok(None) };
+    let fits = |text: &str, most| text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
+    match value.split_once(':') {
+        Some((user, password)) if fits(user, USER_MAX) && fits(password, PASSWORD_MAX) => {
+            Ok(Some((user.to_owned(), password.to_owned())))
+        }
+        // The value stays out of the message: it holds a password.
+        _ => {
+            let sentence = format!(
+                "snapshot_login is \"USER:PASSWORD\", of up to {USER_MAX} and {PASSWORD_MAX} \
+                 letters and digits"
+            );
+            Err(ConfigError::at(place, *origin, sentence))
+        }
+    }
 }
 
 fn check_name(

@@ -135,6 +135,8 @@ pub struct FeedConfig {
     pub reorder_packets: usize,
     /// Where to ask for what came on no line.
     pub recovery: Option<RecoveryConfig>,
+    /// Where to fetch a snapshot from for joining in the middle of the day.
+    pub snapshot: Option<SnapshotConfig>,
     /// Instruments that it may use of the segment's.
     pub instruments: usize,
     /// Instruments with ten levels of depth and features.
@@ -158,6 +160,34 @@ pub struct RecoveryConfig {
     pub servers: Vec<SocketAddrV4>,
     /// How long their answers may take before what is missing is given up.
     pub patience: Duration,
+}
+
+/// GLIMPSE servers of a feed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// Their addresses, in the order in which they are tried.
+    pub servers: Vec<SocketAddrV4>,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// How long the feed waits for a snapshot before it goes on without.
+    pub patience: Duration,
+    /// Memory for the packets that wait meanwhile, in bytes.
+    pub hold_bytes: usize,
+    /// Whether a snapshot is fetched too when messages were lost.
+    pub after_loss: bool,
+}
+
+impl std::fmt::Debug for SnapshotConfig {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotConfig")
+            .field("servers", &self.servers)
+            .field("user", &self.login.as_ref().map(|login| &login.0))
+            .field("patience", &self.patience)
+            .field("hold_bytes", &self.hold_bytes)
+            .field("after_loss", &self.after_loss)
+            .finish()
+    }
 }
 
 impl FeedConfig {

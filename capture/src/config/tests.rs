@@ -237,6 +237,36 @@ fn two_lines_and_servers_mean_what_they_say() {
 }
 
 #[test]
+fn servers_of_snapshots_mean_what_they_say() {
+    let with = |keys: &str| {
+        let group = "group = \"233.54.12.111:26477\"";
+        parse(&XDP.replacen(group, &format!("{group}\n{keys}"), 1))
+    };
+    let config = with("snapshot = [\"10.1.2.3:26401\"]\nsnapshot_login = \"me:secret\"").unwrap();
+    let snapshot = config.feeds[0].snapshot.as_ref().unwrap();
+    assert_eq!(snapshot.servers, ["10.1.2.3:26401".parse().unwrap()]);
+    assert_eq!(snapshot.login, Some(("me".to_owned(), "secret".to_owned())));
+    assert_eq!((snapshot.patience.as_millis(), snapshot.hold_bytes >> 20), (5_000, 64));
+    assert!(snapshot.after_loss && config.feeds[1].snapshot.is_none());
+    assert!(!format!("{config:?}").contains("secret"));
+    let complaint = |keys: &str| with(keys).unwrap_err().to_string();
+    for lonely in ["snapshot_ms = 5", "snapshot_after_loss = true", "snapshot_login = \"a:b\""] {
+        assert!(complaint(lonely).contains("'snapshot' names none"), "{lonely}");
+    }
+    assert!(complaint("snapshot = []").contains("'snapshot' is empty"));
+    let login = |text: &str| {
+        complaint(&format!("snapshot = [\"10.1.2.3:26401\"]\nsnapshot_login = \"{text}\""))
+    };
+    for wrong in ["secret", "toolong:secret", "me:farmorethanten", "m e:secret"] {
+        let text = login(wrong);
+        assert!(text.contains("USER:PASSWORD") && !text.contains(wrong), "{text}");
+    }
+    let deep = "group = \"224.2.3.10:16648\"";
+    let deep = parse(&XDP.replacen(deep, &format!("{deep}\nsnapshot = [\"10.1.2.3:1\"]"), 1));
+    assert!(deep.unwrap_err().to_string().contains("has no snapshots"));
+}
+
+#[test]
 fn what_is_given_up_can_be_chosen() {
     assert_eq!(parse(XDP).unwrap().worker.confine, Confinement::Full);
     let with = |value: &str| {

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use wiretape_core::arena::Arena;
 use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::feed::arbiter::join::JoinPatience;
 use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::Pipeline;
@@ -40,6 +41,7 @@ impl BookMemory {
                     + feed.max_levels * BYTES_PER_LEVEL
                     + feed.instruments * BYTES_PER_INSTRUMENT
                     + feed.reorder_packets * (usize::from(WAITING_BYTES) + BYTES_PER_WAITING)
+                    + feed.snapshot.as_ref().map_or(0, |snapshot| snapshot.hold_bytes)
                     + BYTES_PER_FEED
             })
             .sum();
@@ -114,6 +116,14 @@ pub(super) fn add_feeds<'m>(
             pipeline
                 .choose_depth(index, choice, first_place, feed.depths(), arena)
                 .map_err(failed)?;
+        }
+        if let Some(snapshot) = &feed.snapshot {
+            let patience = JoinPatience {
+                hold_bytes: snapshot.hold_bytes,
+                wait_ns: snapshot.patience.as_nanos() as u64,
+                after_loss: snapshot.after_loss,
+            };
+            pipeline.join_by_snapshot(index, &patience, arena).map_err(failed)?;
         }
         first_instrument += feed.instruments as u32;
         first_place += feed.depths();

@@ -284,8 +284,10 @@ impl Taker<'_> {
     }
 
     fn take_session(&mut self, store: &mut WorkerStore, sequence: u64, session: &SessionMsg) {
-        let emptied =
-            matches!(session.change, session_change::RESTART | session_change::NEW_SESSION);
+        let emptied = matches!(
+            session.change,
+            session_change::RESTART | session_change::NEW_SESSION | session_change::SNAPSHOT
+        );
         let feed = usize::from(session.feed);
         if let Some(book) = self.books.get_mut(feed).filter(|_| emptied) {
             book.clear_all();

@@ -152,6 +152,7 @@ fn change_name(change: u8) -> &'static str {
         session_change::RESTART => "started over",
         session_change::NEW_SESSION => "took over",
         session_change::END => "ended",
+        session_change::SNAPSHOT => "goes on from a snapshot",
         _ => "changed",
     }
 }

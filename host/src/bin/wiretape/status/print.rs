@@ -101,8 +101,21 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
             writeln!(out, "    {}: {what}", tinted(&text, Tone::Notable, coloured))?;
         }
     }
-    if feed.session.maybe_bad_book {
-        let text = "books may be wrong since a loss, until the session starts over";
+    let (taken, failed) = (count(FeedCounter::Snapshots), count(FeedCounter::SnapshotsFailed));
+    if feed.session.joining {
+        let text = "packets wait for a snapshot that is being fetched";
+        writeln!(out, "    {}", tinted(text, Tone::Notable, coloured))?;
+    } else if feed.counter(FeedCounter::Snapshots) + feed.counter(FeedCounter::SnapshotsFailed) > 0
+    {
+        writeln!(
+            out,
+            "    {taken} snapshots taken ({} messages), {failed} not to be had; {} packets waited",
+            count(FeedCounter::SnapshotMessages),
+            count(FeedCounter::SnapshotHeldPackets),
+        )?;
+    }
+    if feed.session.maybe_bad_book && !feed.session.joining {
+        let text = "books may be wrong since a loss, until a snapshot or a new session";
         writeln!(out, "    {}", tinted(text, Tone::Notable, coloured))?;
     }
     let types: Vec<String> = feed
