@@ -6,7 +6,7 @@ mod rig;
 use std::process::Command;
 
 use rig::{FEED, Process, Rig, WIRE, binary, succeed, wait_for};
-use wiretape_core::segment::{Counter, FeedCounter, Ledger};
+use wiretape_core::segment::{Counter, FeedCounter, Ledger, LineCounter};
 use wiretape_host::reader::Segment;
 
 const GROUP: &str = "239.54.12.111:26477";
@@ -115,18 +115,17 @@ fn a_link_that_goes_down_and_comes_up_is_captured_on() {
     assert_eq!(feed.counter(FeedCounter::LostMessages), 0);
 }
 
-#[test]
-fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
-    let Some(rig) = Rig::network("two") else { return };
-    // A second pair between the two namespaces.
-    ip(&rig, false, "link add wire1 type veth peer name feed1");
+/// A second pair between the two namespaces, `wire1` and `feed1`, with the program loaded on both.
+/// It lasts as long as the process that holds its namespace.
+fn second_pair(rig: &Rig) -> Process {
+    ip(rig, false, "link add wire1 type veth peer name feed1");
     let capture_side = Process::start(rig.capture_tool("sleep").arg("60"));
-    ip(&rig, false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
+    ip(rig, false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
     for (capture_side, device, address) in
         [(false, "wire1", "10.79.0.1/24"), (true, "feed1", "10.79.0.2/24")]
     {
-        ip(&rig, capture_side, &format!("address add {address} dev {device}"));
-        ip(&rig, capture_side, &format!("link set {device} up"));
+        ip(rig, capture_side, &format!("address add {address} dev {device}"));
+        ip(rig, capture_side, &format!("link set {device} up"));
         let mut tool =
             if capture_side { rig.capture_tool("ethtool") } else { rig.exchange_tool("ethtool") };
         succeed(tool.args(["-K", device, "tx", "off", "gro", "off"]));
@@ -135,6 +134,13 @@ fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
     let mut load = rig.capture("wiretape-xdp");
     load.args(["load", "--interface", "feed1", "--group", GROUP, "--pin-dir"]).arg(rig.pins());
     succeed(&mut load);
+    capture_side
+}
+
+#[test]
+fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
+    let Some(rig) = Rig::network("two") else { return };
+    let capture_side = second_pair(&rig);
     let (first, first_segment) = live(&rig);
     let second = rig.start_capture(&config(&rig, "other", "interface = \"feed1\""), "other");
     let second_segment = Segment::attach(&rig.segment("other")).expect("the segment");
@@ -158,4 +164,97 @@ fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
     unload.args(["unload", "--interface", "feed1", "--pin-dir"]).arg(rig.pins());
     succeed(&mut unload);
     capture_side.kill();
+}
+
+#[test]
+fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
+    const LINE_B: &str = "239.54.12.112:26477";
+    let Some(rig) = Rig::network("twolines") else { return };
+    let capture_side = second_pair(&rig);
+    let mut add = rig.capture("wiretape-xdp");
+    add.args(["group", "add", "--interface", "feed1", LINE_B, "--pin-dir"]).arg(rig.pins());
+    succeed(&mut add);
+    let text = format!(
+        "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
+         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\nalso = [\"feed1\"]\npin_dir = \"{}\"\n\
+         [[feed]]\nname = \"both\"\nprotocol = \"itch50-moldudp64\"\ngroup = \"{GROUP}\"\n\
+         group_b = \"{LINE_B}\"\nreorder_us = 2000000\nreorder_packets = 65536\n\
+         date = 2026-03-02\n",
+        rig.segments.display(),
+        rig.pins().display(),
+    );
+    let capture = rig.start_capture(&rig.config("wire.toml", &text), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    // Each line in its own exchange, on its own wire, each losing what the other brings.
+    let exchange = |group: &str, interface: &str, lose: &str| {
+        let mut exchange = rig.exchange("wiretape-exchange");
+        let fixed = "--sim --seed 5 --symbols 6 --messages 8000 --lead-in 20 --quiet --rate 4000/s";
+        exchange.args(fixed.split(' ')).args(["--group", group, "--udp", "--interface", interface]);
+        exchange.args(["--session", "TWOLINES01", "--end-packets", "20", "--lose", lose]);
+        exchange
+    };
+    let b = Process::start(&mut exchange(LINE_B, "wire1", "2000-2400"));
+    succeed(&mut exchange(GROUP, WIRE, "500-900,5000"));
+    assert!(b.wait().status.success());
+    wait_for_end(&segment, "TWOLINES01");
+    let view = segment.view().expect("a sound segment");
+    let feed = view.feed(0).expect("the feed");
+    assert_eq!(feed.counter(FeedCounter::LostMessages), 0);
+    assert_eq!(feed.counter(FeedCounter::JoinedLateMessages), 0);
+    for line in 0..2 {
+        let line = view.line(0, line).expect("the line");
+        assert!(line.lost() > 0 && line.counter(LineCounter::Taken) > 0);
+    }
+
+    let mut metrics = Command::new(binary("wiretape"));
+    metrics.args(["metrics", "--listen", "127.0.0.1:0", "--segment"]).arg(rig.segment("wire"));
+    let scraped = scrape(&mut metrics);
+    assert!(scraped.contains("\nwiretape_worker_up{worker=\"wire\"} 1\n"), "{scraped}");
+    let lost = "\nwiretape_feed_lost_messages_total{worker=\"wire\",feed=\"both\"} 0\n";
+    assert!(scraped.contains(lost), "{scraped}");
+
+    // One wire is taken away: the other goes on, and that is told.
+    ip(&rig, true, "link delete feed1");
+    ip(&rig, false, &format!("route replace 224.0.0.0/4 dev {WIRE}"));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    send(&rig, WIRE, "ALONE00001");
+    wait_for_end(&segment, "ALONE00001");
+    let said = capture.stop();
+    assert!(said.contains("feed1") && said.contains("the others go on"), "{said}");
+
+    let view = segment.view().expect("a sound segment");
+    let ledger = Ledger::read(&view.counters(), true);
+    assert_eq!((ledger.lost(), ledger.unaccounted_outcomes()), (0, 0), "{ledger:?}");
+    let queues: Vec<_> = view.queues().collect();
+    let names: Vec<_> = queues.iter().map(|one| one.identity().expect("a name")).collect();
+    assert_eq!([names[0].interface.as_str(), names[1].interface.as_str()], [FEED, "feed1"]);
+    let of = |queue: usize, counter| queues[queue].counters().get(counter);
+    for queue in 0..2 {
+        assert!(of(queue, Counter::Frames) > 1_000);
+        assert_eq!(of(queue, Counter::Frames), of(queue, Counter::XdpRedirected), "{queue}");
+    }
+    let frames = view.counters().get(Counter::Frames);
+    assert_eq!(of(0, Counter::Frames) + of(1, Counter::Frames), frames);
+    let mut status = Command::new(binary("wiretape"));
+    let shown = succeed(status.args(["status", "--segment"]).arg(rig.segment("wire")));
+    assert!(shown.contains("by queue") && shown.contains("feed1 queue 0"), "{shown}");
+    capture_side.kill();
+}
+
+/// What a server of metrics answers.
+fn scrape(metrics: &mut Command) -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut server = metrics.stdout(std::process::Stdio::piped()).spawn().expect("start it");
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    let address = line.trim().strip_prefix("serving http://").expect(&line);
+    let address = address.strip_suffix("/metrics").expect(&line);
+    let mut stream = std::net::TcpStream::connect(address).expect("connect");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("ask");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    // SAFETY: kill has no preconditions; the process is ours and not yet waited for.
+    unsafe { libc::kill(server.id() as i32, libc::SIGTERM) };
+    assert!(server.wait().expect("its end").success());
+    answer
 }

@@ -194,8 +194,9 @@ fn describe(config: &Config) -> String {
                 0 => String::new(),
                 kept => format!(", {kept} of {} frames kept for recorders", xdp.frames),
             };
-            let (interface, pins) = (&xdp.interface, xdp.pins());
-            format!("xdp {interface} queue {}, pins {}{kept}", xdp.queue, pins.display())
+            let queues: Vec<String> =
+                xdp.queues().map(|(one, queue)| format!("{one} queue {queue}")).collect();
+            format!("xdp {}, pins in {}{kept}", queues.join(" and "), xdp.pin_dir.display())
         }
         SourceConfig::Pcap(pcap) => format!("pcap {}", pcap.path.display()),
     };

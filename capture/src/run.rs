@@ -18,9 +18,7 @@ use wiretape_core::arena::Arena;
 use wiretape_core::event_loop::Priority;
 use wiretape_core::frames::FramesSpec;
 use wiretape_core::pipeline::Pipeline;
-use wiretape_core::segment::{
-    Counter, Counters, Header, SegmentLayout, SegmentSpec, SegmentWriter, State,
-};
+use wiretape_core::segment::{Counter, Header, SegmentLayout, SegmentSpec, SegmentWriter, State};
 
 pub use error::RunError;
 pub use summary::{FeedSummary, Summary};
@@ -36,6 +34,7 @@ use crate::rights::{
     Confinement, Connections, drop_capabilities, filter_system_calls, share_one_heap,
 };
 use crate::segment_file::SegmentFile;
+use crate::source::live::LiveSockets;
 use crate::source::pcap::{PcapSource, Reader};
 use crate::source::{Source, SourceError};
 use crate::worker::{Orders, Worker, pin_to_core};
@@ -144,10 +143,9 @@ fn shared_frames(config: &Config, epoch: u64) -> Result<Option<FramesFile>, RunE
 }
 
 /// A source that is ready to be polled.
-#[expect(clippy::large_enum_variant, reason = "made once per run")]
 enum OpenSource<'m> {
     Pcap(PcapSource),
-    Live(crate::source::live::Live<'m>, LiveParts),
+    Live(LiveSockets<'m>, LiveParts),
 }
 
 impl<'m> OpenSource<'m> {
@@ -213,10 +211,6 @@ struct Control<'r, 'm> {
 impl<'m> Control<'_, 'm> {
     fn header(&self) -> Header<'m> {
         self.segment.header()
-    }
-
-    fn counters(&self) -> Counters<'m> {
-        self.segment.counters()
     }
 
     /// Starts the worker and looks after it until it ends.
@@ -368,9 +362,12 @@ impl<'m> Control<'_, 'm> {
                     }
                     self.header().set_heartbeat_ns(monotonic_ns());
                     if let Some(live) = live {
-                        live.ledger.update(&self.counters());
-                        if let Some(failure) = live.failure() {
-                            return Some(failure);
+                        live.ledger.update(&self.segment);
+                        for (failure, none_left) in live.failures() {
+                            if none_left {
+                                return Some(failure);
+                            }
+                            notice(Notice::Warning(format!("{failure}; the others go on")));
                         }
                     }
                 }
@@ -388,7 +385,7 @@ impl<'m> Control<'_, 'm> {
         snapped: u64,
     ) -> Result<Summary, RunError> {
         if let Some(live) = live {
-            live.ledger.update(&self.counters());
+            live.ledger.update(&self.segment);
         }
         self.header().set_heartbeat_ns(monotonic_ns());
         self.header().set_state(State::Ended);

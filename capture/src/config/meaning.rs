@@ -13,7 +13,7 @@ use super::{
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
 use crate::xsk::{BindMode, BusyPoll, Umem};
-use wiretape_core::segment::MAX_FEEDS;
+use wiretape_core::segment::{MAX_FEEDS, MAX_QUEUES};
 
 /// Names are kept in 32 bytes of the segment, and stand in file names.
 const NAME_MAX: usize = 31;
@@ -164,6 +164,7 @@ fn origins_of_xdp_keys(table: &SourceTable) -> Vec<(&'static str, Option<Origin>
     vec![
         ("interface", origin_of(&table.interface)),
         ("queue", origin_of(&table.queue)),
+        ("also", origin_of(&table.also)),
         ("pin_dir", origin_of(&table.pin_dir)),
         ("mode", origin_of(&table.mode)),
         ("frames", origin_of(&table.frames)),
@@ -204,9 +205,19 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         .filter(|timeout_us| *timeout_us > 0)
         .map(|timeout_us| BusyPoll { timeout_us, budget });
     let pin_dir = || PathBuf::from("/sys/fs/bpf/wiretape");
+    let interface: String =
+        required(place, source, &table.interface, "interface", "a network interface")?;
+    let queue = value(&table.queue).unwrap_or(0);
+    let also = check_also(place, table, (&interface, queue))?;
+    if !also.is_empty() && retain_frames > 0 {
+        let sentence = "retain_frames shares the packet memory of one queue: it cannot be had with \
+                        'also'; give each queue a worker of its own";
+        return Err(ConfigError::at(place, origin(&table.retain_frames), sentence));
+    }
     Ok(SourceConfig::Xdp(XdpConfig {
-        interface: required(place, source, &table.interface, "interface", "a network interface")?,
-        queue: value(&table.queue).unwrap_or(0),
+        interface,
+        queue,
+        also,
         pin_dir: value(&table.pin_dir).unwrap_or_else(pin_dir),
         mode: one_of(place, &table.mode, "mode", &modes)?.unwrap_or_default(),
         frames,
@@ -216,6 +227,41 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         busy_poll,
         join: value(&table.join).unwrap_or(true),
     }))
+}
+
+/// Further queues, written `INTERFACE` (its queue 0) or `INTERFACE:QUEUE`.
+fn check_also(
+    place: Place<'_>,
+    table: &SourceTable,
+    first: (&str, u32),
+) -> Result<Vec<(String, u32)>, ConfigError> {
+    let Some(also) = &table.also else { return Ok(Vec::new()) };
+    let wrong = |sentence: String| Err(ConfigError::at(place, also.origin, sentence));
+    let mut queues: Vec<(String, u32)> = Vec::new();
+    for text in &also.value {
+        // An interface may have a colon in its name, an alias of old.
+        let (interface, queue) = match text.rsplit_once(':') {
+            Some((interface, queue)) => (interface, queue.parse().ok()),
+            None => (text.as_str(), Some(0)),
+        };
+        let (false, Some(queue)) = (interface.is_empty(), queue) else {
+            return wrong(format!(
+                "'{text}' is no queue: also is a list such as [\"eth2\", \"eth1:3\"], of interfaces \
+                 (their queue 0) or INTERFACE:QUEUE"
+            ));
+        };
+        let here = (interface, queue);
+        if here == first || queues.iter().any(|(other, number)| (other.as_str(), *number) == here) {
+            return wrong(format!("queue {queue} of {interface} is named twice"));
+        }
+        queues.push((interface.to_owned(), queue));
+    }
+    if queues.len() >= MAX_QUEUES {
+        let sentence =
+            format!("{} queues are more than the {MAX_QUEUES} of a worker", queues.len() + 1);
+        return wrong(sentence);
+    }
+    Ok(queues)
 }
 
 fn check_feed(

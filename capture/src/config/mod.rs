@@ -83,6 +83,8 @@ pub struct XdpConfig {
     pub interface: String,
     /// Receive queue.
     pub queue: u32,
+    /// Further queues of the same worker, each with a socket and packet memory of its own.
+    pub also: Vec<(String, u32)>,
     /// Directory of the pins; those of an interface are in a directory of its name therein.
     pub pin_dir: PathBuf,
     /// Zero-copy or not.
@@ -102,10 +104,16 @@ pub struct XdpConfig {
 }
 
 impl XdpConfig {
-    /// Directory of the pins of this interface. The bpf file system takes no dot in a name, so
+    /// All its queues, each an interface and a number.
+    pub fn queues(&self) -> impl Iterator<Item = (&str, u32)> {
+        let also = self.also.iter().map(|(interface, queue)| (interface.as_str(), *queue));
+        std::iter::once((self.interface.as_str(), self.queue)).chain(also)
+    }
+
+    /// Directory of the pins of an interface. The bpf file system takes no dot in a name, so
     /// that of a VLAN interface is written as a colon (see `steer.h` of xdp-prog).
-    pub fn pins(&self) -> PathBuf {
-        self.pin_dir.join(self.interface.replace('.', ":"))
+    pub fn pins(&self, interface: &str) -> PathBuf {
+        self.pin_dir.join(interface.replace('.', ":"))
     }
 }
 

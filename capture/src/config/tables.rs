@@ -53,6 +53,7 @@ pub(super) struct SourceTable {
     pub kind: Value<String>,
     pub interface: Value<String>,
     pub queue: Value<u32>,
+    pub also: Value<Vec<String>>,
     pub pin_dir: Value<PathBuf>,
     pub mode: Value<String>,
     pub frames: Value<u32>,

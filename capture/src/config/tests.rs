@@ -43,7 +43,7 @@ fn a_full_configuration_means_what_it_says() {
     assert_eq!((config.worker.name.as_str(), config.worker.core), ("itch-a", Some(3)));
     let SourceConfig::Xdp(xdp) = &config.source else { panic!("{config:?}") };
     assert_eq!((xdp.queue, xdp.mode, xdp.join), (2, BindMode::ZeroCopy, true));
-    assert_eq!(xdp.pins(), Path::new("/sys/fs/bpf/wiretape/eth1:100"));
+    assert_eq!(xdp.pins(&xdp.interface), Path::new("/sys/fs/bpf/wiretape/eth1:100"));
     let dates: Vec<_> = config.feeds.iter().map(|feed| feed.date.unwrap().to_string()).collect();
     assert_eq!(dates, ["2012-06-21", "2017-04-25"]);
     assert_eq!(config.feeds[0].group.to_string(), "233.54.12.111:26477");
@@ -234,6 +234,31 @@ fn two_lines_and_servers_mean_what_they_say() {
     let deep = "group = \"224.2.3.10:16648\"";
     let deep = parse(&XDP.replacen(deep, &format!("{deep}\nrecovery = [\"10.1.2.3:1\"]"), 1));
     assert!(deep.unwrap_err().to_string().contains("has no re-request servers"));
+}
+
+#[test]
+fn a_worker_can_have_several_queues() {
+    let with = |keys: &str| {
+        let kind = "kind = \"xdp\"";
+        parse(&XDP.replacen(kind, &format!("{kind}\n{keys}"), 1))
+    };
+    let queues = |config: &Config| match &config.source {
+        SourceConfig::Xdp(xdp) => {
+            xdp.queues().map(|(interface, queue)| format!("{interface}:{queue}")).collect()
+        }
+        SourceConfig::Pcap(_) => Vec::new(),
+    };
+    let first = queues(&parse(XDP).unwrap());
+    assert_eq!(first.len(), 1);
+    let more = with("also = [\"eth7\", \"eth7:3\"]").unwrap();
+    assert_eq!(queues(&more), [first[0].as_str(), "eth7:0", "eth7:3"]);
+    let complaint = |keys: &str| with(keys).unwrap_err().to_string();
+    assert!(complaint("also = [\"eth7:x\"]").contains("INTERFACE:QUEUE"));
+    assert!(complaint("also = [\"eth7\", \"eth7:0\"]").contains("named twice"));
+    assert!(complaint(&format!("also = [\"{}\"]", first[0])).contains("named twice"));
+    assert!(complaint("also = [\"eth7\"]\nretain_frames = 64").contains("a worker of its own"));
+    let eight: Vec<String> = (1..9).map(|queue| format!("\"eth7:{queue}\"")).collect();
+    assert!(complaint(&format!("also = [{}]", eight.join(", "))).contains("9 queues"));
 }
 
 #[test]

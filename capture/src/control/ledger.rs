@@ -2,8 +2,10 @@
 //! XDP program saw and redirected, and what the socket dropped, since this capture began.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use wiretape_core::segment::{Counter, Counters};
+use wiretape_core::segment::{Counter, Counters, QueueIdentity, SegmentWriter};
 
 use crate::pins::{CounterMap, PinError};
 use crate::xsk::StatisticsHandle;
@@ -23,44 +25,107 @@ pub const STEER_COUNTERS: [(usize, Counter); 8] = [
     (8, Counter::XdpVlan),
 ];
 
+/// What the worker's thread counts of one socket, for the control thread.
+#[derive(Debug, Default)]
+pub struct TakenCounts {
+    frames: AtomicU64,
+    thrown_away: AtomicU64,
+}
+
+impl TakenCounts {
+    /// Adds; one thread does.
+    #[inline]
+    pub fn add(&self, frames: u32, thrown_away: u32) {
+        for (word, amount) in [(&self.frames, frames), (&self.thrown_away, thrown_away)] {
+            if amount > 0 {
+                let sum = word.load(Ordering::Relaxed).wrapping_add(u64::from(amount));
+                word.store(sum, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// Reads the counters of one queue and of its socket.
 #[derive(Debug)]
-pub struct LedgerFeeder {
+struct QueueFeeder {
+    identity: QueueIdentity,
     map: CounterMap<STEER_WORDS>,
-    queue: u32,
     /// What stood there before the socket was put into its place.
     baseline: [u64; STEER_WORDS],
     socket: StatisticsHandle,
+    taken: Arc<TakenCounts>,
+}
+
+/// Carries the counters of all queues of a worker into the segment: each into its own block, their
+/// sums into the worker's.
+#[derive(Debug, Default)]
+pub struct LedgerFeeder {
+    queues: Vec<QueueFeeder>,
 }
 
 impl LedgerFeeder {
-    /// Takes the baseline. Call it before the socket takes its place in the XSKMAP.
-    pub fn new(
+    /// Adds a queue of an interface, whose XDP program's maps are pinned in `pins`, and takes its
+    /// baseline. Call it before the socket takes its place in the XSKMAP.
+    pub fn add(
+        &mut self,
         pins: &Path,
-        queue: u32,
+        identity: QueueIdentity,
         socket: StatisticsHandle,
-    ) -> Result<LedgerFeeder, PinError> {
+        taken: Arc<TakenCounts>,
+    ) -> Result<(), PinError> {
         let map = CounterMap::open(&pins.join("counters"))?;
-        let baseline = map.read(queue)?;
-        Ok(LedgerFeeder { map, queue, baseline, socket })
+        let baseline = map.read(identity.queue)?;
+        self.queues.push(QueueFeeder { identity, map, baseline, socket, taken });
+        Ok(())
     }
 
-    /// Why the socket will receive nothing any more, if so.
-    pub fn socket_failure(&self) -> Option<std::io::Error> {
-        self.socket.failure()
+    /// Why the socket of queue number `index` will receive nothing any more, if so.
+    pub fn socket_failure(&self, index: usize) -> Option<std::io::Error> {
+        self.queues.get(index)?.socket.failure()
     }
 
     /// Writes the counters as they stand now. What cannot be read keeps its last value: a ledger
     /// that stands still shows as one that does not close.
-    pub fn update(&self, counters: &Counters<'_>) {
-        // The socket first: a packet in flight then shows as not yet accounted for.
+    pub fn update(&self, segment: &SegmentWriter<'_>) {
+        let mut sums = [0_u64; Counter::COUNT];
+        for (index, queue) in self.queues.iter().enumerate() {
+            let Some(block) = segment.queue(index) else { continue };
+            if block.identity().is_none() {
+                block.set_identity(&queue.identity);
+            }
+            queue.update(&block.counters());
+            for (counter, sum) in Counter::ALL.iter().zip(&mut sums) {
+                *sum = sum.wrapping_add(block.counters().get(*counter));
+            }
+        }
+        let carried = STEER_COUNTERS.iter().map(|(_, counter)| *counter);
+        for counter in carried.chain(SOCKET_COUNTERS) {
+            segment.counters().set(counter, sums[counter as usize]);
+        }
+    }
+}
+
+/// The socket's counters that the segment mirrors.
+const SOCKET_COUNTERS: [Counter; 4] = [
+    Counter::SocketDropped,
+    Counter::SocketRingFull,
+    Counter::SocketFillEmpty,
+    Counter::SocketInvalid,
+];
+
+impl QueueFeeder {
+    fn update(&self, counters: &Counters<'_>) {
+        // What comes later on a packet's way first: one in flight then shows as not yet accounted
+        // for.
+        counters.set(Counter::Frames, self.taken.frames.load(Ordering::Relaxed));
+        counters.set(Counter::FrameOversize, self.taken.thrown_away.load(Ordering::Relaxed));
         if let Ok(socket) = self.socket.read() {
             counters.set(Counter::SocketDropped, socket.rx_dropped);
             counters.set(Counter::SocketRingFull, socket.rx_ring_full);
             counters.set(Counter::SocketFillEmpty, socket.rx_fill_ring_empty_descs);
             counters.set(Counter::SocketInvalid, socket.rx_invalid_descs);
         }
-        if let Ok(now) = self.map.read(self.queue) {
+        if let Ok(now) = self.map.read(self.identity.queue) {
             for (index, counter) in STEER_COUNTERS {
                 if let (Some(now), Some(before)) = (now.get(index), self.baseline.get(index)) {
                     counters.set(counter, now.wrapping_sub(*before));

@@ -1,4 +1,8 @@
-//! What a live capture holds besides its socket: pins, multicast membership, ledger.
+//! What a live capture holds besides its sockets: pins, multicast membership, ledger.
+
+use std::cell::Cell;
+
+use wiretape_core::segment::QueueIdentity;
 
 use crate::clock::ClockKeeper;
 use crate::config::{FeedConfig, XdpConfig};
@@ -6,7 +10,7 @@ use crate::control::ledger::LedgerFeeder;
 use crate::control::multicast::Membership;
 use crate::frames_file::FramesFile;
 use crate::pins::{PinError, XskMap};
-use crate::source::live::Live;
+use crate::source::live::{Live, LiveSockets};
 use crate::xsk::{Granted, HugePages, Memory, Retention, Umem, XskOptions, XskSocket};
 
 use super::RunError;
@@ -14,14 +18,22 @@ use super::RunError;
 /// The parts of a live capture that the control thread keeps.
 #[derive(Debug)]
 pub(super) struct LiveParts {
+    sockets: Vec<SocketParts>,
+    /// One for each interface.
+    memberships: Vec<Membership>,
+    pub(super) ledger: LedgerFeeder,
+}
+
+#[derive(Debug)]
+struct SocketParts {
     map: XskMap,
     interface: String,
     queue: u32,
     /// The socket, to put it into the map: the worker owns the other descriptor.
     socket: std::os::fd::OwnedFd,
     granted: Granted,
-    membership: Option<Membership>,
-    pub(super) ledger: LedgerFeeder,
+    /// Nothing arrives here any more, and that was told.
+    is_over: Cell<bool>,
 }
 
 impl LiveParts {
@@ -32,19 +44,48 @@ impl LiveParts {
         feeds: &[FeedConfig],
         clock: &ClockKeeper,
         shared: Option<&'m FramesFile>,
-    ) -> Result<(Live<'m>, LiveParts), RunError> {
+    ) -> Result<(LiveSockets<'m>, LiveParts), RunError> {
+        let (mut lives, mut parts) = (Vec::new(), LiveParts::none());
+        for (interface, queue) in xdp.queues() {
+            lives.push(parts.add(xdp, interface, queue, clock, shared)?);
+        }
+        if xdp.join {
+            let mut interfaces: Vec<&str> = xdp.queues().map(|(interface, _)| interface).collect();
+            interfaces.dedup();
+            interfaces.sort_unstable();
+            interfaces.dedup();
+            for interface in interfaces {
+                let groups = feeds.iter().flat_map(FeedConfig::groups).map(|group| *group.ip());
+                parts.memberships.push(Membership::join(interface, groups)?);
+            }
+        }
+        Ok((LiveSockets(lives), parts))
+    }
+
+    fn none() -> LiveParts {
+        LiveParts { sockets: Vec::new(), memberships: Vec::new(), ledger: LedgerFeeder::default() }
+    }
+
+    fn add<'m>(
+        &mut self,
+        xdp: &XdpConfig,
+        interface: &str,
+        queue: u32,
+        clock: &ClockKeeper,
+        shared: Option<&'m FramesFile>,
+    ) -> Result<Live<'m>, RunError> {
+        let interface = interface.to_owned();
         let options = XskOptions {
-            interface: xdp.interface.clone(),
-            queue: xdp.queue,
+            interface: interface.clone(),
+            queue,
             mode: xdp.mode,
             busy_poll: xdp.busy_poll,
         };
         options.check_interface()?;
-        let pins = xdp.pins();
+        let pins = xdp.pins(&interface);
         let map = XskMap::open(&pins.join("xsks"))?;
-        if xdp.queue >= map.queues() {
-            let (interface, queue, queues) = (xdp.interface.clone(), xdp.queue, map.queues());
-            return Err(RunError::Queue { interface, queue, queues });
+        if queue >= map.queues() {
+            return Err(RunError::Queue { interface, queue, queues: map.queues() });
         }
         let memory = match shared {
             Some(file) => file.memory()?,
@@ -61,50 +102,60 @@ impl LiveParts {
         let socket = XskSocket::open(&options, umem)?;
         let watch = |source| RunError::Watch { source };
         let statistics = socket.statistics_handle().map_err(watch)?;
-        let ledger = LedgerFeeder::new(&pins, xdp.queue, statistics)?;
-        let groups = feeds.iter().flat_map(FeedConfig::groups).map(|group| *group.ip());
-        let membership = match xdp.join {
-            true => Some(Membership::join(&xdp.interface, groups)?),
-            false => None,
-        };
-        let parts = LiveParts {
+        let descriptor = std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(watch)?;
+        let granted = socket.granted();
+        let live = Live::new(socket, retention, clock.worker_clock());
+        // Linux has no longer names.
+        let name = interface.as_str().try_into().unwrap_or_default();
+        let identity = QueueIdentity { interface: name, queue };
+        self.ledger.add(&pins, identity, statistics, live.taken())?;
+        let is_over = Cell::new(false);
+        self.sockets.push(SocketParts {
             map,
-            interface: xdp.interface.clone(),
-            queue: xdp.queue,
-            socket: std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(watch)?,
-            granted: socket.granted(),
-            membership,
-            ledger,
-        };
-        Ok((Live::new(socket, retention, clock.worker_clock()), parts))
+            interface,
+            queue,
+            socket: descriptor,
+            granted,
+            is_over,
+        });
+        Ok(live)
     }
 
-    /// From now on the XDP program's packets of the queue come to the socket.
+    /// From now on the XDP programs' packets of the queues come to the sockets.
     pub(super) fn steer(&self) -> Result<(), PinError> {
-        self.map.insert(self.queue, &self.socket)
+        self.sockets.iter().try_for_each(|one| one.map.insert(one.queue, &one.socket))
     }
 
     /// From now on they go to the kernel.
     pub(super) fn unsteer(&self) -> Result<(), PinError> {
-        self.map.remove(self.queue)
+        // All of them, also after one that failed.
+        let results: Vec<_> = self.sockets.iter().map(|one| one.map.remove(one.queue)).collect();
+        results.into_iter().collect()
     }
 
-    /// Why nothing can arrive any more, if so.
-    pub(super) fn failure(&self) -> Option<RunError> {
-        let interface = || self.interface.clone();
-        if let Some(source) = self.ledger.socket_failure() {
-            return Some(RunError::InterfaceGone { interface: interface(), source });
+    /// Why nothing can arrive any more at queues of which this was not told yet. Where there is one
+    /// that still receives, that is no end: `true` beside the reason means that none is left.
+    pub(super) fn failures(&self) -> Vec<(RunError, bool)> {
+        let mut failures = Vec::new();
+        for (index, one) in self.sockets.iter().enumerate() {
+            let interface = || one.interface.clone();
+            let failure = match self.ledger.socket_failure(index) {
+                Some(source) => RunError::InterfaceGone { interface: interface(), source },
+                None if !one.map.is_pinned() => RunError::Unloaded { interface: interface() },
+                None => continue,
+            };
+            if !one.is_over.replace(true) {
+                let none_left = self.sockets.iter().all(|one| one.is_over.get());
+                failures.push((failure, none_left));
+            }
         }
-        (!self.map.is_pinned()).then(|| RunError::Unloaded { interface: interface() })
+        failures
     }
 
     /// What was granted, in words.
     pub(super) fn describe(&self, xdp: &XdpConfig) -> String {
-        let copy = if self.granted.zero_copy { "zero-copy" } else { "copy mode" };
-        let parts = if self.granted.multi_buffer { ", packets of several frames" } else { "" };
-        let pages = if self.granted.huge_pages { ", huge pages" } else { "" };
-        let busy = if self.granted.busy_poll { ", busy polling" } else { "" };
-        let groups = match self.membership.as_ref().map_or(0, Membership::groups) {
+        let sockets: Vec<String> = self.sockets.iter().map(SocketParts::describe).collect();
+        let groups = match self.memberships.iter().map(Membership::groups).sum() {
             0 => String::new(),
             1 => ", 1 group joined".to_owned(),
             groups => format!(", {groups} groups joined"),
@@ -113,8 +164,17 @@ impl LiveParts {
             0 => String::new(),
             kept => format!(", {kept} frames kept for recorders"),
         };
-        let XdpConfig { interface, queue, .. } = xdp;
-        format!("xdp {interface} queue {queue}, {copy}{pages}{parts}{busy}{groups}{kept}")
+        format!("xdp {}{groups}{kept}", sockets.join(" and "))
+    }
+}
+
+impl SocketParts {
+    fn describe(&self) -> String {
+        let copy = if self.granted.zero_copy { "zero-copy" } else { "copy mode" };
+        let parts = if self.granted.multi_buffer { ", packets of several frames" } else { "" };
+        let pages = if self.granted.huge_pages { ", huge pages" } else { "" };
+        let busy = if self.granted.busy_poll { ", busy polling" } else { "" };
+        format!("{} queue {}, {copy}{pages}{parts}{busy}", self.interface, self.queue)
     }
 }
 

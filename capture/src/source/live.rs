@@ -1,10 +1,12 @@
-//! Frames from an AF_XDP socket, stamped with the clock once per batch.
+//! Frames from AF_XDP sockets, stamped with the clock once per batch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Polled, Source, SourceDrops, SourceError};
 use crate::clock::WorkerClock;
-use crate::xsk::{Retention, XskSocket};
+use crate::control::ledger::TakenCounts;
+use crate::xsk::{Retention, XskSocket, wait_any};
 
 /// A redirect that was under way when the socket left the XSKMAP ends within the driver's poll.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -15,6 +17,7 @@ pub struct Live<'m> {
     retention: Option<Retention<'m>>,
     clock: WorkerClock,
     drops: SourceDrops,
+    taken: Arc<TakenCounts>,
 }
 
 impl<'m> Live<'m> {
@@ -24,7 +27,13 @@ impl<'m> Live<'m> {
         retention: Option<Retention<'m>>,
         clock: WorkerClock,
     ) -> Live<'m> {
-        Live { socket, retention, clock, drops: SourceDrops::default() }
+        let (drops, taken) = (SourceDrops::default(), Arc::default());
+        Live { socket, retention, clock, drops, taken }
+    }
+
+    /// What was taken from the socket, for another thread to read.
+    pub fn taken(&self) -> Arc<TakenCounts> {
+        Arc::clone(&self.taken)
     }
 
     /// The socket.
@@ -45,7 +54,9 @@ impl Source for Live<'_> {
         };
         self.drops.oversize += u64::from(received.oversize);
         self.drops.invalid += u64::from(received.invalid);
-        match received.frames + received.oversize + received.invalid {
+        let thrown_away = received.oversize + received.invalid;
+        self.taken.add(received.frames, thrown_away);
+        match received.frames + thrown_away {
             0 => Ok(Polled::Idle),
             _ => Ok(Polled::Frames(received.frames)),
         }
@@ -61,5 +72,41 @@ impl Source for Live<'_> {
 
     fn drops(&self) -> SourceDrops {
         self.drops
+    }
+}
+
+/// All sockets of a worker: queues of one interface, or of several.
+pub struct LiveSockets<'m>(pub Vec<Live<'m>>);
+
+impl Source for LiveSockets<'_> {
+    /// One batch of each, in turn: no socket waits for another to fall silent.
+    #[inline]
+    fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
+        let mut all = Polled::Idle;
+        for socket in &mut self.0 {
+            if let Polled::Frames(more) = socket.poll(sink)? {
+                let Polled::Frames(frames) = all else {
+                    all = Polled::Frames(more);
+                    continue;
+                };
+                all = Polled::Frames(frames.saturating_add(more));
+            }
+        }
+        Ok(all)
+    }
+
+    fn wait(&self, timeout: Duration) {
+        wait_any(self.0.iter().map(Live::socket), timeout);
+    }
+
+    fn settle_time(&self) -> Duration {
+        SETTLE
+    }
+
+    fn drops(&self) -> SourceDrops {
+        self.0.iter().map(Source::drops).fold(SourceDrops::default(), |sum, one| SourceDrops {
+            oversize: sum.oversize.wrapping_add(one.oversize),
+            invalid: sum.invalid.wrapping_add(one.invalid),
+        })
     }
 }

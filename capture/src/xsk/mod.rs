@@ -39,6 +39,6 @@ pub use memory::{HugePages, Memory, MemoryError};
 pub use retention::Retention;
 pub use socket::{
     BindMode, BusyPoll, Granted, OpenError, Received, Statistics, StatisticsHandle, XskOptions,
-    XskSocket,
+    XskSocket, wait_any,
 };
 pub use umem::{Umem, UmemError};

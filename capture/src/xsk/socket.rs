@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use wiretape_core::segment::MAX_QUEUES;
+
 use super::assembly::{Assembly, Part};
 use super::memory::Memory;
 use super::retention::Retention;
@@ -350,10 +352,7 @@ impl XskSocket {
 
     /// Sleeps until a frame is there or `timeout` (rounded up to milliseconds) is over.
     pub fn wait(&self, timeout: Duration) {
-        let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid pollfd. An error (a signal) means: look again, as a timeout does.
-        unsafe { libc::poll(&mut poll, 1, millis) };
+        wait_any(std::iter::once(self), timeout);
     }
 
     #[cold]
@@ -588,6 +587,21 @@ fn get_at<T: Copy>(fd: RawFd, level: i32, option: i32) -> io::Result<T> {
     // SAFETY: zeroed before, then written by the kernel; the callers' types hold integers only,
     // for which any bits are valid.
     Ok(unsafe { value.assume_init() })
+}
+
+/// Sleeps until a frame is there at one of `sockets`, of which the first [`MAX_QUEUES`] are looked at,
+/// or `timeout` (rounded up to milliseconds) is over.
+pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s XskSocket>, timeout: Duration) {
+    let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+    let mut polls = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MAX_QUEUES];
+    let mut count = 0;
+    for (poll, socket) in polls.iter_mut().zip(sockets) {
+        poll.fd = socket.fd.as_raw_fd();
+        count += 1;
+    }
+    // SAFETY: the first `count` of the array are valid, and it outlives the call. An error (a
+    // signal) means: look again, as a timeout does.
+    unsafe { libc::poll(polls.as_mut_ptr(), count, millis) };
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::feeds::FEED_WORDS;
 use super::lines::{LINE_HEADER_WORDS, LINES};
 use super::logs::LOG_WORDS;
 use super::market::MARKET_WORDS;
+use super::queues::{MAX_QUEUES, QUEUE_WORDS};
 use super::symbols::SYMBOL_WORDS;
 use crate::histogram::Histogram;
 use crate::ring::broadcast::SLOT_WORDS;
@@ -13,7 +14,7 @@ use crate::ring::broadcast::SLOT_WORDS;
 /// First word of every segment: `WIRETAPE` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIRETAPE");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Words of the header (4 KiB).
 pub const HEADER_WORDS: usize = 512;
 /// Feeds that one worker can carry.
@@ -80,6 +81,8 @@ pub struct SegmentLayout {
     pub logs: Region,
     /// Depth and features: [`super::DepthTable`].
     pub depth: Region,
+    /// Queues: [`super::QueueBlock`].
+    pub queues: Region,
     /// Length of the whole segment in words.
     pub total_words: usize,
 }
@@ -158,6 +161,7 @@ impl SegmentLayout {
         let latency = region(HISTOGRAMS, Histogram::WORDS)?;
         let logs = region(1, LOG_WORDS)?;
         let depth = region(spec.depths, DEPTH_WORDS)?;
+        let queues = region(MAX_QUEUES, QUEUE_WORDS)?;
         Ok(SegmentLayout {
             events,
             market,
@@ -168,6 +172,7 @@ impl SegmentLayout {
             latency,
             logs,
             depth,
+            queues,
             total_words: end,
         })
     }
@@ -179,13 +184,14 @@ impl SegmentLayout {
 
     /// The regions in header order.
     pub(super) fn regions(&self) -> [Region; REGIONS] {
-        let Self { events, market, symbols, counters, feeds, lines, latency, logs, depth, .. } =
-            *self;
-        [events, market, symbols, counters, feeds, lines, latency, logs, depth]
+        let Self { events, market, symbols, counters, feeds, lines, latency, logs, .. } = *self;
+        let Self { depth, queues, .. } = *self;
+        [events, market, symbols, counters, feeds, lines, latency, logs, depth, queues]
     }
 
     pub(super) fn from_regions(regions: [Region; REGIONS], total_words: usize) -> Self {
-        let [events, market, symbols, counters, feeds, lines, latency, logs, depth] = regions;
+        let [events, market, symbols, counters, feeds, lines, latency, logs, depth, queues] =
+            regions;
         SegmentLayout {
             events,
             market,
@@ -196,13 +202,14 @@ impl SegmentLayout {
             latency,
             logs,
             depth,
+            queues,
             total_words,
         }
     }
 }
 
 /// Number of regions.
-pub(super) const REGIONS: usize = 9;
+pub(super) const REGIONS: usize = 10;
 
 /// Hash over every size that a reader's code has built in. Two builds with the same hash agree on
 /// the layout of slots, entries, cells, counters and histograms.
@@ -223,6 +230,8 @@ pub(super) const LAYOUT_HASH: u64 = {
         Histogram::WORDS as u64,
         LOG_WORDS as u64,
         DEPTH_WORDS as u64,
+        MAX_QUEUES as u64,
+        QUEUE_WORDS as u64,
         REGIONS as u64,
     ];
     // FNV-1a over words.

@@ -8,6 +8,7 @@ use super::layout::{HEADER_WORDS, LAYOUT_HASH, LINE_WORDS, MAGIC, Region, Segmen
 use super::lines::{LINES, LineView};
 use super::logs::{LOG_WORDS, LogReader};
 use super::market::{MARKET_WORDS, MarketTable};
+use super::queues::{QUEUE_WORDS, QueueBlock};
 use super::symbols::{SYMBOL_WORDS, SymbolDirectory};
 use super::writer::{line_words, part};
 use crate::histogram::{Histogram, HistogramSnapshot};
@@ -165,6 +166,12 @@ impl<'m> SegmentView<'m> {
         DepthTable::new(part(self.words, self.layout.depth))
     }
 
+    /// The queues that the worker receives from.
+    pub fn queues(&self) -> impl Iterator<Item = QueueBlock<'m>> + use<'m> {
+        let blocks = part(self.words, self.layout.queues).chunks_exact(QUEUE_WORDS);
+        blocks.filter_map(QueueBlock::new).filter(|block| block.identity().is_some())
+    }
+
     /// The worker's log, from the oldest frame on.
     pub fn logs(&self) -> Option<LogReader<'m>> {
         LogReader::new(part(self.words, self.layout.logs))
@@ -189,6 +196,7 @@ fn regions_fit(layout: &SegmentLayout, words: usize) -> bool {
         && inside(&layout.latency, Histogram::WORDS)
         && inside(&layout.logs, LOG_WORDS)
         && inside(&layout.depth, DEPTH_WORDS)
+        && inside(&layout.queues, QUEUE_WORDS)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -8,6 +8,7 @@ use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec}
 use super::lines::{LINES, LineWriter};
 use super::logs::LogWriter;
 use super::market::{MarketEntry, MarketTable};
+use super::queues::{QUEUE_WORDS, QueueBlock};
 use super::symbols::{SymbolDirectory, SymbolEntry};
 use crate::histogram::Histogram;
 use crate::ring::broadcast::{Ring, Writer};
@@ -115,6 +116,12 @@ impl<'m> SegmentWriter<'m> {
     /// Depth and features of chosen instruments.
     pub fn depth(&self) -> DepthTable<'m> {
         DepthTable::new(part(self.words, self.layout.depth))
+    }
+
+    /// The block of queue `index`, for the control thread.
+    pub fn queue(&self, index: usize) -> Option<QueueBlock<'m>> {
+        let blocks = part(self.words, self.layout.queues).chunks_exact(QUEUE_WORDS);
+        blocks.filter_map(QueueBlock::new).nth(index)
     }
 
     /// The writing end of the log. The caller sees to it that there is one per segment.

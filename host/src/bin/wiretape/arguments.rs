@@ -40,6 +40,8 @@ pub enum Command {
     Digest(digest::DigestArguments),
     /// Show workers, feeds, gaps, and whether the loss ledger closes.
     Status(status::StatusArguments),
+    /// Print the counters for Prometheus, or serve them over HTTP.
+    Metrics(status::metrics::MetricsArguments),
     /// Show best bid and offer and the last trade of instruments, as of now.
     Book(book::BookArguments),
     /// Ask the host: ranges, as-of joins, bars.

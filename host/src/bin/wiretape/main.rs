@@ -41,6 +41,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Digest(arguments) => digest::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Metrics(arguments) => status::metrics::run(&arguments),
         Command::Book(arguments) => book::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Segments(arguments) => segments::run(&arguments),

@@ -74,7 +74,7 @@ fn put(root: &Path, path: &str, text: &str) {
 fn worker() -> Worker {
     let text = "[worker]\nname = \"w\"\ncore = 3\n[source]\ninterface = \"eth1\"\n\
                 [[feed]]\ngroup = \"233.54.12.111:26477\"\n";
-    parse("w", text).unwrap().unwrap()
+    parse("w", text).unwrap().remove(0)
 }
 
 fn lay_out(root: &Path, good: bool) {

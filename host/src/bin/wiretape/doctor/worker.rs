@@ -55,6 +55,7 @@ struct WorkerTable {
 struct SourceTable {
     kind: String,
     interface: String,
+    also: Vec<String>,
     frames: u64,
     frame_size: u64,
     huge_pages: bool,
@@ -69,6 +70,7 @@ impl Default for SourceTable {
         SourceTable {
             kind: "xdp".to_owned(),
             interface: String::new(),
+            also: Vec::new(),
             frames: 8192,
             frame_size: 2048,
             huge_pages: true,
@@ -86,20 +88,21 @@ struct FeedTable {
     group_b: Option<SocketAddrV4>,
 }
 
-/// Reads a configuration; one that captures from a file is no worker of an interface.
-pub fn parse(name: &str, text: &str) -> Result<Option<Worker>, String> {
+/// Reads a configuration: its worker once for each interface that it receives from, and not at all
+/// if it captures from a file.
+pub fn parse(name: &str, text: &str) -> Result<Vec<Worker>, String> {
     let written: Configuration =
         toml::from_str(text).map_err(|error| error.message().to_owned())?;
     let source = written.source;
     if source.kind != "xdp" || source.interface.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let groups = written.feed.iter().flat_map(|feed| [feed.group, feed.group_b]).flatten();
     let mut groups: Vec<Ipv4Addr> =
         groups.map(|group| *group.ip()).filter(Ipv4Addr::is_multicast).collect();
     groups.sort_unstable();
     groups.dedup();
-    Ok(Some(Worker {
+    let worker = Worker {
         name: written.worker.name.unwrap_or_else(|| name.to_owned()),
         interface: source.interface,
         core: written.worker.core,
@@ -109,7 +112,15 @@ pub fn parse(name: &str, text: &str) -> Result<Option<Worker>, String> {
         // Frames that recorders read lie in a file of tmpfs.
         huge_pages: source.huge_pages && source.retain_frames == 0,
         busy_polls: source.busy_poll_us > 0,
-    }))
+    };
+    let mut workers = vec![worker.clone()];
+    for queue in &source.also {
+        let interface = queue.rsplit_once(':').map_or(queue.as_str(), |(interface, _)| interface);
+        if workers.iter().all(|one| one.interface != interface) {
+            workers.push(Worker { interface: interface.to_owned(), ..worker.clone() });
+        }
+    }
+    Ok(workers)
 }
 
 /// The workers of the machine's own configurations, and what is wrong with the others.
@@ -120,7 +131,7 @@ pub fn configured(machine: &Machine) -> (Vec<Worker>, Vec<(String, String)>) {
         let path = format!("{CONFIGURATIONS}/{file}");
         let text = machine.text(&path).map_err(|error| error.to_string());
         match text.and_then(|text| parse(name, &text)) {
-            Ok(worker) => workers.extend(worker),
+            Ok(more) => workers.extend(more),
             Err(why) => unreadable.push((path, why)),
         }
     }
@@ -134,7 +145,7 @@ mod tests {
     #[test]
     fn the_example_is_a_worker() {
         let example = include_str!("../../../../../docs/operating/capture.example.toml");
-        let worker = parse("x", example).unwrap().unwrap();
+        let worker = &parse("x", example).unwrap()[0];
         assert_eq!((worker.name.as_str(), worker.interface.as_str()), ("itch-a", "eth1"));
         assert_eq!((worker.core, worker.umem_bytes), (Some(3), 16 << 20));
         assert_eq!(worker.groups, [Ipv4Addr::new(233, 54, 12, 111)]);
@@ -147,7 +158,11 @@ mod tests {
 
     #[test]
     fn capture_files_are_no_workers_and_mistakes_are_told() {
-        assert_eq!(parse("x", "[source]\nkind = \"pcap\"\npath = \"day.pcap\"").unwrap(), None);
+        assert_eq!(parse("x", "[source]\nkind = \"pcap\"\npath = \"day.pcap\"").unwrap(), []);
+        let two = "[source]\ninterface = \"eth1\"\nalso = [\"eth1:1\", \"eth2\", \"eth2:3\"]";
+        let workers = parse("x", two).unwrap();
+        let interfaces: Vec<_> = workers.iter().map(|worker| &worker.interface).collect();
+        assert_eq!(interfaces, ["eth1", "eth2"]);
         assert!(parse("x", "[source]\ninterface = 7").is_err());
         assert!(parse("x", "[[feed]]\ngroup = \"233.54.12.111\"").is_err());
     }

@@ -8,7 +8,7 @@ use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{
     Counter, ErrorGroup, FeedCounter, FeedIdentity, FeedView, LINES, Ledger, LineCounter, LineView,
-    MarketEntry, SessionState,
+    MarketEntry, QueueBlock, QueueIdentity, SessionState,
 };
 use wiretape_host::reader::segment::heartbeat_age_ns;
 use wiretape_host::reader::{Liveness, Segment};
@@ -47,9 +47,64 @@ pub struct Look {
     pub ring: u64,
     pub counters: Vec<(Counter, u64)>,
     pub ledger: Ledger,
+    pub queues: Vec<QueueLook>,
     pub feeds: Vec<FeedLook>,
     pub market: MarketLook,
     pub latency_ns: Option<[u64; 4]>,
+}
+
+/// A queue that the worker receives from.
+#[derive(Debug)]
+pub struct QueueLook {
+    pub identity: QueueIdentity,
+    /// The counters that there are for a queue.
+    pub counters: Vec<(Counter, u64)>,
+    /// Packets redirected and not accounted for.
+    pub unaccounted: i64,
+}
+
+/// What is counted by queue.
+const QUEUE_COUNTERS: [Counter; 14] = [
+    Counter::XdpSeen,
+    Counter::XdpPassed,
+    Counter::XdpVlan,
+    Counter::XdpMalformed,
+    Counter::XdpFragments,
+    Counter::XdpMatched,
+    Counter::XdpNoSocket,
+    Counter::XdpRedirected,
+    Counter::Frames,
+    Counter::FrameOversize,
+    Counter::SocketDropped,
+    Counter::SocketFillEmpty,
+    Counter::SocketRingFull,
+    Counter::SocketInvalid,
+];
+
+impl QueueLook {
+    fn take(block: &QueueBlock<'_>) -> Option<QueueLook> {
+        let counters = block.counters();
+        Some(QueueLook {
+            identity: block.identity()?,
+            counters: QUEUE_COUNTERS.iter().map(|one| (*one, counters.get(*one))).collect(),
+            unaccounted: Ledger::read(&counters, true).unaccounted_arrivals(),
+        })
+    }
+
+    fn as_json(&self) -> Value {
+        let counters =
+            self.counters.iter().map(|(counter, value)| (counter.name().into(), (*value).into()));
+        json!({
+            "interface": self.identity.interface.as_str(), "queue": self.identity.queue,
+            "closes": self.unaccounted == 0, "unaccounted": self.unaccounted,
+            "counters": Value::Object(counters.collect()),
+        })
+    }
+
+    /// The value of a counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.iter().find(|(one, _)| *one == counter).map_or(0, |(_, value)| *value)
+    }
 }
 
 /// A feed.
@@ -176,6 +231,7 @@ impl Look {
             ring: view.events().capacity(),
             counters: Counter::ALL.iter().map(|one| (*one, counters.get(*one))).collect(),
             ledger: Ledger::read(&counters, live),
+            queues: view.queues().filter_map(|block| QueueLook::take(&block)).collect(),
             feeds: feeds.collect(),
             market: MarketLook::take(segment),
             latency_ns: latency.map(|all| [all.p50(), all.p99(), all.p999(), all.max()]),
@@ -214,6 +270,7 @@ impl Look {
                 "unaccounted_outcomes": self.ledger.unaccounted_outcomes(),
                 "lost": self.ledger.lost(),
             },
+            "queues": self.queues.iter().map(QueueLook::as_json).collect::<Vec<_>>(),
             "feeds": self.feeds.iter().map(FeedLook::as_json).collect::<Vec<_>>(),
             "market": {
                 "announced": self.market.announced, "quoted": self.market.quoted,

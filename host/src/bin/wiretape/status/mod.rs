@@ -1,6 +1,7 @@
 //! `wiretape status`.
 
 mod look;
+pub mod metrics;
 mod print;
 
 use crate::failure::Failure;

@@ -1,6 +1,6 @@
 //! Status for people.
 
-use super::look::{FeedLook, LineLook, Look, type_name};
+use super::look::{FeedLook, LineLook, Look, QueueLook, type_name};
 use crate::terminal::{Tone, grouped, tinted};
 use std::io::{self, Write};
 use wiretape_core::event::UNDEF_PRICE;
@@ -212,6 +212,30 @@ fn print_market(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
     Ok(())
 }
 
+/// Each queue's part of the ledger, a row each.
+fn print_queues(out: &mut impl Write, queues: &[QueueLook]) -> io::Result<()> {
+    writeln!(
+        out,
+        "    {:<22} {:>14} {:>14} {:>14} {:>12} {:>12} {:>12}",
+        "by queue", "seen", "redirected", "taken", "ring full", "dropped", "unaccounted"
+    )?;
+    for queue in queues {
+        let name = format!("{} queue {}", queue.identity.interface, queue.identity.queue);
+        let count = |counter| grouped(queue.counter(counter));
+        writeln!(
+            out,
+            "    {name:<22} {:>14} {:>14} {:>14} {:>12} {:>12} {:>12}",
+            count(Counter::XdpSeen),
+            count(Counter::XdpRedirected),
+            count(Counter::Frames),
+            count(Counter::SocketRingFull),
+            count(Counter::SocketDropped),
+            queue.unaccounted,
+        )?;
+    }
+    Ok(())
+}
+
 fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()> {
     let ledger = &look.ledger;
     let verdict = |unaccounted: i64| match unaccounted {
@@ -251,6 +275,10 @@ fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
         }
     }
     writeln!(out, "    {}", verdict(ledger.unaccounted_outcomes()))?;
+    // One queue's part is the whole.
+    if look.queues.len() > 1 {
+        print_queues(out, &look.queues)?;
+    }
     let lost = ledger.lost();
     if lost > 0 {
         let text = format!("{} packets were dropped on the way in", grouped(lost));
