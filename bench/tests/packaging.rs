@@ -29,6 +29,7 @@ fn the_package_installs_programs_pages_completions_and_units() {
     let rest = "usr/lib/systemd/system/wiretape-xdp@.service \
                 usr/lib/systemd/system/wiretape-capture@.service \
                 usr/lib/systemd/system/wiretape-host.service \
+                usr/lib/systemd/system/wiretape-metrics.service \
                 usr/lib/systemd/system/wiretape-record@.service usr/lib/sysusers.d/wiretape.conf \
                 usr/lib/tmpfiles.d/wiretape.conf usr/share/doc/wiretape/guide.md \
                 usr/share/doc/wiretape/capture.example.toml";

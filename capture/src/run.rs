@@ -39,7 +39,7 @@ use crate::source::pcap::{PcapSource, Reader};
 use crate::source::{Source, SourceError};
 use crate::worker::{Orders, Worker, pin_to_core};
 
-use feeds::{BookMemory, add_feeds};
+use feeds::{BookMemory, add_feeds, populate};
 use live::LiveParts;
 
 /// What is going on, for whoever wants to print it.
@@ -84,13 +84,24 @@ pub fn run(
     }
     let segment = SegmentWriter::create(file.words(), &spec)?;
     let mut memory = BookMemory::reserve(&config.feeds)?;
+    let base = memory.base();
     let mut arena = Arena::new(memory.bytes());
+    let reserved = arena.left();
     let mut rings = RecoveryRings::new();
     let mut snapshot_rings = SnapshotRings::new();
     let (complaints, complaints_of_snapshots) = mpsc::channel();
     let no_more_snapshots = AtomicBool::new(false);
     let mut pipeline = Pipeline::new(segment);
     add_feeds(&mut pipeline, &mut arena, config, source.first_packet_ns())?;
+    if config.worker.prefault
+        && let OpenSource::Live(..) = source
+        && let Err(error) = populate(base, reserved - arena.left())
+    {
+        notice(Notice::Warning(format!(
+            "cannot claim the books' memory at the start: {error}; the first packets will wait for \
+             it"
+        )));
+    }
     let text = source.describe(config);
     segment.header().set_source(&text);
     let frames = frames.as_ref();

@@ -82,7 +82,7 @@ cat >"$root/DEBIAN/prerm" <<'SCRIPT'
 set -e
 # An upgrade leaves running units alone: they are restarted when it suits the operator.
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    systemctl stop 'wiretape-record@*' 'wiretape-capture@*' wiretape-host 'wiretape-xdp@*' || true
+    systemctl stop 'wiretape-record@*' 'wiretape-capture@*' wiretape-metrics wiretape-host 'wiretape-xdp@*' || true
 fi
 SCRIPT
 cat >"$root/DEBIAN/postrm" <<'SCRIPT'

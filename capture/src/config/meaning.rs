@@ -127,6 +127,7 @@ fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, C
         instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
         idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
         unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
+        prefault: value(&table.prefault).unwrap_or(true),
         confine: one_of(place, &table.confine, "confine", &confinements)?.unwrap_or_default(),
     })
 }

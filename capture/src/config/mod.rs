@@ -51,6 +51,8 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Remove the segment's file at a clean end.
     pub unlink_on_exit: bool,
+    /// Touch the books' memory before the first packet (live sources).
+    pub prefault: bool,
     /// What the process gives up once everything is open.
     pub confine: Confinement,
 }

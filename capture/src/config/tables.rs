@@ -43,6 +43,7 @@ pub(super) struct WorkerTable {
     pub instruments: Value<usize>,
     pub idle: Value<String>,
     pub unlink_on_exit: Value<bool>,
+    pub prefault: Value<bool>,
     pub confine: Value<String>,
 }
 

@@ -60,6 +60,11 @@ impl BookMemory {
         Ok(BookMemory { base, len: bytes })
     }
 
+    /// Where it begins.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     pub(super) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: mapped, readable and writable, zero at first, for as long as `self` lives; the
         // exclusive borrow makes it the only slice.
@@ -71,6 +76,16 @@ impl Drop for BookMemory {
     fn drop(&mut self) {
         // SAFETY: what mmap returned; slices of it borrowed from `self`.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Has the kernel give the pages of `bytes` bytes from `base` on now, rather than one by one when the
+/// first packets touch them.
+pub(super) fn populate(base: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: populating changes no content, and what is not mapped is an error.
+    match unsafe { libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
