@@ -30,9 +30,7 @@ use wiretape_xdp::{Group, Load, ModeChoice, Steering};
 const GROUP: &str = "239.54.12.111:26477";
 const SENDER: &str = "wtb-wire-tx";
 const RECEIVER: &str = "wtb-wire-rx";
-/// Frames of packet memory; the ring has half as many entries. So many because the first packets
-/// find memory of the books that was never touched: with half of these the whole way lost 17,000
-/// full packets in its first tenth of a second, and none afterwards.
+/// Frames of packet memory; the ring has half as many entries.
 const FRAMES: u32 = 1 << 16;
 /// How long nothing may come before a receiver takes the run for over.
 const QUIET: Duration = Duration::from_millis(200);

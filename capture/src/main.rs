@@ -28,8 +28,8 @@ A second signal ends the process at once.";
 
 /// Captures exchange feeds: frames in, decoded events out to shared memory.
 ///
-/// One process is one worker: one receive queue, one core, one segment under /dev/shm that any
-/// number of readers may follow (see `wiretape tail`).
+/// One process is one worker: one core, one receive queue or several, one segment under /dev/shm
+/// that any number of readers may follow (see `wiretape tail`).
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {

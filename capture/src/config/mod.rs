@@ -78,7 +78,7 @@ pub enum SourceConfig {
     Pcap(PcapConfig),
 }
 
-/// An AF_XDP socket on one queue, fed by the XDP program of `wiretape-xdp`.
+/// AF_XDP sockets, one a queue, fed by the XDP programs of `wiretape-xdp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpConfig {
     /// Interface.

@@ -51,7 +51,6 @@ impl LiveParts {
         }
         if xdp.join {
             let mut interfaces: Vec<&str> = xdp.queues().map(|(interface, _)| interface).collect();
-            interfaces.dedup();
             interfaces.sort_unstable();
             interfaces.dedup();
             for interface in interfaces {

@@ -82,17 +82,13 @@ impl Source for LiveSockets<'_> {
     /// One batch of each, in turn: no socket waits for another to fall silent.
     #[inline]
     fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
-        let mut all = Polled::Idle;
+        let mut frames = None;
         for socket in &mut self.0 {
             if let Polled::Frames(more) = socket.poll(sink)? {
-                let Polled::Frames(frames) = all else {
-                    all = Polled::Frames(more);
-                    continue;
-                };
-                all = Polled::Frames(frames.saturating_add(more));
+                frames = Some(frames.unwrap_or(0_u32).saturating_add(more));
             }
         }
-        Ok(all)
+        Ok(frames.map_or(Polled::Idle, Polled::Frames))
     }
 
     fn wait(&self, timeout: Duration) {

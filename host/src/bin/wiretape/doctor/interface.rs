@@ -106,10 +106,10 @@ fn xdp_program(machine: &Machine, interface: &str) -> Finding {
 
 fn queues(machine: &Machine, interface: &str, workers: &[Worker]) -> Finding {
     let name = "receive queues";
-    let served = u32::try_from(workers.len().max(1)).unwrap_or(u32::MAX);
+    let served = workers.iter().map(|worker| worker.queues).sum::<u32>().max(1);
     let should = match served {
-        1 => "1, since one worker serves one queue".to_owned(),
-        _ => format!("{served}, one for each worker"),
+        1 => "1, since one queue is served".to_owned(),
+        _ => format!("{served}, all of which workers serve"),
     };
     let (count, kind) = match machine.kernel.channels(interface) {
         Ok(channels) if channels.combined > 0 => (channels.combined + channels.rx, "combined"),

@@ -15,6 +15,8 @@ pub struct Worker {
     pub name: String,
     /// Where its packets arrive.
     pub interface: String,
+    /// Queues of that interface that it receives from.
+    pub queues: u32,
     /// Processor that it is pinned to.
     pub core: Option<usize>,
     /// Multicast groups of its feeds.
@@ -105,6 +107,7 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Worker>, String> {
     let worker = Worker {
         name: written.worker.name.unwrap_or_else(|| name.to_owned()),
         interface: source.interface,
+        queues: 1,
         core: written.worker.core,
         groups,
         joins: source.join,
@@ -116,8 +119,9 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Worker>, String> {
     let mut workers = vec![worker.clone()];
     for queue in &source.also {
         let interface = queue.rsplit_once(':').map_or(queue.as_str(), |(interface, _)| interface);
-        if workers.iter().all(|one| one.interface != interface) {
-            workers.push(Worker { interface: interface.to_owned(), ..worker.clone() });
+        match workers.iter_mut().find(|one| one.interface == interface) {
+            Some(known) => known.queues = known.queues.saturating_add(1),
+            None => workers.push(Worker { interface: interface.to_owned(), ..worker.clone() }),
         }
     }
     Ok(workers)
@@ -161,8 +165,9 @@ mod tests {
         assert_eq!(parse("x", "[source]\nkind = \"pcap\"\npath = \"day.pcap\"").unwrap(), []);
         let two = "[source]\ninterface = \"eth1\"\nalso = [\"eth1:1\", \"eth2\", \"eth2:3\"]";
         let workers = parse("x", two).unwrap();
-        let interfaces: Vec<_> = workers.iter().map(|worker| &worker.interface).collect();
-        assert_eq!(interfaces, ["eth1", "eth2"]);
+        let queues: Vec<_> =
+            workers.iter().map(|one| (one.interface.as_str(), one.queues)).collect();
+        assert_eq!(queues, [("eth1", 2), ("eth2", 2)]);
         assert!(parse("x", "[source]\ninterface = 7").is_err());
         assert!(parse("x", "[[feed]]\ngroup = \"233.54.12.111\"").is_err());
     }

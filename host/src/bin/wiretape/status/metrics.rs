@@ -60,7 +60,10 @@ fn serve(address: SocketAddr, source: &Source) -> Result<ExitCode, Failure> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    println!("serving http://{}/metrics", server.server_addr());
+    io::Write::write_fmt(
+        &mut io::stdout(),
+        format_args!("serving http://{}/metrics\n", server.server_addr()),
+    )?;
     while !stop.load(Ordering::Relaxed) {
         let Some(request) = server.recv_timeout(LOOK)? else { continue };
         let path = request.url().split('?').next().unwrap_or_default();
@@ -98,7 +101,7 @@ fn exposition(source: &Source) -> Result<String, Failure> {
     queues(&mut text, &looks);
     feeds(&mut text, &looks);
     lines(&mut text, &looks);
-    Ok(text.0)
+    Ok(text.text)
 }
 
 fn workers(text: &mut Exposition, looks: &[Look]) {
@@ -252,7 +255,11 @@ enum Kind {
 
 /// The text, a family of samples after the other.
 #[derive(Default)]
-struct Exposition(String);
+struct Exposition {
+    text: String,
+    /// The family begun last.
+    family: String,
+}
 
 impl Exposition {
     fn family(&mut self, name: &str, kind: Kind, help: &str) {
@@ -261,14 +268,14 @@ impl Exposition {
             Kind::Gauge => "gauge",
         };
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-        // Writing to a String cannot fail; the name of the family is found again from its head.
-        let _ = write!(self.0, "# HELP wiretape_{name} {help}\n# TYPE wiretape_{name} {kind}\n");
+        self.family = format!("wiretape_{name}");
+        let name = &self.family;
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     /// A sample of the family begun last.
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        let head = self.0.rfind("# TYPE ").map_or("", |at| &self.0[at + 7..]);
-        let name = head.split(' ').next().unwrap_or_default().to_owned();
         let labels: Vec<String> = labels
             .iter()
             .map(|(label, text)| {
@@ -278,7 +285,7 @@ impl Exposition {
             .collect();
         let labels =
             if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "{name}{labels} {value}");
+        let _ = writeln!(self.text, "{}{labels} {value}", self.family);
     }
 }
 
@@ -299,6 +306,6 @@ mod tests {
                         wiretape_a_total{worker=\"x\\\"y\\\\z\\n\"} 7\n\
                         wiretape_a_total 1.5\n\
                         # HELP wiretape_b Is.\n# TYPE wiretape_b gauge\nwiretape_b 0\n";
-        assert_eq!(text.0, expected);
+        assert_eq!(text.text, expected);
     }
 }

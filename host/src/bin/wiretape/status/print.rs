@@ -105,8 +105,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     if feed.session.joining {
         let text = "packets wait for a snapshot that is being fetched";
         writeln!(out, "    {}", tinted(text, Tone::Notable, coloured))?;
-    } else if feed.counter(FeedCounter::Snapshots) + feed.counter(FeedCounter::SnapshotsFailed) > 0
-    {
+    } else if taken != "0" || failed != "0" {
         writeln!(
             out,
             "    {taken} snapshots taken ({} messages), {failed} not to be had; {} packets waited",
