@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint unit freestanding loom fuzz-smoke sanitize bench bench-quick bench-report soak build deb packages
+.PHONY: help demo test lint unit freestanding loom fuzz-smoke sanitize bench bench-quick bench-report soak build deb packages oracle
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -12,7 +12,7 @@ demo: packages  ## the whole path on this machine: exchange, XDP, capture, host,
 	@$(CARGO) build --release --locked --bins
 	@bench/demo/demo.sh
 
-test: packages lint unit freestanding loom fuzz-smoke  ## everything that must hold, on this machine
+test: packages oracle lint unit freestanding loom fuzz-smoke  ## everything that must hold, on this machine
 
 lint:  ## formatting, clippy, documentation: warnings are errors
 	$(CARGO) fmt --all --check
@@ -43,13 +43,13 @@ sanitize:  ## AddressSanitizer and ThreadSanitizer over the tests (needs a night
 
 SANITIZED = $(CARGO) +nightly test --quiet --locked --target x86_64-unknown-linux-gnu
 
-bench: packages  ## figures beside peers, in one run
+bench: packages oracle  ## figures beside peers, in one run
 	$(CARGO) bench -p wiretape-bench --locked --features iceoryx2
 
-bench-quick: packages  ## the same, short
+bench-quick: packages oracle  ## the same, short
 	$(CARGO) bench -p wiretape-bench --locked --features iceoryx2 -- --quick
 
-bench-report: packages  ## run every benchmark and write docs/benchmarks.md
+bench-report: packages oracle  ## run every benchmark and write docs/benchmarks.md
 	bench/report.sh
 
 soak: packages  ## the long tests, by name
@@ -61,6 +61,9 @@ build: packages  ## release binaries in target/release
 
 deb: build  ## a Debian package in target/deb
 	docs/operating/deb.sh
+
+oracle:  ## install itch-book, the second oracle of the books' tests, into target/oracle
+	@bench/peers/install.sh
 
 packages:
 	@bench/packages.sh

@@ -31,6 +31,7 @@ need_command pkg-config "$pkgconf"
 need_command ip "$iproute"
 need_command tc "$iproute"
 need_command ethtool ethtool
+need_command strace strace
 need_header libelf.h "$elf"
 need_header zlib.h "$zlib"
 need_header stdio.h "$libc"

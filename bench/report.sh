@@ -7,7 +7,7 @@ page=docs/benchmarks.md
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 
-benches=(path book wire ring pool skiplist simd packing)
+benches=(path book wire latency ring pool skiplist simd packing)
 {
     echo "# Benchmarks"
     echo
@@ -15,10 +15,10 @@ benches=(path book wire ring pool skiplist simd packing)
     echo "Absolute times depend on the machine and on what else runs on it: compare within a table."
     echo "\"times the best peer\" compares the best rounds, \"by medians\" the middle ones. Peers, from"
     echo "\`Cargo.lock\`:"
-    for peer in rtrb heapless crossbeam-queue disruptor iceoryx2 crossbeam-skiplist pco; do
+    for peer in rtrb heapless crossbeam-queue disruptor iceoryx2 crossbeam-skiplist pco itchy; do
         grep -A1 "^name = \"$peer\"" Cargo.lock | sed -n "s/^version = \"\(.*\)\"/- $peer \1/p" | head -1
     done
-    echo
+    sed -n 's/^itch-book==/- itch-book (PyPI) /p' bench/peers/requirements.txt
     echo
     echo "- $(date -u +%Y-%m-%d), $(git describe --always --dirty 2>/dev/null || echo 'no git')"
     echo "- $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) cores," \

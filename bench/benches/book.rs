@@ -4,7 +4,7 @@
 //! ```text
 //! cargo bench -p wiretape-bench --bench book
 //! cargo bench -p wiretape-bench --bench book -- --day FILE --write scaled.itch
-//! python3 bench/peers/replay_itch_book.py scaled.itch      # the peer, on the same bytes
+//! target/oracle/bin/python bench/peers/replay_itch_book.py scaled.itch      # a peer by itself
 //! ```
 //!
 //! The input is a day file (messages behind two-byte lengths), repeated with other locates and
@@ -13,8 +13,12 @@
 //! references stay unique and rise through the day. Without an argument it is the real day of AAPL
 //! and AMZN beside the project, of which there are then 16 copies: 32 instruments.
 //!
-//! The venue has 8,000 instruments: the beginning of that day, 4,000 times. Of each message's way
-//! through the book (decoded before) the time is taken by itself, less what taking it costs.
+//! Peers: itchy (crates.io), which decodes only, in this process; itch-book (PyPI), decode and full
+//! book, in a Python of its own if `make oracle` has installed it, fed the same bytes from memory.
+//!
+//! The venue is an invented day ([`wiretape_bench::flow`]) of 8,000 instruments in each of which 400
+//! orders or so rest. Of each message's way through the book (decoded before) the time is taken by
+//! itself, less what taking it costs.
 //!
 //! Everything is in memory before the clock starts; nothing is allocated while it runs; no message
 //! is skipped (those that do not concern the book are decoded). Each line is the best of its
@@ -22,10 +26,12 @@
 
 use std::hint::black_box;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use wiretape_bench::flow::{Flow, FlowSpec, itch};
 use wiretape_core::arena::Arena;
 use wiretape_core::book::{
     BookError, BookSpec, HashIndex, OrderBook, OrderIndex, PagedIndex, PagedSpec,
@@ -37,8 +43,8 @@ use zerocopy::byteorder::big_endian::{U16, U64};
 const MESSAGES_MIN: usize = 5_000_000;
 const PASSES: usize = 7;
 
-/// Instruments of the venue are these copies of the day's.
-const VENUE_COPIES: usize = 4_000;
+/// Instruments of the venue.
+const VENUE: usize = 8_000;
 
 fn main() -> Result<()> {
     let Options { day: path, write, quick, markdown } = arguments()?;
@@ -47,10 +53,10 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let copies = MESSAGES_MIN.div_ceil(messages(&day).count().max(1));
-    let feed = repeat(&day, copies, usize::MAX)?;
-    if let Some(target) = write {
-        std::fs::write(&target, &feed).with_context(|| format!("writing {}", target.display()))?;
-    }
+    let feed = repeat(&day, copies)?;
+    let folder = tempfile::tempdir().context("a folder for the day that the peer reads")?;
+    let scaled = write.unwrap_or_else(|| folder.path().join("scaled.itch"));
+    std::fs::write(&scaled, &feed).with_context(|| format!("writing {}", scaled.display()))?;
     let messages = messages(&feed).count();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let input = format!("{name} x {copies}: {messages} messages, {} MB", feed.len() >> 20);
@@ -68,6 +74,13 @@ fn main() -> Result<()> {
     let pages = PagedIndex::new(&mut arena, &paged)?;
     let mut direct = OrderBook::new(&mut arena, &spec, pages)?;
 
+    let show = |name: &str, nanos: f64, result: &str| {
+        let rate = 1e3 / nanos;
+        match markdown {
+            true => println!("| {name} | {nanos:.2} | {rate:.1} |"),
+            false => println!("{name:<34} {nanos:6.2} ns each {rate:7.2} M/s   {result}"),
+        }
+    };
     let measure = |name: &str, count: usize, pass: &mut dyn FnMut() -> u64| {
         let mut best = f64::MAX;
         let mut result = 0;
@@ -76,19 +89,19 @@ fn main() -> Result<()> {
             result = pass();
             best = best.min(start.elapsed().as_secs_f64());
         }
-        let nanos = best * 1e9 / count as f64;
-        let rate = 1e3 / nanos;
-        match markdown {
-            true => println!("| {name} | {nanos:.2} | {rate:.1} |"),
-            false => println!("{name:<34} {nanos:6.2} ns each {rate:7.2} M/s   {result:016x}"),
-        }
+        show(name, best * 1e9 / count as f64, &format!("{result:016x}"));
     };
     measure("lengths only", messages, &mut || frames(&feed).map(|frame| frame.len() as u64).sum());
     measure("decode", messages, &mut || self::messages(&feed).map(|m| u64::from(m.kind())).sum());
+    measure("decode, by itchy", messages, &mut || itchy_pass(&feed));
     measure("decode, book by hash", messages, &mut || replay(&mut hashed, &feed, false));
     measure("decode, book by page", messages, &mut || replay(&mut direct, &feed, false));
     measure("decode, book by hash, best", messages, &mut || replay(&mut hashed, &feed, true));
     measure("decode, book by page, best", messages, &mut || replay(&mut direct, &feed, true));
+    match by_itch_book(&scaled, messages)? {
+        Some(nanos) => show("decode and book, by itch-book", nanos, ""),
+        None => println!("itch-book is not here: `make oracle` installs it"),
+    }
     let records = as_dbn(&mut direct, &feed)?;
     measure("DBN MBO records, book by page", records.len(), &mut || {
         apply_all(&mut direct, &records)
@@ -97,7 +110,33 @@ fn main() -> Result<()> {
         apply_all(&mut hashed, &records)
     });
     drop((records, feed));
-    venue(&day, quick, markdown)
+    venue(quick, markdown)
+}
+
+/// Decodes the feed with itchy.
+fn itchy_pass(feed: &[u8]) -> u64 {
+    let tags = itchy::MessageStream::from_reader(feed).map(|message| match message {
+        Ok(message) => u64::from(black_box(message).tag),
+        Err(_) => 1 << 48,
+    });
+    tags.sum()
+}
+
+/// Nanoseconds a message that itch-book takes for the file; `None` if it is not installed.
+fn by_itch_book(file: &Path, messages: usize) -> Result<Option<f64>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("../target/oracle/bin/python");
+    if !python.exists() {
+        return Ok(None);
+    }
+    let script = root.join("peers/replay_itch_book.py");
+    let output = Command::new(python).arg(script).arg(file).output().context("itch-book")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "itch-book: {}", String::from_utf8_lossy(&output.stderr));
+    let word = |at: usize| text.split_whitespace().nth(at).context("itch-book says nothing");
+    let counted: usize = word(5)?.parse().context("messages of itch-book")?;
+    ensure!(counted == messages, "itch-book saw {counted} messages, not {messages}");
+    Ok(Some(word(1)?.parse().context("time of itch-book")?))
 }
 
 /// The feed as the records that capture publishes for it.
@@ -194,9 +233,20 @@ fn kind_of(message: &Message<'_>) -> Option<usize> {
 }
 
 /// Nanoseconds by kind, of a book that no cache holds.
-fn venue(day: &[u8], quick: bool, markdown: bool) -> Result<()> {
-    let first = if quick { 1_000 } else { 12_000 };
-    let feed = repeat(day, VENUE_COPIES, first)?;
+fn venue(quick: bool, markdown: bool) -> Result<()> {
+    let flow = FlowSpec {
+        symbols: FlowSpec::invented_symbols(VENUE),
+        messages: Some(if quick { 500_000 } else { 10_000_000 }),
+        messages_per_second: 1e6,
+        ..FlowSpec::default()
+    };
+    let (mut feed, mut message) = (Vec::new(), Vec::new());
+    for step in Flow::new(&flow)? {
+        // Symbols stand in messages that the book does not look at.
+        itch::encode(&step, &[], &mut message);
+        feed.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        feed.extend_from_slice(&message);
+    }
     let spec = BookSpec { instruments: 1 << 16, orders: 8 << 20, levels: 4 << 20 };
     let paged = PagedSpec::for_orders(spec.orders, 1 << 32);
     let mut region = vec![0; spec.bytes() + paged.bytes()];
@@ -226,8 +276,7 @@ fn venue(day: &[u8], quick: bool, markdown: bool) -> Result<()> {
         bail!("the venue's book refused {errors} messages");
     }
     let messages = times.iter().map(Vec::len).sum::<usize>();
-    let instruments = 2 * VENUE_COPIES;
-    let about = format!("{messages} messages of {instruments} instruments, {live} orders at most");
+    let about = format!("{messages} messages of {VENUE} instruments, {live} orders at most");
     match markdown {
         true => println!(
             "\nA venue: {about}.\n\n| message | count | p50 ns | p99 ns | p99.9 ns |\n|---|---|---|---|---|"
@@ -329,8 +378,8 @@ fn messages(feed: &[u8]) -> impl Iterator<Item = Message<'_>> {
     frames(feed).filter_map(|frame| Message::parse(frame).ok())
 }
 
-/// The day's first `limit` messages, `copies` times, with fresh locates and references.
-fn repeat(day: &[u8], copies: usize, limit: usize) -> Result<Vec<u8>> {
+/// The day's messages, `copies` times, with fresh locates and references.
+fn repeat(day: &[u8], copies: usize) -> Result<Vec<u8>> {
     let mut locates: Vec<u16> = messages(day).map(|m| m.head().stock_locate.get()).collect();
     locates.sort_unstable();
     locates.dedup();
@@ -341,8 +390,8 @@ fn repeat(day: &[u8], copies: usize, limit: usize) -> Result<Vec<u8>> {
     if locates.len() * copies >= 1 << 16 {
         bail!("{copies} copies of {} locates do not fit 16 bits", locates.len());
     }
-    let mut feed = Vec::with_capacity(copies * day.len().min(limit.saturating_mul(48)));
-    for frame in frames(day).take(limit) {
+    let mut feed = Vec::with_capacity(copies * day.len());
+    for frame in frames(day) {
         for copy in 0..copies {
             feed.extend_from_slice(&(frame.len() as u16).to_be_bytes());
             let start = feed.len();

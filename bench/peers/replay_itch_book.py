@@ -1,12 +1,11 @@
 """The peer of `cargo bench --bench book`: itch-book (PyPI), decode and full book, no table.
 
-    pip install itch-book
+    make oracle
     cargo bench -p wiretape-bench --bench book -- --write scaled.itch
-    python3 bench/peers/replay_itch_book.py scaled.itch
+    target/oracle/bin/python bench/peers/replay_itch_book.py scaled.itch
 
 Its C++ session is fed the whole file from memory in one call, so nothing of Python is in the
-time. Best of seven passes, as in our own benchmark; run both one after the other, on the same
-machine, and compare the ratio.
+time. Best of seven passes, as in our own benchmark, which runs this by itself where it can.
 """
 import sys
 import time
@@ -25,7 +24,8 @@ def main() -> None:
         best = min(best, time.perf_counter() - start)
     stats = session.stats()
     messages = stats["messages"]
-    print(f"itch-book: {best * 1e9 / messages:.2f} ns/message {messages / best / 1e6:.2f} M/s")
+    rate = messages / best / 1e6
+    print(f"itch-book: {best * 1e9 / messages:.2f} ns/message {rate:.2f} M/s, {messages} messages")
     print({name: value for name, value in stats.items() if isinstance(value, int)})
 
 
