@@ -212,6 +212,14 @@ fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
     assert!(scraped.contains("\nwiretape_worker_up{worker=\"wire\"} 1\n"), "{scraped}");
     let lost = "\nwiretape_feed_lost_messages_total{worker=\"wire\",feed=\"both\"} 0\n";
     assert!(scraped.contains(lost), "{scraped}");
+    let gauge = |name: &str| -> u64 {
+        let sample = format!("\nwiretape_feed_{name}{{worker=\"wire\",feed=\"both\"}} ");
+        let value = scraped.split(&sample).nth(1).and_then(|rest| rest.lines().next());
+        value.and_then(|value| value.parse().ok()).expect(name)
+    };
+    let [orders, peak, capacity] = ["orders", "orders_peak", "orders_capacity"].map(gauge);
+    assert!(0 < orders && orders <= peak && peak < capacity, "{orders} {peak} {capacity}");
+    assert!(gauge("levels") <= gauge("levels_peak") && gauge("levels_peak") > 0);
 
     // One wire is taken away: the other goes on, and that is told.
     ip(&rig, true, "link delete feed1");

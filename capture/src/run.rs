@@ -254,7 +254,7 @@ impl<'m> Control<'_, 'm> {
         }
         let orders = Orders::default();
         let mut memory = Box::new(ControlMemory::new());
-        let mut events = ControlLoop::new(&mut memory);
+        let mut events = ControlLoop::new(&mut memory, self.config.worker.wake_ms);
         let ending = Ending { poster: events.poster(), orders: &orders };
         thread::scope(|scope| {
             let (pinned_tx, pinned_rx) = std::sync::mpsc::channel();
@@ -352,14 +352,17 @@ impl<'m> Control<'_, 'm> {
         let mut waker = Waker::new(self.header(), self.segment.ring());
         events.repeat(ControlEvent::Wake);
         events.repeat(ControlEvent::Heartbeat);
+        if recovery.is_some() {
+            events.repeat(ControlEvent::Recover);
+        }
         if live.is_some() {
             events.repeat(ControlEvent::AlignClock);
         }
         while !self.stop.load(Ordering::Relaxed) {
             match events.next_event() {
                 ControlEvent::WorkerEnded => break,
-                ControlEvent::Wake => {
-                    waker.tick();
+                ControlEvent::Wake => waker.tick(),
+                ControlEvent::Recover => {
                     if let Some(recovery) = &mut recovery {
                         recovery.visit();
                     }

@@ -205,6 +205,7 @@ impl<'m> Worker<'m> {
         if let (Some(clock), Some(latency)) = (&mut self.clock, &mut self.latency) {
             latency.record(clock.now().saturating_sub(received_ns));
         }
+        self.pipeline.publish_usage();
         self.log.end_batch(received_ns);
     }
 

@@ -271,6 +271,14 @@ impl<'m> Pipeline<'m> {
         self.deadline = u64::MAX;
     }
 
+    /// Says in the segment how full the memory of the feeds' books is: see
+    /// [`FeedGauge`](crate::segment::FeedGauge). To be called now and then.
+    pub fn publish_usage(&mut self) {
+        for feed in &mut self.feeds {
+            feed.protocol.publish_usage();
+        }
+    }
+
     /// The segment that it publishes into.
     pub fn segment(&self) -> &SegmentWriter<'m> {
         self.publisher.segment()

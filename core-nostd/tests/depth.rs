@@ -16,8 +16,8 @@ use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
 use wiretape_core::segment::{
-    DepthEntry, DepthLevel, FeedCounter, FeedIdentity, SegmentLayout, SegmentSpec, SegmentView,
-    SegmentWriter, health,
+    DepthEntry, DepthLevel, FeedCounter, FeedGauge, FeedIdentity, SegmentLayout, SegmentSpec,
+    SegmentView, SegmentWriter, health,
 };
 use wiretape_core::wire::binaryfile::BinaryFile;
 use wiretape_core::wire::frame::Route;
@@ -356,6 +356,14 @@ fn the_real_day_has_the_depth_of_a_plain_book_at_every_fiftieth_message() {
             }
         }
         assert!(compared > 2_000, "{compared} entries compared");
+        worker.pipeline.publish_usage();
+        let feed_view = worker.view.feed(0).unwrap();
+        let gauge = |gauge| feed_view.gauge(gauge) as usize;
+        assert_eq!(gauge(FeedGauge::Orders), feed.orders.len());
+        let levels = feed.instruments.values().map(|naive| naive.bids.len() + naive.asks.len());
+        assert_eq!(gauge(FeedGauge::Levels), levels.sum::<usize>());
+        assert!(gauge(FeedGauge::OrdersPeak) > gauge(FeedGauge::Orders));
+        assert_eq!(gauge(FeedGauge::OrdersCapacity), 50_000);
         assert_eq!(worker.view.feed(0).unwrap().counter(FeedCounter::BookErrors), 0);
     });
 }

@@ -18,6 +18,7 @@ use wiretape_core::segment::{MAX_FEEDS, MAX_QUEUES};
 /// Names are kept in 32 bytes of the segment, and stand in file names.
 const NAME_MAX: usize = 31;
 const EVENT_SLOTS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 30;
+const WAKE_MS: std::ops::RangeInclusive<usize> = 0..=1_000;
 const INSTRUMENTS: std::ops::RangeInclusive<usize> = 1..=1 << 24;
 const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
 
@@ -128,6 +129,7 @@ fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, C
         idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
         unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
         prefault: value(&table.prefault).unwrap_or(true),
+        wake_ms: within(place, &table.wake_ms, "wake_ms", 1, &WAKE_MS)? as u64,
         confine: one_of(place, &table.confine, "confine", &confinements)?.unwrap_or_default(),
     })
 }

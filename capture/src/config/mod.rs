@@ -53,6 +53,8 @@ pub struct WorkerConfig {
     pub unlink_on_exit: bool,
     /// Touch the books' memory before the first packet (live sources).
     pub prefault: bool,
+    /// How late, in milliseconds, a reader that sleeps may be woken; 0: none is.
+    pub wake_ms: u64,
     /// What the process gives up once everything is open.
     pub confine: Confinement,
 }

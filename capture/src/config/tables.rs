@@ -44,6 +44,7 @@ pub(super) struct WorkerTable {
     pub idle: Value<String>,
     pub unlink_on_exit: Value<bool>,
     pub prefault: Value<bool>,
+    pub wake_ms: Value<usize>,
     pub confine: Value<String>,
 }
 

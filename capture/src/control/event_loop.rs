@@ -16,25 +16,14 @@ use crate::clock::monotonic_ns;
 pub enum ControlEvent {
     /// The worker's thread is about to end.
     WorkerEnded,
-    /// Look whether readers have to be woken, and whether somebody asked for a stop.
+    /// Look whether readers have to be woken.
     Wake,
+    /// Send re-requests, and take in their answers.
+    Recover,
     /// Give a sign of life, and carry the kernel's counters into the segment.
     Heartbeat,
     /// Hold the worker's clock against the system's.
     AlignClock,
-}
-
-impl ControlEvent {
-    /// Milliseconds after which it comes again, if it does.
-    const fn period_ms(self) -> Option<u64> {
-        match self {
-            ControlEvent::WorkerEnded => None,
-            // How late a sleeping reader may be woken.
-            ControlEvent::Wake => Some(1),
-            ControlEvent::Heartbeat => Some(100),
-            ControlEvent::AlignClock => Some(1_000),
-        }
-    }
 }
 
 /// Memory of the control thread's loop: 64 events of each kind waiting, 64 timers.
@@ -43,12 +32,27 @@ pub type ControlMemory = FixedMemory<ControlEvent, 64, 64>;
 /// The control thread's events, in order.
 pub struct ControlLoop<'m> {
     events: EventLoop<'m, ControlEvent>,
+    /// How late, in milliseconds, a sleeping reader may be woken; 0: none is.
+    wake_ms: u64,
 }
 
 impl<'m> ControlLoop<'m> {
-    /// A loop without events.
-    pub fn new(memory: &'m mut ControlMemory) -> ControlLoop<'m> {
-        ControlLoop { events: memory.event_loop(now_ms()) }
+    /// A loop without events, whose [`Wake`](ControlEvent::Wake) comes every `wake_ms`
+    /// milliseconds; 0: never.
+    pub fn new(memory: &'m mut ControlMemory, wake_ms: u64) -> ControlLoop<'m> {
+        ControlLoop { events: memory.event_loop(now_ms()), wake_ms }
+    }
+
+    /// Milliseconds after which an event comes again, if it does.
+    fn period_ms(&self, event: ControlEvent) -> Option<u64> {
+        match event {
+            ControlEvent::WorkerEnded => None,
+            ControlEvent::Wake => (self.wake_ms > 0).then_some(self.wake_ms),
+            ControlEvent::Recover => Some(1),
+            // Whether somebody asked for a stop is looked at just as often.
+            ControlEvent::Heartbeat => Some(100),
+            ControlEvent::AlignClock => Some(1_000),
+        }
     }
 
     /// The way in for another thread. Call this on the thread that calls
@@ -59,7 +63,7 @@ impl<'m> ControlLoop<'m> {
 
     /// Hands `event` out once its period is over, and then again and again.
     pub fn repeat(&mut self, event: ControlEvent) {
-        if let Some(period_ms) = event.period_ms() {
+        if let Some(period_ms) = self.period_ms(event) {
             let scheduled = self.events.post_later(now_ms().wrapping_add(period_ms), event);
             // There are fewer periodic events than timers, and the timer of one that has just
             // fired is free until other threads' events are let in, at the next `next`.
@@ -119,14 +123,20 @@ mod tests {
     #[test]
     fn periodic_events_come_again_and_what_is_posted_ends_the_sleep() {
         let mut memory = Box::new(ControlMemory::new());
-        let mut control = ControlLoop::new(&mut memory);
+        let mut control = ControlLoop::new(&mut memory, 2);
         control.repeat(ControlEvent::Wake);
         for _ in 0..3 {
             assert_eq!(control.next_event(), ControlEvent::Wake);
         }
+        // Readers are never woken: the heartbeat alone comes.
+        let mut memory = Box::new(ControlMemory::new());
+        let mut control = ControlLoop::new(&mut memory, 0);
+        control.repeat(ControlEvent::Wake);
+        control.repeat(ControlEvent::Heartbeat);
+        assert_eq!(control.next_event(), ControlEvent::Heartbeat);
         // No timer any more: only the other thread can end the sleep.
         let mut memory = Box::new(ControlMemory::new());
-        let mut control = ControlLoop::new(&mut memory);
+        let mut control = ControlLoop::new(&mut memory, 1);
         let poster = control.poster();
         std::thread::scope(|scope| {
             scope.spawn(move || {

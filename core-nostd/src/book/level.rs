@@ -29,12 +29,13 @@ pub(super) struct Levels<'m> {
     free: u32,
     fresh: u32,
     pub in_use: u32,
+    pub peak: u32,
 }
 
 impl<'m> Levels<'m> {
     pub(super) fn new(arena: &mut Arena<'m>, levels: u32) -> Result<Self, ArenaError> {
         let levels = arena.alloc_slice("price levels", (levels as usize).saturating_add(1))?;
-        Ok(Levels { levels, stray: Level::default(), free: 0, fresh: 1, in_use: 0 })
+        Ok(Levels { levels, stray: Level::default(), free: 0, fresh: 1, in_use: 0, peak: 0 })
     }
 
     #[inline]
@@ -63,6 +64,7 @@ impl<'m> Levels<'m> {
         };
         *self.get_mut(handle) = Level { price, ..Level::default() };
         self.in_use = self.in_use.wrapping_add(1);
+        self.peak = self.peak.max(self.in_use);
         Some(handle)
     }
 

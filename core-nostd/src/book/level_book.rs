@@ -3,7 +3,7 @@
 
 use super::ladder::{self, Ladder, Ladders, Rung};
 use super::order_book::side_index;
-use super::{Bbo, BookError, LevelView, health};
+use super::{Bbo, BookError, BookUsage, LevelView, health};
 use crate::arena::{Arena, ArenaError, slice_bytes};
 use crate::event::{MboMsg, Side, UNDEF_PRICE, action, flags};
 use bytemuck::{Pod, Zeroable};
@@ -79,6 +79,10 @@ const _: () = assert!(size_of::<Instrument>() == 32);
 pub struct LevelBook<'m> {
     instruments: &'m mut [Instrument],
     ladders: Ladders<'m>,
+    /// Levels that there are, the most there were, and those asked for.
+    levels: u32,
+    peak: u32,
+    capacity: u32,
 }
 
 impl<'m> LevelBook<'m> {
@@ -87,6 +91,9 @@ impl<'m> LevelBook<'m> {
         Ok(LevelBook {
             instruments: arena.alloc_slice("instruments", spec.instruments as usize)?,
             ladders: Ladders::new(arena, spec.rungs())?,
+            levels: 0,
+            peak: 0,
+            capacity: spec.levels,
         })
     }
 
@@ -113,6 +120,7 @@ impl<'m> LevelBook<'m> {
                 let previous = self.ladders.rungs_of(ladder).get(position);
                 let previous = previous.map_or(0, |rung| rung.value as u32);
                 self.ladders.remove(ladder, position);
+                self.levels = self.levels.wrapping_sub(1);
                 Ok(LevelChange::Removed { previous })
             }
             Ok(position) => {
@@ -122,7 +130,11 @@ impl<'m> LevelBook<'m> {
             }
             Err(_) if size == 0 => Ok(LevelChange::Absent),
             Err(position) => match self.ladders.insert(ladder, position, rung) {
-                Ok(()) => Ok(LevelChange::New),
+                Ok(()) => {
+                    self.levels = self.levels.wrapping_add(1);
+                    self.peak = self.peak.max(self.levels);
+                    Ok(LevelChange::New)
+                }
                 Err(_) => {
                     book.health |= u32::from(health::BOOK_ERROR);
                     Err(BookError::LevelsFull)
@@ -165,6 +177,7 @@ impl<'m> LevelBook<'m> {
         let removed = bids.len.wrapping_add(asks.len);
         self.ladders.clear(bids);
         self.ladders.clear(asks);
+        self.levels = self.levels.wrapping_sub(removed);
         book.health = 0;
         Ok(removed)
     }
@@ -222,6 +235,17 @@ impl<'m> LevelBook<'m> {
     pub fn levels_of(&self, instrument: u32) -> u32 {
         let book = self.instruments.get(instrument as usize);
         book.map_or(0, |book| book.ladders[0].len.wrapping_add(book.ladders[1].len))
+    }
+
+    /// How full the book is. Levels lie in blocks that grow, so that fewer than the capacity may
+    /// fill it if they are spread over many instruments.
+    pub fn usage(&self) -> BookUsage {
+        BookUsage {
+            levels: self.levels,
+            levels_peak: self.peak,
+            levels_capacity: self.capacity,
+            ..BookUsage::default()
+        }
     }
 
     /// Instruments that the book was configured for.

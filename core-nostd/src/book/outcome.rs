@@ -63,9 +63,9 @@ pub enum Applied {
 }
 
 /// How full a book is, for a metrics page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BookUsage {
-    /// Live orders.
+    /// Live orders; this and the next two are 0 in a book of levels.
     pub orders: u32,
     /// The most live orders there ever were.
     pub orders_peak: u32,
@@ -73,6 +73,8 @@ pub struct BookUsage {
     pub orders_capacity: u32,
     /// Price levels.
     pub levels: u32,
+    /// The most price levels there ever were.
+    pub levels_peak: u32,
     /// Price levels that fit.
     pub levels_capacity: u32,
 }

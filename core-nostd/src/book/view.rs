@@ -135,6 +135,7 @@ impl<I: OrderIndex> OrderBook<'_, I> {
             orders_peak: self.orders.peak,
             orders_capacity: self.orders.capacity(),
             levels: self.levels.in_use,
+            levels_peak: self.levels.peak,
             levels_capacity: self.levels.capacity(),
         }
     }

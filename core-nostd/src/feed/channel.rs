@@ -6,12 +6,13 @@ use super::depth::DepthBoard;
 use super::publisher::{MarketState, MessageStamp, Publisher};
 use super::session::{Change, Gap, Packet, PacketKind, Session, Verdict};
 use crate::arena::{Arena, ArenaError};
+use crate::book::BookUsage;
 use crate::event::{
     GapMsg, MboMsg, NO_INSTRUMENT, RecordHeader, SessionMsg, flags, gap_reason, session_change,
 };
 use crate::segment::{
-    DEPTH_LEVELS, DepthLevel, ErrorGroup, FeedCounter, FeedIdentity, FeedWriter, SessionState,
-    SymbolEntry, health,
+    DEPTH_LEVELS, DepthLevel, ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedWriter,
+    SessionState, SymbolEntry, health,
 };
 
 /// With two lines, a packet below the expected number that was sent no later than this after the
@@ -88,6 +89,21 @@ impl<'m> Channel<'m> {
         self.depth_places = arena.alloc_slice("depth places", self.markets.len())?;
         self.depth = Some(board);
         Ok(())
+    }
+
+    /// Says in the segment how full the memory of the books is.
+    pub fn publish_usage(&self, usage: &BookUsage) {
+        let gauges = [
+            (FeedGauge::Orders, usage.orders),
+            (FeedGauge::OrdersPeak, usage.orders_peak),
+            (FeedGauge::OrdersCapacity, usage.orders_capacity),
+            (FeedGauge::Levels, usage.levels),
+            (FeedGauge::LevelsPeak, usage.levels_peak),
+            (FeedGauge::LevelsCapacity, usage.levels_capacity),
+        ];
+        for (gauge, value) in gauges {
+            self.writer.set_gauge(gauge, value.into());
+        }
     }
 
     /// The place that a local instrument has for depth, if it was chosen.

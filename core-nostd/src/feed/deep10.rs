@@ -17,7 +17,7 @@ use super::iextp::{Dialect, IexFeed, Venue};
 use super::publisher::Publisher;
 use super::status;
 use crate::arena::{Arena, ArenaError};
-use crate::book::{BookError, LevelBook, LevelBookSpec, LevelChange};
+use crate::book::{BookError, BookUsage, LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{MboMsg, Side, action, flags};
 use crate::segment::{DEPTH_LEVELS, DepthLevel};
 use crate::wire::deep10::{self, Message};
@@ -61,6 +61,10 @@ impl<'m> Dialect<'m> for Deep<'m> {
 
     fn sides(&self, local: u32) -> [[DepthLevel; DEPTH_LEVELS]; 2] {
         [ten(self.book.levels(local, Side::Bid)), ten(self.book.levels(local, Side::Ask))]
+    }
+
+    fn usage(&self) -> BookUsage {
+        self.book.usage()
     }
 
     fn clear(&mut self, local: u32) -> bool {

@@ -18,6 +18,7 @@ use super::symbol_index::SymbolIndex;
 use super::trading_day::TradingDays;
 use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
+use crate::book::BookUsage;
 use crate::event::{
     AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action, flags,
 };
@@ -49,6 +50,11 @@ pub trait Dialect<'m>: Sized {
 
     /// The best ten bids and offers of a local instrument.
     fn sides(&self, local: u32) -> [[DepthLevel; DEPTH_LEVELS]; 2];
+
+    /// How full the memory of its book is.
+    fn usage(&self) -> BookUsage {
+        BookUsage::default()
+    }
 
     /// Empties the book of a local instrument. Returns whether it held anything.
     fn clear(&mut self, local: u32) -> bool;
@@ -138,6 +144,10 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
         }
         self.venue.channel.end_packet(publisher);
         Taken::of(&verdict)
+    }
+
+    fn usage(&self) -> BookUsage {
+        self.dialect.usage()
     }
 
     #[inline]

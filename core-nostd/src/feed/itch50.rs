@@ -26,7 +26,9 @@ use super::status;
 use super::trading_day::TradingDays;
 use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
-use crate::book::{BookError, BookSpec, OrderBook, PagedIndex, PagedSpec, Reduced, Replaced};
+use crate::book::{
+    BookError, BookSpec, BookUsage, OrderBook, PagedIndex, PagedSpec, Reduced, Replaced,
+};
 use crate::event::{
     AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, action, flags,
 };
@@ -157,6 +159,10 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
             let stamp = self.channel.stamp(local, self.sequence, now, now, publisher);
             self.after_book(local, true, 0, event_seq, &stamp, publisher);
         }
+    }
+
+    fn usage(&self) -> BookUsage {
+        self.book.usage()
     }
 
     #[inline]

@@ -85,6 +85,18 @@ macro_rules! protocols {
                 })
             }
 
+            /// Says in the segment how full the memory of the feed's books is.
+            pub(crate) fn publish_usage(&mut self) {
+                match self {
+                    $(
+                        ProtocolFeed::$Variant(translator) => {
+                            let usage = translator.usage();
+                            translator.channel().publish_usage(&usage);
+                        }
+                    )*
+                }
+            }
+
             /// The protocol-independent half.
             pub(crate) fn channel(&mut self) -> &mut Channel<'m> {
                 match self {

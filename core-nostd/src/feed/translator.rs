@@ -5,6 +5,7 @@ use super::publisher::Publisher;
 use super::session::{Packet, Verdict};
 use super::trading_day::TradingDays;
 use crate::arena::{Arena, ArenaError};
+use crate::book::BookUsage;
 use crate::event::session_change;
 
 /// What became of a packet in its turn.
@@ -81,6 +82,11 @@ pub trait Translator<'m>: Sized {
 
     /// The snapshot is complete: the books are good.
     fn end_snapshot(&mut self, _publisher: &mut Publisher<'m>) {}
+
+    /// How full the memory of its books is.
+    fn usage(&self) -> BookUsage {
+        BookUsage::default()
+    }
 
     /// The protocol-independent half.
     fn channel(&mut self) -> &mut Channel<'m>;

@@ -10,12 +10,14 @@ pub const FEED_WORDS: usize = 512;
 const IDENTITY: usize = 0;
 const SESSION: usize = 16;
 const COUNTERS: usize = 32;
+const GAUGES: usize = 80;
 const ERRORS: usize = 96;
 const TYPES: usize = 256;
 /// Words of each error group.
 const ERRORS_PER_GROUP: usize = 32;
 
-const _: () = assert!(COUNTERS + FeedCounter::COUNT <= ERRORS);
+const _: () = assert!(COUNTERS + FeedCounter::COUNT <= GAUGES);
+const _: () = assert!(GAUGES + FeedGauge::COUNT <= ERRORS);
 const _: () = assert!(ERRORS + ErrorGroup::COUNT * ERRORS_PER_GROUP <= TYPES);
 const _: () = assert!(TYPES + 256 <= FEED_WORDS);
 
@@ -51,6 +53,19 @@ counters! {
         SnapshotsFailed "snapshots_failed" "Times no snapshot was to be had in time.",
         SnapshotHeldPackets "snapshot_held_packets" "Packets that waited for a snapshot.",
         SnapshotsWanted "snapshots_wanted" "Times a snapshot was wanted because messages were lost.",
+    }
+}
+
+counters! {
+    /// How full the memory of a feed's books is: values that rise and fall. All are 0 where the
+    /// protocol's book has no such thing. What no longer fitted stands among the book's errors.
+    FeedGauge {
+        Orders "orders" "Orders in the feed's books.",
+        OrdersPeak "orders_peak" "The most orders that there were at once.",
+        OrdersCapacity "orders_capacity" "Orders that there is memory for.",
+        Levels "levels" "Price levels in the feed's books.",
+        LevelsPeak "levels_peak" "The most price levels that there were at once.",
+        LevelsCapacity "levels_capacity" "Price levels that there is memory for.",
     }
 }
 
@@ -174,6 +189,12 @@ impl<'m> FeedView<'m> {
         self.get(COUNTERS + counter as usize)
     }
 
+    /// The value of a gauge.
+    #[inline]
+    pub fn gauge(&self, gauge: FeedGauge) -> u64 {
+        self.get(GAUGES + gauge as usize)
+    }
+
     /// How often cause number `cause` of `group` occurred.
     pub fn errors(&self, group: ErrorGroup, cause: usize) -> u64 {
         self.get(ERRORS + group as usize * ERRORS_PER_GROUP + cause.min(ERRORS_PER_GROUP - 1))
@@ -249,6 +270,12 @@ impl<'m> FeedWriter<'m> {
     #[inline]
     pub fn add(&self, counter: FeedCounter, amount: u64) {
         self.increase(COUNTERS + counter as usize, amount);
+    }
+
+    /// Sets a gauge.
+    #[inline]
+    pub fn set_gauge(&self, gauge: FeedGauge, value: u64) {
+        self.set(GAUGES + gauge as usize, value);
     }
 
     /// Counts one error of `group` by its cause.

@@ -65,7 +65,8 @@ pub use cell::{Cell, CellBusy};
 pub use counters::{Counter, Counters};
 pub use depth::{DEPTH_LEVELS, DepthEntry, DepthLevel, DepthTable, Features};
 pub use feeds::{
-    ErrorGroup, FEED_WORDS, FeedCounter, FeedIdentity, FeedView, FeedWriter, SessionState,
+    ErrorGroup, FEED_WORDS, FeedCounter, FeedGauge, FeedIdentity, FeedView, FeedWriter,
+    SessionState,
 };
 pub use header::{EPOCH_NONE, Header, State};
 pub use layout::{

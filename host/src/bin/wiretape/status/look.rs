@@ -7,8 +7,8 @@ use wiretape_core::book::BookError;
 use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{
-    Counter, ErrorGroup, FeedCounter, FeedIdentity, FeedView, LINES, Ledger, LineCounter, LineView,
-    MarketEntry, QueueBlock, QueueIdentity, SessionState,
+    Counter, ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedView, LINES, Ledger,
+    LineCounter, LineView, MarketEntry, QueueBlock, QueueIdentity, SessionState,
 };
 use wiretape_host::reader::segment::heartbeat_age_ns;
 use wiretape_host::reader::{Liveness, Segment};
@@ -113,6 +113,8 @@ pub struct FeedLook {
     pub identity: FeedIdentity,
     pub session: SessionState,
     pub counters: Vec<(FeedCounter, u64)>,
+    /// How full the books' memory is.
+    pub gauges: Vec<(FeedGauge, u64)>,
     /// Line A, line B and recovery, those that there are.
     pub lines: Vec<LineLook>,
     /// Messages by type.
@@ -204,6 +206,7 @@ impl Look {
             identity: feed.identity(),
             session: feed.session().unwrap_or_default(),
             counters: FeedCounter::ALL.iter().map(|one| (*one, feed.counter(*one))).collect(),
+            gauges: FeedGauge::ALL.iter().map(|one| (*one, feed.gauge(*one))).collect(),
             types: (0..=u8::MAX)
                 .map(|kind| (kind, feed.messages_of_type(kind)))
                 .filter(|(_, count)| *count > 0)
@@ -290,6 +293,11 @@ impl FeedLook {
         self.counters.iter().find(|(counter, _)| *counter == wanted).map_or(0, |one| one.1)
     }
 
+    /// The value of a gauge.
+    pub fn gauge(&self, wanted: FeedGauge) -> u64 {
+        self.gauges.iter().find(|(gauge, _)| *gauge == wanted).map_or(0, |one| one.1)
+    }
+
     /// The session as text.
     pub fn session_name(&self) -> String {
         wiretape_host::ingest::symbol_text(&self.session.session)
@@ -298,6 +306,7 @@ impl FeedLook {
     fn as_json(&self) -> Value {
         let counters =
             self.counters.iter().map(|(counter, value)| (counter.name().into(), (*value).into()));
+        let books = self.gauges.iter().map(|(gauge, value)| (gauge.name().into(), (*value).into()));
         let types = self.types.iter().map(|(kind, count)| (type_name(*kind), Value::from(*count)));
         let group = std::net::Ipv4Addr::from(self.identity.group);
         json!({
@@ -305,6 +314,7 @@ impl FeedLook {
             "group": group.to_string(), "port": self.identity.port,
             "session": self.session_name(), "next_seq": self.session.next_seq,
             "ended": self.session.ended, "maybe_bad_book": self.session.maybe_bad_book,
+            "joining": self.session.joining, "books": Value::Object(books.collect()),
             "last_packet_ns": self.session.last_packet_ns,
             "counters": Value::Object(counters.collect()),
             "lines": self.lines.iter().map(LineLook::as_json).collect::<Vec<_>>(),

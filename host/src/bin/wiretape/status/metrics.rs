@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use wiretape_core::segment::{Counter, FeedCounter, LineCounter};
+use wiretape_core::segment::{Counter, FeedCounter, FeedGauge, LineCounter};
 use wiretape_host::reader::Segment;
 
 /// Media type of the answers.
@@ -33,7 +33,8 @@ Examples:
 
 Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0, on
 rate(wiretape_worker_socket_ring_full_total[1m]) > 0, on wiretape_worker_up == 0 and on
-wiretape_feed_maybe_bad_book == 1.")]
+wiretape_feed_maybe_bad_book == 1; warn on
+wiretape_feed_orders_peak / wiretape_feed_orders_capacity > 0.8.")]
 pub struct MetricsArguments {
     #[command(flatten)]
     source: Source,
@@ -197,6 +198,13 @@ fn feeds(text: &mut Exposition, looks: &[Look]) {
             feed.session.joining.into()
         }),
     ];
+    for gauge in FeedGauge::ALL {
+        text.family(&format!("feed_{}", gauge.name()), Kind::Gauge, gauge.help());
+        for (look, feed) in all() {
+            let labels = [("worker", look.worker.as_str()), ("feed", feed.identity.name.as_str())];
+            text.sample(&labels, feed.gauge(*gauge));
+        }
+    }
     for (name, help, value) in states {
         text.family(name, Kind::Gauge, help);
         for (look, feed) in all() {

@@ -4,7 +4,7 @@ use super::look::{FeedLook, LineLook, Look, QueueLook, type_name};
 use crate::terminal::{Tone, grouped, tinted};
 use std::io::{self, Write};
 use wiretape_core::event::UNDEF_PRICE;
-use wiretape_core::segment::{Counter, FeedCounter, LedgerRow, LineCounter};
+use wiretape_core::segment::{Counter, FeedCounter, FeedGauge, LedgerRow, LineCounter};
 use wiretape_host::result::text;
 
 /// Prints a worker.
@@ -77,6 +77,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     for (name, line) in ["A", "B", "recovery"].iter().zip(&feed.lines) {
         print_line(out, name, line, feed, coloured)?;
     }
+    print_books(out, feed, coloured)?;
     let worrying = [
         FeedCounter::WindowFull,
         FeedCounter::MalformedPackets,
@@ -129,6 +130,32 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
 }
 
 /// A line of a feed that has several, or servers to ask.
+/// How full the books' memory is; notable once four fifths were ever in use.
+fn print_books(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Result<()> {
+    let kinds = [
+        ("orders", FeedGauge::Orders, FeedGauge::OrdersPeak, FeedGauge::OrdersCapacity),
+        ("levels", FeedGauge::Levels, FeedGauge::LevelsPeak, FeedGauge::LevelsCapacity),
+    ];
+    let mut parts = Vec::new();
+    for (name, now, peak, capacity) in kinds {
+        let [now, peak, capacity] = [now, peak, capacity].map(|gauge| feed.gauge(gauge));
+        if capacity > 0 {
+            let text = format!(
+                "{} {name} (most {}, room for {})",
+                grouped(now),
+                grouped(peak),
+                grouped(capacity)
+            );
+            let full = peak.saturating_mul(5) >= capacity.saturating_mul(4);
+            parts.push(if full { tinted(&text, Tone::Notable, coloured) } else { text });
+        }
+    }
+    if !parts.is_empty() {
+        writeln!(out, "    books: {}", parts.join(", "))?;
+    }
+    Ok(())
+}
+
 fn print_line(
     out: &mut impl Write,
     name: &str,
