@@ -10,9 +10,11 @@
 //! nothing is allocated while it runs. "decode" bounds the frame, checks the packet as a whole and
 //! parses each message; "decode, book, publish" is what a capture worker does: session tracking,
 //! counters, book, 56-byte events into the ring, best bid and offer into the market table. Without
-//! an argument the input is the simulator's, and the real files where they are beside the project.
+//! an argument the input is the simulator's, and the real files where they are beside the project. A
+//! day of ITCH is also scaled up to 5 million messages, with other locates and order references.
 
 use std::hint::black_box;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -37,6 +39,10 @@ use wiretape_core::segment::{
 };
 use wiretape_core::wire::frame::{Datagram, Route};
 use wiretape_core::wire::{deep10, iextp, itch50, moldudp64, tops16};
+
+mod scaled_day;
+
+use scaled_day::{read_day, scaled};
 
 const GROUP: [u8; 4] = [233, 54, 12, 111];
 const PORT: u16 = 26477;
@@ -122,18 +128,18 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
         return Ok(vec![pcap(path, protocol)?]);
     }
     if let Some(path) = &options.itch {
-        return Ok(vec![itch(path)?]);
+        return itch(path);
     }
     let messages = if options.quick { 100_000 } else { 1_000_000 };
     let spec = FlowSpec { messages: Some(messages), ..FlowSpec::default() };
     let name = format!("simulator, seed {}, {} instruments", spec.seed, spec.symbols.len());
-    let mut source = packed(SimItch::new(&spec, 0)?);
+    let mut source = packed(SimItch::new(&spec, 0)?, AS_SENT_NS);
     let mut inputs = vec![Input::read(name, Protocol::Itch50, &mut source)?];
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let day = shared.join("itch/nasdaq-20120621-aapl-amzn.itch.gz");
     let deep = shared.join("iex/DEEP10.pcap.gz");
     if day.exists() && deep.exists() {
-        inputs.push(itch(&day)?);
+        inputs.extend(itch(&day)?);
         inputs.push(pcap(&deep, Protocol::Deep10)?);
     }
     let tops = shared.join("iex/TOPS16.pcapng.gz");
@@ -143,8 +149,26 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-fn itch(path: &Path) -> Result<Input> {
-    Input::read(file_name(path), Protocol::Itch50, &mut packed(ItchFile::open(path, 0)?))
+/// Messages within this time of each other share a packet, as at a venue.
+const AS_SENT_NS: u64 = 10_000;
+/// Packets are as full as they get, as at a venue that is busy.
+const FULL_NS: u64 = 1 << 40;
+
+/// The day of the file, and the same scaled up, in packets as sent and in full ones.
+fn itch(path: &Path) -> Result<Vec<Input>> {
+    let name = file_name(path);
+    let read = |name, path, window_ns| {
+        Input::read(name, Protocol::Itch50, &mut packed(ItchFile::open(path, 0)?, window_ns))
+    };
+    let day = read_day(path)?.with_context(|| format!("no file {}", path.display()))?;
+    let (copies, scaled) = scaled(&day)?;
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&scaled)?;
+    Ok(vec![
+        read(name.clone(), path, AS_SENT_NS)?,
+        read(format!("{name} x {copies}"), file.path(), AS_SENT_NS)?,
+        read(format!("{name} x {copies}, full packets"), file.path(), FULL_NS)?,
+    ])
 }
 
 fn pcap(path: &Path, protocol: Protocol) -> Result<Input> {
@@ -155,11 +179,11 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-fn packed(stream: impl MessageStream + 'static) -> impl Source {
+fn packed(stream: impl MessageStream + 'static, window_ns: u64) -> impl Source {
     let packing = Packing {
         payload_max: 1_400,
         messages_max: u16::MAX - 1,
-        window_ns: 10_000,
+        window_ns,
         heartbeat_ns: None,
         end_packets: 0,
         lead_packets: 0,
@@ -249,6 +273,14 @@ fn decode(input: &Input) -> Pass {
     Pass { seconds: start.elapsed().as_secs_f64(), messages, events: 0 }
 }
 
+/// Has the kernel back memory now, as capture does before its first packet.
+fn touch(memory: &mut [u8]) {
+    for page in memory.chunks_mut(4096) {
+        // A value that the compiler does not know to be there already.
+        page[0] = black_box(0);
+    }
+}
+
 fn whole_path(input: &Input, depth: bool) -> Result<Pass> {
     let depths = if depth { INSTRUMENTS } else { 0 };
     let spec = SegmentSpec {
@@ -263,6 +295,7 @@ fn whole_path(input: &Input, depth: bool) -> Result<Pass> {
     let words = SegmentLayout::new(&spec)?.total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
     let mut books = vec![0u8; 512 << 20];
+    touch(&mut books);
     let segment = SegmentWriter::create(&words, &spec)?;
     segment.start();
     let mut pipeline = Pipeline::new(segment);
