@@ -76,6 +76,55 @@ fn fragments_are_counted_and_passed_to_the_kernel() {
     assert_nothing_lost(&segment);
 }
 
+/// What the switch sees: a packet socket on the exchange's end of the wire.
+fn at_the_switch(rig: &Rig) -> std::os::fd::OwnedFd {
+    use std::os::fd::FromRawFd;
+    rig.in_exchange(|| {
+        let protocol = i32::from((libc::ETH_P_IP as u16).to_be());
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM, protocol) };
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: a new descriptor that nobody else owns.
+        unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }
+    })
+}
+
+/// Waits for an IGMPv3 report (RFC 3376, 4.2) with a record of one of `kinds` about the group.
+fn wait_for_report(switch: &std::os::fd::OwnedFd, kinds: &[u8]) {
+    use std::os::fd::AsRawFd;
+    wait_for("an IGMP report", || {
+        let mut packet = [0u8; 2048];
+        let room = packet.len();
+        // SAFETY: the buffer is writable for its length.
+        let length = unsafe {
+            libc::recv(switch.as_raw_fd(), packet.as_mut_ptr().cast(), room, libc::MSG_DONTWAIT)
+        };
+        let Ok(length) = usize::try_from(length) else { return false };
+        let (packet, header) = (&packet[..length], usize::from(packet[0] & 15) * 4);
+        let Some(report) = packet.get(header..).filter(|_| packet[9] == 2) else { return false };
+        let [kind, _, sources @ .., a, b, c, d] = report.get(8..16).unwrap_or(&[0; 8]) else {
+            return false;
+        };
+        report[0] == 0x22
+            && sources == [0, 0]
+            && kinds.contains(kind)
+            && std::net::Ipv4Addr::new(*a, *b, *c, *d).to_string() == ADDRESS
+    });
+}
+
+#[test]
+fn the_switch_hears_of_the_membership_and_of_its_end() {
+    let Some(rig) = Rig::network("report") else { return };
+    rig.load_xdp(&[GROUP]);
+    let switch = at_the_switch(&rig);
+    let (capture, _segment) = live(&rig);
+    // Change to "all sources but these", of which there are none: joined.
+    wait_for_report(&switch, &[4]);
+    capture.stop();
+    // Change to "these sources alone", of which there are none: left.
+    wait_for_report(&switch, &[3]);
+}
+
 #[test]
 fn a_group_is_joined_while_capture_runs_and_left_at_its_end() {
     let Some(rig) = Rig::network("igmp") else { return };
@@ -117,8 +166,9 @@ fn a_link_that_goes_down_and_comes_up_is_captured_on() {
 
 /// A second pair between the two namespaces, `wire1` and `feed1`, with the program loaded on both.
 /// It lasts as long as the process that holds its namespace.
-fn second_pair(rig: &Rig) -> Process {
-    ip(rig, false, "link add wire1 type veth peer name feed1");
+fn second_pair(rig: &Rig, queues: u32) -> Process {
+    let each = format!("numtxqueues {queues} numrxqueues {queues}");
+    ip(rig, false, &format!("link add wire1 {each} type veth peer name feed1 {each}"));
     let capture_side = Process::start(rig.capture_tool("sleep").arg("60"));
     ip(rig, false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
     for (capture_side, device, address) in
@@ -140,7 +190,7 @@ fn second_pair(rig: &Rig) -> Process {
 #[test]
 fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
     let Some(rig) = Rig::network("two") else { return };
-    let capture_side = second_pair(&rig);
+    let capture_side = second_pair(&rig, 1);
     let (first, first_segment) = live(&rig);
     let second = rig.start_capture(&config(&rig, "other", "interface = \"feed1\""), "other");
     let second_segment = Segment::attach(&rig.segment("other")).expect("the segment");
@@ -166,11 +216,69 @@ fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
     capture_side.kill();
 }
 
+/// The sender's card puts what processor 0 sends into queue 0, and what processor 1 sends into 1.
+fn spread_by_processor(rig: &Rig) {
+    let script = "cd /sys/class/net/wire1/queues && echo 1 > tx-0/xps_cpus && \
+                  echo 2 > tx-1/xps_cpus";
+    succeed(rig.exchange_tool("sh").args(["-c", script]));
+}
+
+#[test]
+fn two_queues_of_one_interface_are_one_feed_of_one_worker() {
+    const LINE_B: &str = "239.54.12.112:26477";
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2) {
+        return println!("skipped: which queue is used goes by processor, and there is but one");
+    }
+    let Some(rig) = Rig::network("queues") else { return };
+    let capture_side = second_pair(&rig, 2);
+    spread_by_processor(&rig);
+    let mut add = rig.capture("wiretape-xdp");
+    add.args(["group", "add", "--interface", "feed1", LINE_B, "--pin-dir"]).arg(rig.pins());
+    succeed(&mut add);
+    let more = "interface = \"feed1\"\nalso = [\"feed1:1\"]";
+    let text = std::fs::read_to_string(config(&rig, "wire", more)).expect("the configuration");
+    let text = text + &format!("group_b = \"{LINE_B}\"\nreorder_us = 2000000\n");
+    let capture = rig.start_capture(&rig.config("wire.toml", &text), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    ip(&rig, false, "route replace 224.0.0.0/4 dev wire1");
+    let exchange = |processor: &str, group: &str, lose: &str| {
+        let mut exchange = rig.exchange_tool("taskset");
+        exchange.args(["-c", processor]).arg(binary("wiretape-exchange"));
+        let fixed = "--sim --seed 5 --symbols 6 --messages 8000 --lead-in 20 --quiet --rate 4000/s";
+        exchange.args(fixed.split(' ')).args(["--group", group, "--udp", "--interface", "wire1"]);
+        exchange.args(["--session", "QUEUES0001", "--end-packets", "20", "--lose", lose]);
+        exchange
+    };
+    let b = Process::start(&mut exchange("1", LINE_B, "2000-2400"));
+    succeed(&mut exchange("0", GROUP, "500-900"));
+    assert!(b.wait().status.success());
+    wait_for_end(&segment, "QUEUES0001");
+    let said = capture.stop();
+    let view = segment.view().expect("a sound segment");
+    assert_nothing_lost(&segment);
+    let feed = view.feed(0).expect("the feed");
+    assert_eq!(feed.counter(FeedCounter::LostMessages), 0, "{said}");
+    let queues: Vec<_> = view.queues().collect();
+    assert_eq!(queues.len(), 2);
+    let mut frames = 0;
+    for (number, (queue, line)) in (0..).zip(queues.iter().zip(0..)) {
+        assert_eq!(queue.identity().expect("a name").queue, number);
+        let of = |counter| queue.counters().get(counter);
+        assert!(of(Counter::Frames) > 1_000, "queue {number}: {said}");
+        assert_eq!(of(Counter::Frames), of(Counter::XdpRedirected));
+        let packets = view.line(0, line).expect("the line").counter(LineCounter::Packets);
+        assert_eq!(of(Counter::Frames), packets, "a line each");
+        frames += of(Counter::Frames);
+    }
+    assert_eq!(frames, view.counters().get(Counter::Frames));
+    capture_side.kill();
+}
+
 #[test]
 fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
     const LINE_B: &str = "239.54.12.112:26477";
     let Some(rig) = Rig::network("twolines") else { return };
-    let capture_side = second_pair(&rig);
+    let capture_side = second_pair(&rig, 1);
     let mut add = rig.capture("wiretape-xdp");
     add.args(["group", "add", "--interface", "feed1", LINE_B, "--pin-dir"]).arg(rig.pins());
     succeed(&mut add);

@@ -312,6 +312,7 @@ impl Rig {
             mode: ModeChoice::Native,
             pin_dir: self.bpf(),
             user_group: None,
+            card: Default::default(),
             multi_buffer: true,
         };
         load.run()

@@ -54,7 +54,7 @@ Architecture: $arch
 Section: net
 Priority: optional
 Maintainer: Wiretape <maintainers@wiretape.example>
-Depends: libc6, libelf1 | libelf1t64, zlib1g
+Depends: libc6, libelf1 | libelf1t64, zlib1g, ethtool
 Recommends: ethtool, iproute2
 Installed-Size: $(du -sk "$root" | cut -f1)
 Description: market-data capture appliance

@@ -91,6 +91,8 @@ Examples:
     wiretape-xdp load --interface eth1 --group 233.54.12.111:26477 --group 233.49.196.111:26477
   A driver without native XDP:
     wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --mode generic
+  Four queues, and the groups in the third, whose worker has its own processor:
+    wiretape-xdp load --interface eth1 --queues 4 --to-queue 2 --group 239.1.1.1:5000
   Capture as an ordinary user, member of the group wiretape:
     wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --pin-group wiretape";
 
@@ -121,6 +123,15 @@ pub struct LoadArgs {
     /// User group, name or number, whose members may use the maps: capture then needs no BPF rights.
     #[arg(long, value_name = "GROUP")]
     pub pin_group: Option<String>,
+
+    /// Have the card receive on this many queues (ethtool -L); `unload` puts back what it had.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub queues: Option<u32>,
+
+    /// Have the card put these groups into one queue (ntuple rules, ethtool -N), for the worker
+    /// that serves it; `unload` takes the rules away. Not every card can.
+    #[arg(long, value_name = "QUEUE")]
+    pub to_queue: Option<u32>,
 
     /// Load a program for frames of one buffer, for kernels before 5.18. It cannot attach where the
     /// MTU is larger than a page holds.
@@ -182,7 +193,14 @@ pub enum GroupCommand {
     },
 
     /// Steer more groups from now on.
-    Add(GroupChange),
+    Add {
+        #[command(flatten)]
+        change: GroupChange,
+
+        /// Have the card put them into this queue (ntuple rules), those it steers already too.
+        #[arg(long, value_name = "QUEUE")]
+        to_queue: Option<u32>,
+    },
 
     /// Leave groups to the kernel from now on.
     Remove(GroupChange),

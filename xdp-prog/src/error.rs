@@ -27,6 +27,15 @@ fn map_hint(source: &libbpf_rs::Error) -> &'static str {
     }
 }
 
+fn card_hint(action: &str) -> &'static str {
+    if action.starts_with("steer") {
+        "; a card without such rules spreads groups over its queues: leave --to-queue out and let a \
+         worker serve all of them (also = [...]), or set one queue (--queues 1)"
+    } else {
+        ""
+    }
+}
+
 /// Why an operation on an interface's steering failed. Nothing half done is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -169,6 +178,18 @@ pub enum Error {
         root: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The card did not do what it was to.
+    #[error("cannot {action} of {interface}: `{command}` says: {said}{}", card_hint(action))]
+    Card {
+        /// What was attempted.
+        action: &'static str,
+        /// At which card.
+        interface: String,
+        /// The command, to be tried by hand.
+        command: String,
+        /// What it said.
+        said: String,
     },
     /// A pin could not be made, changed or removed.
     #[error("cannot {action} {}: {source}", path.display())]

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod load;
+pub mod card;
 pub mod steering;
 pub mod status;
 pub mod group;
@@ -17,6 +18,7 @@ mod user_group;
 #[allow(unsafe_code)]
 mod kernel;
 
+pub use card::{CardChoice, CardStatus};
 pub use counters::Counters;
 pub use error::Error;
 pub use group::{Group, GroupKey};

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::bpffs;
+use crate::card::{Card, CardChoice};
 use crate::error::Error;
 use crate::group::Group;
 use crate::interface::Interface;
@@ -27,6 +28,8 @@ pub struct Load {
     pub pin_dir: PathBuf,
     /// User group, by name or number, that may use the maps without any capability.
     pub user_group: Option<String>,
+    /// What the card is to do; undone with the pins.
+    pub card: CardChoice,
     /// Whether frames of several buffers may come; needs kernel 5.18.
     pub multi_buffer: bool,
 }
@@ -91,7 +94,12 @@ impl Load {
         let mounted = bpffs::prepare(&self.pin_dir)?;
         let staged = Staged::begin(&self.pin_dir, interface.name())?;
         let replaced_stale = self.check_free(&interface)?;
+        if replaced_stale {
+            Pins::of(&self.pin_dir, interface.name()).restore_card()?;
+        }
         let pins = staged.open()?;
+        // Before the program: some drivers change no queues under one.
+        Card::set_up(&interface, pins, &self.card, &self.groups)?;
         pin(steer.program.as_fd(), pins.prog())?;
         pin(steer.maps.xsks.as_fd(), pins.xsks())?;
         pin(steer.maps.groups.as_fd(), pins.groups())?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use libbpf_rs::PrintLevel;
-use wiretape_xdp::{Error, Group, Load, Steering, Unloaded, status};
+use wiretape_xdp::{CardChoice, Error, Group, Load, Steering, Unloaded, status};
 
 use cli::{Cli, Command, GroupCommand, LoadArgs, StatusArgs};
 
@@ -85,6 +85,7 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
         mode: args.mode.into(),
         pin_dir: cli.pin_dir.clone(),
         user_group: args.pin_group.clone(),
+        card: CardChoice { queues: args.queues, to_queue: args.to_queue },
         multi_buffer: !args.no_frags,
     }
     .run()?;
@@ -142,9 +143,10 @@ fn change_groups(cli: &Cli, command: &GroupCommand, out: &mut impl Write) -> Res
                 groups.iter().try_for_each(|group| writeln!(out, "{group}"))?;
             }
         }
-        GroupCommand::Add(change) => {
+        GroupCommand::Add { change, to_queue } => {
             note_unicast(&change.groups);
-            let added = at(&change.interface.interface).add_groups(&change.groups)?;
+            let steering = at(&change.interface.interface);
+            let added = steering.add_groups(&change.groups, *to_queue)?;
             for group in &change.groups {
                 let was_there = if added.contains(group) { "" } else { " (was there already)" };
                 writeln!(out, "{}: steers {group}{was_there}", change.interface.interface)?;

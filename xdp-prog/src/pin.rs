@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::card::Card;
 use crate::error::Error;
 use crate::kernel;
 use crate::user_group::UserGroup;
@@ -56,6 +57,16 @@ impl Pins {
         self.dir.join("counters")
     }
 
+    /// The map of what the card was before, where something of it was changed.
+    pub fn card(&self) -> PathBuf {
+        self.dir.join("card")
+    }
+
+    /// The map of the card's rules: group to number and queue.
+    pub fn rules(&self) -> PathBuf {
+        self.dir.join("rules")
+    }
+
     /// A new program on its way to [`Pins::prog`].
     pub(crate) fn prog_new(&self) -> PathBuf {
         self.dir.join("prog:new")
@@ -86,7 +97,9 @@ impl Pins {
         Ok(found)
     }
 
-    /// Detaches the program and removes the directory with all that is in it, if it exists.
+    /// Detaches the program, makes the card what it was before, and removes the directory with all
+    /// that is in it, if it exists. What cannot be undone at the card is the error, after the rest
+    /// was done.
     ///
     /// The link is detached by name: its last reference is dropped by the kernel at leisure, and
     /// not at all while another process holds the link.
@@ -104,11 +117,26 @@ impl Pins {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(|source| failed("list", &self.dir, source))?,
         };
+        let restored = Card::open(self).and_then(|card| card.map_or(Ok(()), Card::restore));
         for entry in entries {
             let path = entry.map_err(|source| failed("list", &self.dir, source))?.path();
             fs::remove_file(&path).map_err(|source| failed("remove the pin", &path, source))?;
         }
-        fs::remove_dir(&self.dir).map_err(|source| failed("remove", &self.dir, source))
+        fs::remove_dir(&self.dir).map_err(|source| failed("remove", &self.dir, source))?;
+        restored
+    }
+
+    /// Makes the card what a load that never finished found, and forgets it.
+    pub(crate) fn restore_card(&self) -> Result<(), Error> {
+        let Some(card) = Card::open(self)? else { return Ok(()) };
+        for path in [self.card(), self.rules()] {
+            fs::remove_file(&path).map_err(|source| Error::Pin {
+                action: "remove the pin",
+                path,
+                source,
+            })?;
+        }
+        card.restore()
     }
 }
 

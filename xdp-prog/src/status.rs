@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::card::{Card, CardStatus};
 use crate::counters::{self, Counters, QUEUES, SLOTS};
 use crate::error::Error;
 use crate::group::{self, Group};
@@ -49,6 +50,8 @@ pub struct Status {
     pub driver_features: Vec<&'static str>,
     /// Groups steered.
     pub groups: Vec<Group>,
+    /// What was changed at the card; `None` if nothing was, or where it takes rights to know.
+    pub card: Option<CardStatus>,
     /// Queues that saw a packet or have a socket, in order; the queues above last.
     pub queues: Vec<QueueStatus>,
     /// The sum over all queues.
@@ -108,6 +111,7 @@ impl Steering {
             pins: self.pins().dir().to_path_buf(),
             driver_features: attachment.map_or(Vec::new(), |found| features(found.features)),
             groups: group::list(&maps.groups)?.into_iter().collect(),
+            card: Card::open(self.pins()).ok().flatten().map(|card| card.status()),
             queues,
             total,
             closes: total.closes(),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::bpffs;
+use crate::card::Card;
 use crate::error::Error;
 use crate::group::{self, Group};
 use crate::interface::Interface;
@@ -147,13 +148,32 @@ impl Steering {
     }
 
     /// Steers more groups from now on; returns those that were new.
-    pub fn add_groups(&self, groups: &[Group]) -> Result<Vec<Group>, Error> {
-        self.change_groups(groups, group::add, group::remove)
+    ///
+    /// With `to_queue` the card puts them into that queue, those that were steered before too.
+    pub fn add_groups(&self, groups: &[Group], to_queue: Option<u32>) -> Result<Vec<Group>, Error> {
+        let added = self.change_groups(groups, group::add, group::remove)?;
+        let Some(queue) = to_queue else { return Ok(added) };
+        if let Err(error) = self.rule(groups, queue) {
+            self.remove_groups(&added)?;
+            return Err(error);
+        }
+        Ok(added)
+    }
+
+    /// Has the card put groups into a queue.
+    fn rule(&self, groups: &[Group], queue: u32) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let mut card = Card::open_or_create(&Interface::named(&self.interface)?, &self.pins)?;
+        groups.iter().try_for_each(|group| card.steer(*group, queue))
     }
 
     /// Leaves groups to the kernel from now on; returns those that were steered before.
     pub fn remove_groups(&self, groups: &[Group]) -> Result<Vec<Group>, Error> {
-        self.change_groups(groups, group::remove, group::add)
+        let removed = self.change_groups(groups, group::remove, group::add)?;
+        if let Some(card) = Card::open(&self.pins)? {
+            groups.iter().try_for_each(|group| card.leave(*group))?;
+        }
+        Ok(removed)
     }
 
     /// Changes all of the groups or, by undoing what was done, none.

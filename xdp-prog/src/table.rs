@@ -28,6 +28,14 @@ pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
     if status.groups.is_empty() {
         writeln!(out, "  groups  none")?;
     }
+    if let Some(card) = &status.card {
+        if let Some(before) = card.queues_before {
+            writeln!(out, "  card    had {before} receive queues before")?;
+        }
+        for (group, queue) in &card.rules {
+            writeln!(out, "  card    puts {group} into queue {queue}")?;
+        }
+    }
     write_queues(out, status)?;
     if !status.closes {
         writeln!(out, "  ledger  does not close; while packets arrive it may not for a moment")?;

@@ -134,7 +134,7 @@ fn groups_change_while_packets_arrive() {
         assert_eq!(settle(&steering, 10).total.passed, 10);
 
         let (first, second) = (group(5000), group(5001));
-        assert_eq!(steering.add_groups(&[first, second]).unwrap(), [second]);
+        assert_eq!(steering.add_groups(&[first, second], None).unwrap(), [second]);
         assert_eq!(steering.groups().unwrap(), [first, second]);
         send(5001, 10);
         assert_eq!(settle(&steering, 20).total.matched, 10);
@@ -153,7 +153,7 @@ fn groups_change_while_packets_arrive() {
         assert_eq!(map.keys().count(), 0, "no marker is left without its groups");
 
         let too_many: Vec<_> = (1..=4096).map(group).collect();
-        assert!(steering.add_groups(&too_many).is_err());
+        assert!(steering.add_groups(&too_many, None).is_err());
         assert_eq!(map.keys().count(), 0, "all are added or none");
     });
 }

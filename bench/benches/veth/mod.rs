@@ -81,6 +81,7 @@ impl Wire {
                 mode: ModeChoice::Native,
                 pin_dir: self.bpf(),
                 user_group: None,
+                card: Default::default(),
                 multi_buffer: true,
             }
             .run()?;

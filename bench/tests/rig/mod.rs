@@ -126,6 +126,25 @@ impl Rig {
         self.tool('x', name)
     }
 
+    /// Runs `body` in the exchange's namespace, on a thread of its own.
+    #[allow(dead_code, reason = "not every test that shares this module needs it")]
+    pub fn in_exchange<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.namespace('x'));
+        let namespace = std::fs::File::open(path).expect("the namespace");
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(
+                    std::os::fd::AsFd::as_fd(&namespace),
+                    kind,
+                )
+                .expect("enter the namespace");
+                body()
+            });
+            inside.join().expect("what ran in the namespace")
+        })
+    }
+
     /// A tool of the system in the namespace of capture.
     pub fn capture_tool(&self, name: &str) -> Command {
         self.tool('c', name)

@@ -193,6 +193,7 @@ pub fn load_native(pins: &PinDir) -> Load {
         mode: ModeChoice::Native,
         pin_dir: pins.path.clone(),
         user_group: None,
+        card: Default::default(),
         multi_buffer: true,
     }
 }
