@@ -3,6 +3,8 @@
 //! there is without XDP: an AF_PACKET ring (TPACKET_V3) and a UDP socket that is read with
 //! recvmmsg, neither of which decodes anything here.
 //!
+//! Where packets are lost at the generator's full speed, it is slowed down until none is.
+//!
 //! Then what the worker costs beside its own processor, with the kernel asked: system calls (strace,
 //! attached to its thread), allocations (counted by the allocator), page faults and switches (/proc).
 //!
@@ -79,16 +81,17 @@ fn main() -> Result<()> {
     }
     let wire = Wire::make()?;
     if options.markdown {
-        println!("| packets | receiver | sent | received | lost | of rxdrop |");
+        println!(
+            "| packets | receiver | sent at most | of which lost | without loss | of rxdrop |"
+        );
         println!("|---|---|---|---|---|---|");
     }
-    let messages = if options.quick { "300k" } else { "3M" };
-    for (size, arguments) in
-        [("small", ["--max-payload", "200"]), ("full", ["--max-payload", "1400"])]
-    {
-        let window = if size == "full" { "10ms" } else { "0us" };
-        let market = ["--messages", messages, "--pack-window", window];
-        let send = || send(&[&market[..], &arguments[..]].concat());
+    // Many times as many packets as the ring has room for.
+    let [small, full] = if options.quick { ["300k", "3M"] } else { ["3M", "12M"] };
+    let small = format!("--messages {small} --max-payload 200 --pack-window 0us");
+    let full = format!("--messages {full} --max-payload 1400 --pack-window 10ms");
+    for (size, market) in [("small", &small), ("full", &full)] {
+        let send = |pace: &str| send(&format!("{market} {pace}"));
         let mut alone = None;
         let receivers: [(&str, Receiver<'_>); 4] = [
             ("AF_XDP socket alone (rxdrop)", &|signals| rxdrop(&wire, signals)),
@@ -98,25 +101,27 @@ fn main() -> Result<()> {
         ];
         for (name, receive) in receivers {
             wire.prepare(name.starts_with("AF_XDP"))?;
-            let outcome = race(&send, receive)?;
-            let rate = outcome.received as f64 / outcome.seconds / 1e6;
+            let fastest = race(&|| send("--speed max"), receive)?;
+            let rate = match fastest.lost() {
+                0 => fastest.rate(),
+                _ => without_loss(&fastest, &send, receive)?,
+            };
             let base = *alone.get_or_insert(rate);
-            let offered = outcome.sent as f64 / outcome.seconds / 1e6;
-            let lost = 100.0 * (outcome.sent - outcome.received) as f64 / outcome.sent as f64;
-            let share = rate / base;
+            let (offered, share) = (fastest.rate() / 1e6, rate / base);
+            let (lost, rate) = (100.0 * fastest.lost() as f64 / fastest.sent as f64, rate / 1e6);
             match options.markdown {
                 true => println!(
-                    "| {size} | {name} | {offered:.2} M/s | {rate:.2} M/s | {lost:.2} % | {share:.2} |"
+                    "| {size} | {name} | {offered:.2} M/s | {lost:.2} % | {rate:.2} M/s | {share:.2} |"
                 ),
                 false => println!(
-                    "{size:<6} {name:<32} {offered:>6.2} M/s sent {rate:>6.2} M/s received \
-                     {lost:>6.2} % lost {share:>5.2} of rxdrop"
+                    "{size:<6} {name:<32} {offered:>6.2} M/s sent {lost:>6.2} % lost; {rate:>5.2} \
+                     M/s without loss {share:>5.2} of rxdrop"
                 ),
             }
         }
     }
     wire.prepare(true)?;
-    let cost = Cost::measure(&wire, &["--messages", messages, "--max-payload", "200"])?;
+    let cost = Cost::measure(&wire, &format!("{small} --speed max"))?;
     println!("{}", if options.markdown { cost.markdown() } else { cost.text() });
     Ok(())
 }
@@ -173,7 +178,7 @@ struct Cost {
 }
 
 impl Cost {
-    fn measure(wire: &Wire, arguments: &[&str]) -> Result<Cost> {
+    fn measure(wire: &Wire, arguments: &str) -> Result<Cost> {
         let found = Mutex::new(None);
         let watched = || {
             let worker = thread_named("worker")?;
@@ -275,6 +280,35 @@ impl Strace {
         });
         Ok(calls.collect())
     }
+}
+
+impl Outcome {
+    fn lost(&self) -> u64 {
+        self.sent - self.received
+    }
+
+    /// Packets sent a second.
+    fn rate(&self) -> f64 {
+        self.sent as f64 / self.seconds
+    }
+}
+
+/// The rate at which nothing is lost, packets a second: from what was received of too many down, a
+/// tenth at a time.
+fn without_loss(
+    fastest: &Outcome,
+    send: &(dyn Fn(&str) -> Result<(u64, f64)> + Sync),
+    receive: Receiver<'_>,
+) -> Result<f64> {
+    let mut rate = fastest.received as f64 / fastest.seconds;
+    for _ in 0..12 {
+        rate *= 0.9;
+        let outcome = race(&|| send(&format!("--rate {rate:.0}/s")), receive)?;
+        if outcome.lost() == 0 {
+            return Ok(outcome.rate());
+        }
+    }
+    bail!("packets are lost at {rate:.0} a second too")
 }
 
 /// Sends while `receive` receives; it ends once the sending is done and all is quiet.
@@ -483,11 +517,15 @@ fn datagrams(signals: &Signals) -> Result<u64> {
 }
 
 /// Sends a market as fast as it goes; packets sent, and the seconds that took.
-fn send(arguments: &[&str]) -> Result<(u64, f64)> {
+fn send(arguments: &str) -> Result<(u64, f64)> {
     let mut exchange = Command::new("ip");
     exchange.args(["netns", "exec", SENDER, env!("CARGO_BIN_EXE_wiretape-exchange")]);
-    exchange.args(["--sim", "--seed", "1", "--symbols", "6", "--quiet", "--speed", "max"]);
-    exchange.args(["--group", GROUP, "--live-frames", "--interface", "tx0"]).args(arguments);
+    exchange.args(["--sim", "--seed", "1", "--symbols", "6", "--quiet"]);
+    // All packets are built before the first is sent: building has no processor of its own.
+    exchange.args(["--ahead", "2048"]);
+    exchange
+        .args(["--group", GROUP, "--live-frames", "--interface", "tx0"])
+        .args(arguments.split(' '));
     let output = exchange.stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
