@@ -101,7 +101,8 @@ fn whole_day() -> Told {
     told(&segment.view().expect("a sound segment"))
 }
 
-/// A day at some thousand messages a second; `late` capture starts when it is under way.
+/// A day at some thousand messages a second; `late` capture starts when it is under way. Its books are
+/// small: memory for books of the usual size is touched for longer than this day lasts.
 struct Day {
     capture: Process,
     segment: Segment,
@@ -116,7 +117,7 @@ fn day(test: &str, late: bool, exchange_arguments: &[&str], feed: &str) -> Optio
         "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
          [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n\
          [[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{GROUP}\"\n\
-         date = 2026-03-02\n{feed}",
+         date = 2026-03-02\nmax_orders = 100000\nmax_levels = 20000\n{feed}",
         rig.segments.display(),
         rig.pins().display(),
     );

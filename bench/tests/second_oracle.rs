@@ -4,33 +4,23 @@
 //! `make oracle` installs it into target/oracle; without it the test says so and ends. Another
 //! Python that has it: WIRETAPE_ORACLE_PYTHON.
 
+#[path = "../../core-nostd/tests/itch_worker/mod.rs"]
+mod itch_worker;
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicU64;
 
 use flate2::read::GzDecoder;
+use itch_worker::{Memory, Size};
 use wiretape_bench::flow::{Flow, FlowSpec, itch};
-use wiretape_core::arena::Arena;
 use wiretape_core::event::UNDEF_PRICE;
-use wiretape_core::feed::arbiter::Patience;
-use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::depth::DepthChoice;
-use wiretape_core::feed::trading_day::TradingDays;
-use wiretape_core::pipeline::{Pipeline, Protocol};
-use wiretape_core::segment::{
-    DEPTH_LEVELS, DepthLevel, FeedCounter, FeedIdentity, SegmentLayout, SegmentSpec, SegmentView,
-    SegmentWriter,
-};
+use wiretape_core::segment::{DEPTH_LEVELS, DepthLevel, FeedCounter};
 use wiretape_core::wire::binaryfile::BinaryFile;
-use wiretape_core::wire::frame::Route;
-use wiretape_core::wire::moldudp64::Builder;
 
-const GROUP: [u8; 4] = [233, 54, 12, 111];
-const PORT: u16 = 26477;
-const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
-const INSTRUMENTS: usize = 64;
+const INSTRUMENTS: u32 = 64;
 /// Units of an ITCH price (1e-4) in ours (1e-9).
 const ITCH_PRICE: i64 = 100_000;
 /// Number, locate, and six figures for each level.
@@ -87,51 +77,20 @@ fn oracle(python: &Path, day: &[u8]) -> Vec<(usize, u32, Book)> {
 /// against the oracle's; how many rows of the oracle there were.
 fn compare(python: &Path, day: &[u8]) -> usize {
     let rows = oracle(python, day);
-    let spec = SegmentSpec {
-        worker: "test",
-        epoch: 1,
-        pid: 0,
-        event_slots: 1 << 10,
+    let size = Size {
         instruments: INSTRUMENTS,
-        feeds: 1,
-        depths: INSTRUMENTS,
-    };
-    let words = SegmentLayout::new(&spec).unwrap().total_words;
-    let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
-    let mut books = vec![0; 128 << 20];
-    let segment = SegmentWriter::create(&words, &spec).unwrap();
-    let mut pipeline = Pipeline::new(segment);
-    let feed = FeedSpec {
-        identity: FeedIdentity {
-            name: "feed".try_into().unwrap(),
-            protocol: Protocol::Itch50.name().try_into().unwrap(),
-            group: GROUP,
-            port: PORT,
-            first_instrument: 0,
-            instruments: INSTRUMENTS as u32,
-        },
-        publisher_id: 2,
+        depths: INSTRUMENTS as usize,
+        event_slots: 1 << 10,
         orders: 100_000,
         levels: 50_000,
-        line_b: None,
-        patience: Patience::NONE,
     };
-    let mut arena = Arena::with_contents_as_found(&mut books);
-    let days = TradingDays::new([MIDNIGHT]);
-    let index = pipeline.add_feed(Protocol::Itch50, &feed, &days, &mut arena).unwrap();
-    pipeline.choose_depth(index, &DepthChoice::All, 0, INSTRUMENTS, &mut arena).unwrap();
-    segment.start();
-    let view = SegmentView::attach(&words).unwrap();
+    let mut memory = Memory::new(size);
+    let mut worker = memory.one_by_one(Some(&DepthChoice::All));
 
     let mut expected: HashMap<u32, Book> = HashMap::new();
     let mut next_row = rows.iter().peekable();
-    let (mut payload, mut frame) = (vec![0; 200], vec![0; 300]);
-    let route = Route::to_group([10, 0, 0, 1], GROUP, 40_000, PORT);
     for (number, message) in BinaryFile::new(day).enumerate() {
-        let mut builder = Builder::new(&mut payload, *b"TEST000001", number as u64 + 1).unwrap();
-        assert!(builder.push(message));
-        let length = route.emit(0, builder.finish(), &mut frame).unwrap();
-        pipeline.on_frame(&frame[..length], MIDNIGHT);
+        worker.take(message);
         while let Some((_, locate, book)) = next_row.next_if(|row| row.0 == number) {
             expected.insert(*locate, *book);
         }
@@ -141,11 +100,11 @@ fn compare(python: &Path, day: &[u8]) -> usize {
             continue;
         }
         let expected = expected.get(&locate).unwrap_or(&EMPTY);
-        let table = view.depth();
+        let table = worker.view.depth();
         let entry = table.place_of(locate).and_then(|place| table.read(place).unwrap());
         let ours = entry.map_or(EMPTY, |entry| [entry.bids, entry.asks]);
         assert_eq!(&ours, expected, "after message {number}, a {}", char::from(message[0]));
-        let best = view.market().read(locate).unwrap();
+        let best = worker.view.market().read(locate).unwrap();
         let shown = best.map_or([(UNDEF_PRICE, 0); 2], |best| {
             [(best.bid_px, best.bid_sz), (best.ask_px, best.ask_sz)]
         });
@@ -154,7 +113,7 @@ fn compare(python: &Path, day: &[u8]) -> usize {
         assert_eq!(shown, top, "after message {number}, a {}", char::from(message[0]));
     }
     assert_eq!(next_row.next(), None, "rows that no message stands for");
-    assert_eq!(view.feed(0).unwrap().counter(FeedCounter::BookErrors), 0);
+    assert_eq!(worker.view.feed(0).unwrap().counter(FeedCounter::BookErrors), 0);
     rows.len()
 }
 

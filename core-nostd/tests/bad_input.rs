@@ -1,71 +1,27 @@
 //! What a venue should not send, by cause: each is counted, marks its book for readers at once, and
 //! the next message is handled as if nothing had been.
 
-use std::sync::atomic::AtomicU64;
+mod itch_worker;
 
-use wiretape_core::arena::Arena;
+use std::ops::Deref;
+
+use itch_worker::{MIDNIGHT, Memory, OneByOne, Size};
 use wiretape_core::book::BookError;
 use wiretape_core::event::MboMsg;
-use wiretape_core::feed::arbiter::Patience;
-use wiretape_core::feed::channel::FeedSpec;
-use wiretape_core::feed::trading_day::TradingDays;
-use wiretape_core::pipeline::{Pipeline, Protocol};
-use wiretape_core::segment::{
-    Counter, ErrorGroup, FeedCounter, FeedIdentity, MarketEntry, SegmentLayout, SegmentSpec,
-    SegmentView, SegmentWriter, health,
-};
-use wiretape_core::wire::frame::Route;
-use wiretape_core::wire::moldudp64::Builder;
+use wiretape_core::segment::{Counter, ErrorGroup, FeedCounter, MarketEntry, health};
 
-const GROUP: [u8; 4] = [233, 54, 12, 111];
-const PORT: u16 = 26477;
-const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
-const INSTRUMENTS: usize = 8;
+const INSTRUMENTS: u32 = 8;
 /// Orders that the feed has room for.
 const ORDERS: u32 = 16;
 
-/// A worker with one feed, whose messages come one a packet.
-struct Worker<'m> {
-    pipeline: Pipeline<'m>,
-    view: SegmentView<'m>,
-    next: u64,
-}
+/// A worker with one feed, and a directory message and an order behind it.
+struct Worker<'m>(OneByOne<'m>);
 
 fn with_worker(test: impl FnOnce(Worker<'_>)) {
-    let spec = SegmentSpec {
-        worker: "test",
-        epoch: 1,
-        pid: 0,
-        event_slots: 256,
-        instruments: INSTRUMENTS,
-        feeds: 1,
-        depths: 0,
-    };
-    let words = SegmentLayout::new(&spec).unwrap().total_words;
-    let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
-    let mut books = vec![0; 128 << 20];
-    let segment = SegmentWriter::create(&words, &spec).unwrap();
-    let mut pipeline = Pipeline::new(segment);
-    let feed = FeedSpec {
-        identity: FeedIdentity {
-            name: "feed".try_into().unwrap(),
-            protocol: Protocol::Itch50.name().try_into().unwrap(),
-            group: GROUP,
-            port: PORT,
-            first_instrument: 0,
-            instruments: INSTRUMENTS as u32,
-        },
-        publisher_id: 2,
-        orders: ORDERS,
-        levels: 64,
-        line_b: None,
-        patience: Patience::NONE,
-    };
-    let mut arena = Arena::with_contents_as_found(&mut books);
-    let days = TradingDays::new([MIDNIGHT]);
-    pipeline.add_feed(Protocol::Itch50, &feed, &days, &mut arena).unwrap();
-    segment.start();
-    let mut worker = Worker { pipeline, view: SegmentView::attach(&words).unwrap(), next: 1 };
+    let size =
+        Size { instruments: INSTRUMENTS, depths: 0, event_slots: 256, orders: ORDERS, levels: 64 };
+    let mut memory = Memory::new(size);
+    let mut worker = Worker(memory.one_by_one(None));
     for good in [directory(1), add(1, 900, 1, 1), delete(1, 900)] {
         worker.take(&good);
     }
@@ -73,16 +29,19 @@ fn with_worker(test: impl FnOnce(Worker<'_>)) {
     test(worker);
 }
 
+impl<'m> Deref for Worker<'m> {
+    type Target = OneByOne<'m>;
+
+    fn deref(&self) -> &OneByOne<'m> {
+        &self.0
+    }
+}
+
 impl Worker<'_> {
+    /// Takes a message a nanosecond later than the one before.
     fn take(&mut self, message: &[u8]) {
-        let mut payload = vec![0; 200];
-        let mut builder = Builder::new(&mut payload, *b"TEST000001", self.next).unwrap();
-        assert!(builder.push(message));
-        let route = Route::to_group([10, 0, 0, 1], GROUP, 40_000, PORT);
-        let mut frame = vec![0; 300];
-        let length = route.emit(0, builder.finish(), &mut frame).unwrap();
-        self.pipeline.on_frame(&frame[..length], MIDNIGHT + self.next);
-        self.next += 1;
+        self.0.now = MIDNIGHT + self.next;
+        self.0.take(message);
     }
 
     fn count(&self, counter: FeedCounter) -> u64 {

@@ -1,100 +1,35 @@
 //! Depth and features in the segment against a book kept without any thought of speed, after every
 //! message of invented and of real flow.
 
+mod itch_worker;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 
 use flate2::read::GzDecoder;
+use itch_worker::{MIDNIGHT, Memory, OneByOne, Size};
 use proptest::prelude::*;
-use wiretape_core::arena::Arena;
 use wiretape_core::event::UNDEF_PRICE;
-use wiretape_core::feed::arbiter::Patience;
-use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::depth::DepthChoice;
-use wiretape_core::feed::trading_day::TradingDays;
-use wiretape_core::pipeline::{Pipeline, Protocol};
-use wiretape_core::segment::{
-    DepthEntry, DepthLevel, FeedCounter, FeedGauge, FeedIdentity, SegmentLayout, SegmentSpec,
-    SegmentView, SegmentWriter, health,
-};
+use wiretape_core::segment::{DepthEntry, DepthLevel, FeedCounter, FeedGauge, health};
 use wiretape_core::wire::binaryfile::BinaryFile;
-use wiretape_core::wire::frame::Route;
-use wiretape_core::wire::moldudp64::Builder;
 
-const GROUP: [u8; 4] = [233, 54, 12, 111];
-const PORT: u16 = 26477;
-const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
-const INSTRUMENTS: usize = 64;
-
-/// A worker with one feed of which `choice` has depth in `places` places; each message travels
-/// alone.
-struct Worker<'m> {
-    pipeline: Pipeline<'m>,
-    view: SegmentView<'m>,
-    next: u64,
-    now: u64,
-}
-
-fn with_worker(choice: &DepthChoice, places: usize, test: impl FnOnce(Worker<'_>)) {
-    let spec = SegmentSpec {
-        worker: "test",
-        epoch: 1,
-        pid: 0,
-        event_slots: 1 << 10,
-        instruments: INSTRUMENTS,
-        feeds: 1,
+/// A worker with one feed of which `choice` has depth in `places` places.
+fn with_worker(choice: &DepthChoice, places: usize, test: impl FnOnce(OneByOne<'_>)) {
+    let size = Size {
+        instruments: 64,
         depths: places,
-    };
-    let words = SegmentLayout::new(&spec).unwrap().total_words;
-    let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
-    let mut books = vec![0; 128 << 20];
-    let segment = SegmentWriter::create(&words, &spec).unwrap();
-    let mut pipeline = Pipeline::new(segment);
-    let feed = FeedSpec {
-        identity: FeedIdentity {
-            name: "feed".try_into().unwrap(),
-            protocol: Protocol::Itch50.name().try_into().unwrap(),
-            group: GROUP,
-            port: PORT,
-            first_instrument: 0,
-            instruments: INSTRUMENTS as u32,
-        },
-        publisher_id: 2,
+        event_slots: 1 << 10,
         orders: 50_000,
         levels: 20_000,
-        line_b: None,
-        patience: Patience::NONE,
     };
-    let mut arena = Arena::with_contents_as_found(&mut books);
-    let days = TradingDays::new([MIDNIGHT]);
-    let index = pipeline.add_feed(Protocol::Itch50, &feed, &days, &mut arena).unwrap();
-    pipeline.choose_depth(index, choice, 0, places, &mut arena).unwrap();
-    segment.start();
-    test(Worker { pipeline, view: SegmentView::attach(&words).unwrap(), next: 1, now: MIDNIGHT });
+    test(Memory::new(size).one_by_one(Some(choice)));
 }
 
-impl Worker<'_> {
-    fn take(&mut self, message: &[u8]) {
-        self.take_in_session(message, *b"TEST000001");
-    }
-
-    fn take_in_session(&mut self, message: &[u8], session: [u8; 10]) {
-        let mut payload = vec![0; 200];
-        let mut builder = Builder::new(&mut payload, session, self.next).unwrap();
-        assert!(builder.push(message));
-        let route = Route::to_group([10, 0, 0, 1], GROUP, 40_000, PORT);
-        let mut frame = vec![0; 300];
-        let length = route.emit(0, builder.finish(), &mut frame).unwrap();
-        self.pipeline.on_frame(&frame[..length], self.now);
-        self.next += 1;
-    }
-
-    fn depth(&self, instrument: u32) -> Option<DepthEntry> {
-        let table = self.view.depth();
-        table.read(table.place_of(instrument)?).unwrap()
-    }
+fn depth_of(worker: &OneByOne<'_>, instrument: u32) -> Option<DepthEntry> {
+    let table = worker.view.depth();
+    table.read(table.place_of(instrument)?).unwrap()
 }
 
 fn number(bytes: &[u8]) -> u64 {
@@ -319,7 +254,7 @@ proptest! {
                 worker.take(&message);
                 let touched = feed.take(&message, worker.now);
                 if touched == Some(1) {
-                    let entry = worker.depth(1).unwrap();
+                    let entry = depth_of(&worker, 1).unwrap();
                     assert_eq!((entry.instrument, entry.ts_recv), (1, worker.now));
                     feed.instruments[&1].compare(&entry, worker.now);
                 }
@@ -347,7 +282,7 @@ fn the_real_day_has_the_depth_of_a_plain_book_at_every_fiftieth_message() {
             worker.now = MIDNIGHT + number(&message[5..11]);
             worker.take(message);
             let Some(touched) = feed.take(message, worker.now) else { continue };
-            let entry = worker.depth(touched);
+            let entry = depth_of(&worker, touched);
             assert_eq!(entry.is_some(), touched == 13, "only AAPL was chosen");
             // The sum of all trades' weights takes long: now and then.
             if let Some(entry) = entry.filter(|_| worker.next.is_multiple_of(50)) {
@@ -377,7 +312,7 @@ fn places_are_few_marked_and_emptied() {
         directory.resize(39, 0);
         worker.take(&directory);
         worker.take(&after(b'D', 77, 0, 0));
-        assert_eq!((worker.depth(1), worker.depth(0)), (None, None));
+        assert_eq!((depth_of(&worker, 1), depth_of(&worker, 0)), (None, None));
     });
     with_worker(&DepthChoice::All, 1, |mut worker| {
         worker.take(&add(5, true, 100, 10_000));
@@ -385,19 +320,19 @@ fn places_are_few_marked_and_emptied() {
         other[2] = 2;
         worker.take(&other);
         let full =
-            |worker: &Worker<'_>| worker.view.feed(0).unwrap().counter(FeedCounter::DepthsFull);
+            |worker: &OneByOne<'_>| worker.view.feed(0).unwrap().counter(FeedCounter::DepthsFull);
         assert_eq!(full(&worker), 1);
-        assert_eq!(worker.depth(2), None);
-        let entry = worker.depth(1).unwrap();
+        assert_eq!(depth_of(&worker, 2), None);
+        let entry = depth_of(&worker, 1).unwrap();
         assert_eq!(entry.health, health::UNDIRECTED);
         assert_eq!((entry.bids[0].size, entry.features.order_flow), (100, 100));
         worker.take(&after(b'D', 77, 0, 0));
-        assert_eq!(worker.depth(1).unwrap().health, health::UNDIRECTED | health::BOOK_ERROR);
+        assert_eq!(depth_of(&worker, 1).unwrap().health, health::UNDIRECTED | health::BOOK_ERROR);
 
         // Another session: empty, and nothing of the past.
         worker.next = 1;
         worker.take_in_session(&head(b'S'), *b"TEST000002");
-        let entry = worker.depth(1).unwrap();
+        let entry = depth_of(&worker, 1).unwrap();
         assert_eq!((entry.bids, entry.health), ([DepthLevel::NONE; 10], 0));
         assert_eq!(entry.features.order_flow, 0);
     });

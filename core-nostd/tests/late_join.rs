@@ -6,7 +6,7 @@ mod itch_worker;
 
 use std::collections::BTreeSet;
 
-use itch_worker::{Memory, SESSION, START, frame, order, payload};
+use itch_worker::{Memory, SESSION, SMALL, START, frame, order, payload};
 use proptest::prelude::*;
 use wiretape_core::event::session_change::{NEW_SESSION, SNAPSHOT, START as SESSION_START};
 use wiretape_core::event::{GapMsg, MboMsg, SessionMsg, action, flags, gap_reason, rtype};
@@ -104,7 +104,7 @@ proptest! {
         fates in prop::collection::vec((any::<bool>(), any::<bool>(), 0..4_usize), 120),
     ) {
         const END: u64 = 120;
-        let mut memory = Memory::new();
+        let mut memory = Memory::new(SMALL);
         let patience = Patience { packets: 256, wait_ns: SECOND, ..WINDOW };
         let (mut pipeline, view) = memory.worker(patience, Some(JOIN));
         let mut reader = view.events().reader_from_oldest();
@@ -160,7 +160,7 @@ proptest! {
 
 #[test]
 fn a_session_that_is_seen_from_its_first_message_asks_for_nothing() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     pipeline.on_frame(&frame(0, &payload(1, 4)), START);
@@ -180,7 +180,7 @@ fn joined_late(end: u64) -> Vec<Seen> {
 
 #[test]
 fn a_server_that_has_none_leaves_a_feed_that_joined_late() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     pipeline.on_frame(&frame(0, &payload(7, 9)), START);
@@ -214,7 +214,7 @@ fn a_server_that_has_none_leaves_a_feed_that_joined_late() {
 
 #[test]
 fn silence_ends_the_wait() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     pipeline.on_frame(&frame(0, &payload(7, 9)), START);
@@ -233,7 +233,7 @@ fn silence_ends_the_wait() {
 
 #[test]
 fn no_room_ends_the_wait_and_loses_nothing() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) =
         memory.worker(WINDOW, Some(JoinPatience { hold_bytes: 200, ..JOIN }));
     let mut reader = view.events().reader_from_oldest();
@@ -246,7 +246,7 @@ fn no_room_ends_the_wait_and_loses_nothing() {
 
 #[test]
 fn a_snapshot_that_breaks_off_leaves_books_that_say_so() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     pipeline.on_frame(&frame(0, &payload(7, 9)), START);
@@ -268,7 +268,7 @@ fn a_snapshot_that_breaks_off_leaves_books_that_say_so() {
 
 #[test]
 fn a_snapshot_older_than_what_waits_is_refused() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     pipeline.on_frame(&frame(0, &payload(7, 9)), START);
@@ -280,7 +280,7 @@ fn a_snapshot_older_than_what_waits_is_refused() {
 
 #[test]
 fn books_that_a_loss_made_doubtful_are_made_anew() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     pipeline.on_frame(&frame(0, &payload(1, 5)), START);
@@ -314,7 +314,7 @@ fn books_that_a_loss_made_doubtful_are_made_anew() {
 
 #[test]
 fn a_loss_is_left_as_it_is_where_the_user_wants_that() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let join = JoinPatience { after_loss: false, ..JOIN };
     let (mut pipeline, view) = memory.worker(Patience::NONE, Some(join));
     pipeline.on_frame(&frame(0, &payload(1, 5)), START);
@@ -326,7 +326,7 @@ fn a_loss_is_left_as_it_is_where_the_user_wants_that() {
 
 #[test]
 fn another_session_ends_the_wait_for_the_first() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     let other = |first: u64, end: u64| {
@@ -350,7 +350,7 @@ fn another_session_ends_the_wait_for_the_first() {
 
 #[test]
 fn a_new_session_that_is_found_under_way_is_joined_too() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();
     let other = |first: u64, end: u64| {
@@ -375,7 +375,7 @@ fn a_new_session_that_is_found_under_way_is_joined_too() {
 
 #[test]
 fn a_hole_in_what_waited_is_asked_for_with_time_to_answer() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let patience = Patience { packets: 8, recovery_ns: Some(SECOND), ..WINDOW };
     let (mut pipeline, view) = memory.worker(patience, Some(JOIN));
     let mut reader = view.events().reader_from_oldest();

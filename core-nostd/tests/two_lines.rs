@@ -5,7 +5,7 @@ mod itch_worker;
 
 use std::collections::BTreeSet;
 
-use itch_worker::{Memory, SESSION, START, frame, payload};
+use itch_worker::{Memory, SESSION, SMALL, START, frame, payload};
 use proptest::prelude::*;
 use wiretape_core::event::{GapMsg, MboMsg, gap_reason, rtype};
 use wiretape_core::feed::arbiter::Patience;
@@ -88,7 +88,7 @@ proptest! {
         b in fates(120),
         skew_ns in 0..20_000_u64,
     ) {
-        let mut memory = Memory::new();
+        let mut memory = Memory::new(SMALL);
         let patience =
             Patience { packets: 256, packet_bytes: 1500, wait_ns: 60_000, recovery_ns: None };
         let (mut pipeline, view) = memory.worker(patience, None);
@@ -138,7 +138,7 @@ const WITH_SERVERS: Patience =
 
 #[test]
 fn what_is_on_neither_line_is_asked_for_and_taken_in_order() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
@@ -169,7 +169,7 @@ fn what_is_on_neither_line_is_asked_for_and_taken_in_order() {
 
 #[test]
 fn what_no_server_has_is_given_up_in_time() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
@@ -199,7 +199,7 @@ fn what_no_server_has_is_given_up_in_time() {
 
 #[test]
 fn a_full_window_gives_up_what_is_missing_and_goes_on() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let patience = Patience { packets: 4, ..WITH_SERVERS };
     let (mut pipeline, view) = memory.worker(patience, None);
     let mut reader = view.events().reader_from_oldest();
@@ -216,7 +216,7 @@ fn a_full_window_gives_up_what_is_missing_and_goes_on() {
 
 #[test]
 fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
@@ -241,7 +241,7 @@ fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
 
 #[test]
 fn answers_for_a_session_that_is_over_change_nothing() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();
@@ -272,7 +272,7 @@ fn answers_for_a_session_that_is_over_change_nothing() {
 
 #[test]
 fn a_clock_that_is_set_back_does_not_prolong_the_wait() {
-    let mut memory = Memory::new();
+    let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(Patience { recovery_ns: None, ..WITH_SERVERS }, None);
     let mut reader = view.events().reader_from_oldest();
     let mut seen = Seen::default();

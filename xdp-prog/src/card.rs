@@ -1,6 +1,8 @@
 //! What the network card itself does before the program sees a packet: how many receive queues it
 //! has, and which group goes to which of them (ntuple rules). Set through `ethtool`; what was changed
-//! is written down before it is, in maps pinned beside the program, and undone with the pins.
+//! is written down in maps pinned beside the program, and undone with the pins. Queues and the switch
+//! of the filters are written down before they are changed. A rule is when the card has given its
+//! number: a kill between the two leaves that rule behind.
 
 use std::ffi::OsStr;
 use std::io;
@@ -134,10 +136,7 @@ impl Card {
         if let Some(queues) = choice.queues {
             card.set_queues(queues)?;
         }
-        for group in groups.iter().filter(|_| choice.to_queue.is_some()) {
-            card.steer(*group, choice.to_queue.unwrap_or(0))?;
-        }
-        Ok(())
+        choice.to_queue.map_or(Ok(()), |queue| card.steer(groups, queue))
     }
 
     /// The card whose changes are written down at `pins`, if there are any.
@@ -204,48 +203,66 @@ impl Card {
         if now != queues {
             self.before.queues = Some((channels, now));
             self.write_down()?;
-            self.ethtool("set the receive queues", &channel_arguments(channels, queues))?;
+            self.set_channels("set the receive queues", channels, queues)?;
         }
         Ok(())
     }
 
-    /// How receive queues are counted, and how many there are.
-    fn channels(&self) -> Result<(Channels, u32), Error> {
-        let said = self.ethtool("ask for the receive queues", &["-l"])?;
-        channels_of(&said).ok_or_else(|| Error::Card {
-            action: "ask for the receive queues",
-            interface: self.before.interface.clone(),
-            command: format!("ethtool -l {}", self.before.interface),
-            said: "no number of them".to_owned(),
-        })
+    fn set_channels(
+        &self,
+        action: &'static str,
+        channels: Channels,
+        count: u32,
+    ) -> Result<(), Error> {
+        self.ethtool(action, &["-L", channels.word(), &count.to_string()]).map(drop)
     }
 
-    /// Has the card put a group into a queue.
-    pub fn steer(&mut self, group: Group, queue: u32) -> Result<(), Error> {
+    /// How receive queues are counted, and how many there are.
+    fn channels(&self) -> Result<(Channels, u32), Error> {
+        let action = "ask for the receive queues";
+        let said = self.ethtool(action, &["-l"])?;
+        channels_of(&said)
+            .ok_or_else(|| self.error(action, &["-l"], "no number of them".to_owned()))
+    }
+
+    /// Has the card put groups into a queue: all of them or, by putting the rules that were there
+    /// before back, none.
+    pub fn steer(&mut self, groups: &[Group], queue: u32) -> Result<(), Error> {
         let action = "steer groups to a queue";
         let (_, queues) = self.channels()?;
         if queue >= queues {
-            return Err(Error::Card {
-                action,
-                interface: self.before.interface.clone(),
-                command: format!("ethtool -l {}", self.before.interface),
-                said: format!("{queues} queues, which are numbered from 0: there is no {queue}"),
-            });
+            let said = format!("{queues} queues, which are numbered from 0: there is no {queue}");
+            return Err(self.error(action, &["-l"], said));
         }
         if !self.before.ntuple_off && !ntuple_is_on(&self.ethtool(action, &["-k"])?) {
             self.before.ntuple_off = true;
             self.write_down()?;
             self.ethtool(action, &["-K", "ntuple", "on"])?;
         }
-        self.leave(group)?;
+        let mut before = Vec::with_capacity(groups.len());
+        for group in groups {
+            before.push((*group, self.rule_of(*group).map(|(_, queue)| queue)));
+            let changed = self.leave(*group).and_then(|()| self.add_rule(action, *group, queue));
+            if let Err(error) = changed {
+                for (group, queue) in before.into_iter().rev() {
+                    self.leave(group)?;
+                    queue.map_or(Ok(()), |queue| self.add_rule(action, group, queue))?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_rule(&self, action: &'static str, group: Group, queue: u32) -> Result<(), Error> {
         let (address, port) = (group.address().to_string(), group.port().to_string());
-        let rule = ["-N", "flow-type", "udp4", "dst-ip", &address, "dst-port", &port, "action"];
-        let said = self.ethtool(action, &[&rule[..], &[&queue.to_string()]].concat())?;
-        let number = rule_number(&said).ok_or_else(|| Error::Card {
-            action,
-            interface: self.before.interface.clone(),
-            command: format!("ethtool -N {} flow-type udp4 ...", self.before.interface),
-            said: format!("no number of the new rule: {}", said.trim()),
+        let queue_text = queue.to_string();
+        let (matches, action_of) =
+            (["dst-ip", &address, "dst-port", &port], ["action", &queue_text]);
+        let rule = [&["-N", "flow-type", "udp4"][..], &matches, &action_of].concat();
+        let said = self.ethtool(action, &rule)?;
+        let number = rule_number(&said).ok_or_else(|| {
+            self.error(action, &rule, format!("no number of the new rule: {}", said.trim()))
         })?;
         let mut value = [0; 8];
         value[..4].copy_from_slice(&number.to_ne_bytes());
@@ -258,15 +275,18 @@ impl Card {
         Ok(())
     }
 
+    /// Number and queue of a group's rule, if it has one.
+    fn rule_of(&self, group: Group) -> Option<(u32, u32)> {
+        let value = self.rules.lookup(&group.key().to_bytes(), MapFlags::ANY).ok()??;
+        number_and_queue(&value)
+    }
+
     /// Takes the rule of a group away again, if there is one.
     pub fn leave(&self, group: Group) -> Result<(), Error> {
-        let key = group.key().to_bytes();
-        let Ok(Some(value)) = self.rules.lookup(&key, MapFlags::ANY) else { return Ok(()) };
-        if let Some((number, _)) = number_and_queue(&value) {
-            self.delete_rule(number)?;
-        }
+        let Some((number, _)) = self.rule_of(group) else { return Ok(()) };
+        self.delete_rule(number)?;
         // It was there.
-        let _ = self.rules.delete(&key);
+        let _ = self.rules.delete(&group.key().to_bytes());
         Ok(())
     }
 
@@ -281,14 +301,18 @@ impl Card {
             .rules
             .keys()
             .filter_map(|key| {
-                let value = self.rules.lookup(&key, MapFlags::ANY).ok()??;
                 let GroupKey { address, port, .. } = GroupKey::from_bytes(&key)?;
                 let group = Group::new(address.into(), u16::from_be_bytes(port)).ok()?;
-                Some((group, number_and_queue(&value)?.1))
+                Some((group, self.rule_of(group)?.1))
             })
             .collect();
         rules.sort();
         CardStatus { queues_before: self.before.queues.map(|(_, count)| count), rules }
+    }
+
+    /// Whether it is in this thread's network namespace, where alone it can be restored.
+    pub fn is_here(&self) -> bool {
+        network_namespace() == self.before.namespace
     }
 
     /// Makes the card what it was before, if it is still there. Goes on after a failure, and
@@ -296,7 +320,7 @@ impl Card {
     pub fn restore(self) -> Result<(), Error> {
         let same = Interface::named(&self.before.interface)
             .is_ok_and(|interface| interface.index() == self.before.index);
-        if !same || network_namespace() != self.before.namespace {
+        if !same || !self.is_here() {
             return Ok(());
         }
         let mut result = Ok(());
@@ -308,51 +332,47 @@ impl Card {
             result = result.and(off.map(drop));
         }
         if let Some((channels, count)) = self.before.queues {
-            let arguments = channel_arguments(channels, count);
-            let set = self.ethtool("put the receive queues back", &arguments);
-            result = result.and(set.map(drop));
+            let set = self.set_channels("put the receive queues back", channels, count);
+            result = result.and(set);
         }
         result
     }
 
     /// Runs `ethtool`: an option, the interface, and the rest.
-    fn ethtool<S: AsRef<OsStr>>(
-        &self,
-        action: &'static str,
-        arguments: &[S],
-    ) -> Result<String, Error> {
-        let interface = &self.before.interface;
-        let (option, rest) = arguments.split_first().map_or((None, &[][..]), |(o, r)| (Some(o), r));
-        let mut command = Command::new("ethtool");
-        command.args(option).arg(interface).args(rest);
-        let failed = |said: String| Error::Card {
-            action,
-            interface: interface.clone(),
-            command: std::iter::once(OsStr::new("ethtool"))
-                .chain(command.get_args())
-                .map(OsStr::to_string_lossy)
-                .collect::<Vec<_>>()
-                .join(" "),
-            said,
-        };
-        match Command::new("ethtool").args(option).arg(interface).args(rest).output() {
+    fn ethtool(&self, action: &'static str, arguments: &[&str]) -> Result<String, Error> {
+        let failed = |said| Err(self.error(action, arguments, said));
+        match self.command(arguments).output() {
             Ok(output) if output.status.success() => {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
             }
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr);
-                Err(failed(said.split_whitespace().collect::<Vec<_>>().join(" ")))
+                failed(said.split_whitespace().collect::<Vec<_>>().join(" "))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(failed("there is no such program; install the package ethtool".to_owned()))
+                failed("there is no such program; install the package ethtool".to_owned())
             }
-            Err(error) => Err(failed(error.to_string())),
+            Err(error) => failed(error.to_string()),
         }
     }
-}
 
-fn channel_arguments(channels: Channels, count: u32) -> [String; 3] {
-    ["-L".to_owned(), channels.word().to_owned(), count.to_string()]
+    fn command(&self, arguments: &[&str]) -> Command {
+        let (option, rest) = arguments.split_at(arguments.len().min(1));
+        let mut command = Command::new("ethtool");
+        command.args(option).arg(&self.before.interface).args(rest);
+        command
+    }
+
+    fn error(&self, action: &'static str, arguments: &[&str], said: String) -> Error {
+        let command = self.command(arguments);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        Error::Card {
+            action,
+            interface: self.before.interface.clone(),
+            command: words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" "),
+            said,
+        }
+    }
 }
 
 /// Inode of this thread's network namespace; 0 if it is not to be had.

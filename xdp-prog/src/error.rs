@@ -191,6 +191,15 @@ pub enum Error {
         /// What it said.
         said: String,
     },
+    /// The card was changed in another network namespace, and only there can that be undone.
+    #[error(
+        "queues or rules of {interface} were changed, which can be undone in its own network \
+         namespace only; enter it by nsenter --net=/run/netns/NAME and unload there"
+    )]
+    CardElsewhere {
+        /// The interface.
+        interface: String,
+    },
     /// A pin could not be made, changed or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     Pin {

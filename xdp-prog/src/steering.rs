@@ -133,6 +133,9 @@ impl Steering {
                 return Err(self.not_loaded());
             }
             Found::Gone => Unloaded::Stale,
+            Found::Elsewhere if Card::open(&self.pins)?.is_some_and(|card| !card.is_here()) => {
+                return Err(Error::CardElsewhere { interface: self.interface.clone() });
+            }
             Found::Elsewhere => Unloaded::Elsewhere,
             Found::Attached(_) => Unloaded::Attached,
         };
@@ -164,7 +167,7 @@ impl Steering {
     fn rule(&self, groups: &[Group], queue: u32) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut card = Card::open_or_create(&Interface::named(&self.interface)?, &self.pins)?;
-        groups.iter().try_for_each(|group| card.steer(*group, queue))
+        card.steer(groups, queue)
     }
 
     /// Leaves groups to the kernel from now on; returns those that were steered before.

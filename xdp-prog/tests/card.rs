@@ -125,7 +125,19 @@ fn groups_go_to_the_queue_that_was_asked_for_until_the_unload() {
         assert!(!refused.status.success() && said.contains("No space"), "{said}");
         assert!(!wire("group list --interface wire").contains("6666"));
         card.is(4, "on", &[&rule(5001, 3), &rule(5002, 3)]);
-
+        // Nor is the one beside it, whose rule is what it was.
+        let both = "group add --interface wire --to-queue 1 239.1.1.1:5002 239.1.1.1:6666";
+        assert!(!card.run(&pins.path, both).status.success());
+        card.is(4, "on", &[&rule(5001, 3), &rule(5002, 3)]);
+    });
+    // From outside its namespace the card cannot be put right, and is not forgotten.
+    let outside = card.run(&pins.path, "unload --interface wire");
+    assert!(!outside.status.success() && stderr(&outside).contains("nsenter"), "{outside:?}");
+    namespace.enter(|| {
+        let wire = |arguments: &str| {
+            let output = card.run(&pins.path, arguments);
+            assert!(output.status.success(), "{arguments}: {}", stderr(&output));
+        };
         wire("unload --interface wire");
         card.is(8, "off", &[]);
         assert!(pins.listing().is_empty(), "{:?}", pins.listing());

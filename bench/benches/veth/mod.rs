@@ -26,7 +26,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn make() -> Result<Wire> {
+    /// `None`, with the reason printed, for who may not make them.
+    pub fn make() -> Result<Option<Wire>> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: network namespaces and BPF need root");
+            return Ok(None);
+        }
         let wire = Wire { dir: tempfile::tempdir_in("/dev/shm")? };
         for name in [SENDER, RECEIVER] {
             ip(&format!("netns add {name}"))?;
@@ -50,7 +55,7 @@ impl Wire {
         std::fs::create_dir(wire.bpf())?;
         mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE)?;
         mount("bpf", &wire.bpf(), "bpf", 0)?;
-        Ok(wire)
+        Ok(Some(wire))
     }
 
     /// The folder for segments and pins.
