@@ -184,6 +184,47 @@ fn times_of_any_resolution_come_out_in_nanoseconds() {
 }
 
 #[test]
+fn packets_of_other_link_layers_become_ethernet_frames() {
+    let ip = |version: u8| [&[version << 4 | 5][..], &[7; 60]].concat();
+    let as_frame = |protocol: [u8; 2], packet: &[u8]| [&[0; 12][..], &protocol, packet].concat();
+    let (ipv4, ipv6) = ([8, 0], [0x86, 0xDD]);
+    let cooked = |protocol: [u8; 2]| [&[1; 14][..], &protocol].concat();
+    let cooked_2 = |protocol: [u8; 2]| [&protocol[..], &[1; 18]].concat();
+    let none = [0xFF, 0xFF];
+    for (linktype, header, packet, protocol) in [
+        (113_u16, cooked(ipv4), ip(4), ipv4),
+        (113, cooked(ipv6), ip(6), ipv6),
+        (276, cooked_2(ipv4), ip(4), ipv4),
+        (276, cooked_2([0x81, 0]), vec![9; 50], [0x81, 0]),
+        (101, Vec::new(), ip(4), ipv4),
+        (101, Vec::new(), ip(6), none),
+        (228, Vec::new(), ip(4), ipv4),
+        (0, vec![2, 0, 0, 0], ip(4), ipv4),
+        (108, vec![0, 0, 0, 2], ip(4), ipv4),
+        (0, vec![30, 0, 0, 0], ip(6), none),
+        // Cut inside the header.
+        (113, vec![1; 9], Vec::new(), none),
+        (276, vec![8], Vec::new(), none),
+        (0, vec![2], Vec::new(), none),
+        (101, Vec::new(), Vec::new(), none),
+    ] {
+        let data = [header, packet.clone()].concat();
+        let expected = vec![as_frame(protocol, &packet)];
+        let format = Classic { big_endian: false, nanoseconds: true };
+        let mut file = classic(format, &[(5, data.clone())]);
+        file[20..22].copy_from_slice(&linktype.to_le_bytes());
+        let mut ng_file = ng(false, 9, &[(5, data)]);
+        // Behind the section header's 28 bytes, and type and length of the next block.
+        ng_file[36..38].copy_from_slice(&linktype.to_le_bytes());
+        for bytes in [file, ng_file] {
+            let packets = read(bytes).unwrap().packets;
+            let frames: Vec<_> = packets.into_iter().map(|(_, frame, _)| frame).collect();
+            assert_eq!(frames, expected, "link type {linktype}");
+        }
+    }
+}
+
+#[test]
 fn compression_is_recognised_by_the_first_bytes() {
     let format = Classic { big_endian: false, nanoseconds: true };
     let plain = classic(format, &[(1, vec![1; 60]), (2, vec![2; 1400])]);

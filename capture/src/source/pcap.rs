@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use pcap_parser::nom::Err as Parse;
 use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
-use pcap_parser::{Linktype, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
+use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 
+use super::link_layer::LinkLayer;
 use super::{Polled, Source, SourceError};
 
 /// Bytes of the buffer at first; it grows to the largest record.
@@ -62,8 +63,11 @@ pub enum PcapError {
         /// How it starts.
         start: Vec<u8>,
     },
-    /// Its frames are not Ethernet.
-    #[error("{path} holds frames of link type {linktype}; only Ethernet (1) can be decoded")]
+    /// Its frames are of a kind that is not decoded.
+    #[error(
+        "{path} holds frames of link type {linktype}; Ethernet (1), Linux cooked (113, 276), IP \
+         without a link layer (101, 228) and BSD loopback (0, 108) can be decoded"
+    )]
     LinkType {
         /// Its path.
         path: String,
@@ -89,9 +93,9 @@ pub enum PcapError {
 pub struct Packet<'a> {
     /// Capture time, UTC nanoseconds.
     pub ts_ns: u64,
-    /// The bytes that were captured.
+    /// The bytes that were captured; those of another link layer, as an Ethernet frame.
     pub data: &'a [u8],
-    /// Length on the wire; more than `data` where a snap length cut it.
+    /// Length on the wire, of the link layer that was captured.
     pub original_len: u32,
 }
 
@@ -121,7 +125,7 @@ impl std::fmt::Display for CutRecord {
 
 #[derive(Clone, Copy, Debug)]
 enum Format {
-    Classic { big_endian: bool, nanoseconds: bool },
+    Classic { big_endian: bool, nanoseconds: bool, link_layer: LinkLayer },
     Ng { big_endian: bool },
 }
 
@@ -141,6 +145,7 @@ struct Located {
     record_len: usize,
     ts_ns: u64,
     original_len: u32,
+    link_layer: LinkLayer,
 }
 
 /// What the start of the unread bytes turned out to be.
@@ -165,6 +170,8 @@ pub struct Reader {
     position: u64,
     format: Format,
     interfaces: Vec<Interface>,
+    /// The latest packet, if it was captured on another link layer than Ethernet.
+    frame: Vec<u8>,
     packets: u64,
     snapped: u64,
     cut: Option<CutRecord>,
@@ -208,6 +215,7 @@ impl Reader {
             position: 0,
             format: Format::Ng { big_endian: false },
             interfaces: Vec::new(),
+            frame: Vec::new(),
             packets: 0,
             snapped: 0,
             cut: None,
@@ -241,6 +249,7 @@ impl Reader {
         self.last_ts_ns = located.ts_ns;
         let data = &self.buffer[start + located.data.start..start + located.data.end];
         self.snapped += u64::from(data.len() < located.original_len as usize);
+        let data = located.link_layer.ethernet(data, &mut self.frame);
         let (ts_ns, original_len) = (located.ts_ns, located.original_len);
         Ok(Some(Packet { ts_ns, data, original_len }))
     }
@@ -277,18 +286,16 @@ impl Reader {
         self.format = Format::Classic {
             big_endian: header.is_bigendian(),
             nanoseconds: header.is_nanosecond_precision(),
+            // The upper bits of the field may hold the length of a frame check sequence.
+            link_layer: self.link_layer(header.network.0 & 0xFFFF)?,
         };
-        // The upper bits of the field may hold the length of a frame check sequence.
-        let linktype = header.network.0 & 0xFFFF;
         self.consume(header.size());
-        self.check_linktype(linktype)
+        Ok(())
     }
 
-    fn check_linktype(&self, linktype: i32) -> Result<(), PcapError> {
-        match Linktype(linktype) {
-            Linktype::ETHERNET => Ok(()),
-            _ => Err(PcapError::LinkType { path: self.path.clone(), linktype }),
-        }
+    fn link_layer(&self, linktype: i32) -> Result<LinkLayer, PcapError> {
+        let unknown = || PcapError::LinkType { path: self.path.clone(), linktype };
+        LinkLayer::new(linktype).ok_or_else(unknown)
     }
 
     fn record(&mut self) -> Result<Record, PcapError> {
@@ -296,14 +303,19 @@ impl Reader {
             return Ok(Record::End);
         }
         match self.format {
-            Format::Classic { big_endian, nanoseconds } => {
-                self.classic_record(big_endian, nanoseconds)
+            Format::Classic { big_endian, nanoseconds, link_layer } => {
+                self.classic_record(big_endian, nanoseconds, link_layer)
             }
             Format::Ng { big_endian } => self.ng_record(big_endian),
         }
     }
 
-    fn classic_record(&self, big_endian: bool, nanoseconds: bool) -> Result<Record, PcapError> {
+    fn classic_record(
+        &self,
+        big_endian: bool,
+        nanoseconds: bool,
+        link_layer: LinkLayer,
+    ) -> Result<Record, PcapError> {
         let bytes = &self.buffer[self.unread.clone()];
         let Some(captured_len) = u32_at(bytes, 8, big_endian) else {
             return Ok(Record::Need(CLASSIC_HEAD));
@@ -325,6 +337,7 @@ impl Reader {
             record_len,
             ts_ns: u64::from(record.ts_sec) * NANOS + fraction,
             original_len: record.origlen,
+            link_layer,
         }))
     }
 
@@ -368,7 +381,7 @@ impl Reader {
                 self.interfaces.push(interface);
             }
             Block::EnhancedPacket(packet) => {
-                let interface = self.interface(packet.if_id)?;
+                let (interface, link_layer) = self.interface(packet.if_id)?;
                 let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
                 let (ts_ns, original_len) = (interface.nanoseconds(units), packet.origlen);
                 // Type, length, interface, time (2) and lengths (2) stand before the data.
@@ -381,10 +394,11 @@ impl Reader {
                     record_len: block_len,
                     ts_ns,
                     original_len,
+                    link_layer,
                 }));
             }
             Block::SimplePacket(packet) => {
-                let interface = self.interface(0)?;
+                let (interface, link_layer) = self.interface(0)?;
                 let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
                 let captured = packet.origlen.min(snaplen).min(packet.data.len() as u32);
                 return Ok(Record::Packet(Located {
@@ -392,6 +406,7 @@ impl Reader {
                     record_len: block_len,
                     ts_ns: self.last_ts_ns, // this kind of block has no time of its own
                     original_len: packet.origlen,
+                    link_layer,
                 }));
             }
             _ => {}
@@ -399,13 +414,12 @@ impl Reader {
         Ok(Record::Other(block_len))
     }
 
-    /// The interface that a packet names, if its frames can be decoded.
-    fn interface(&self, id: u32) -> Result<Interface, PcapError> {
+    /// The interface that a packet names, and its link layer if that can be decoded.
+    fn interface(&self, id: u32) -> Result<(Interface, LinkLayer), PcapError> {
         let Some(&interface) = self.interfaces.get(id as usize) else {
             return Err(self.damaged("a packet names an interface that is not there"));
         };
-        self.check_linktype(interface.linktype)?;
-        Ok(interface)
+        Ok((interface, self.link_layer(interface.linktype)?))
     }
 
     fn damaged(&self, what: &'static str) -> PcapError {
