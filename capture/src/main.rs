@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use wiretape_capture::config::{Config, DepthChoice, Overrides, SourceConfig};
 use wiretape_capture::run::{Notice, Summary, run};
+use wiretape_capture::source::survey::Survey;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +21,8 @@ Examples:
       Check the file and print what it means; nothing is started.
   wiretape-capture --pcap DEEP10.pcap.gz --feed deep10-iextp@224.2.3.10:16648
       Decode a capture file into a segment, as fast as it goes.
+  wiretape-capture --pcap DEEP10.pcap.gz --groups
+      List the groups in a capture file, and the --feed that decodes each.
   wiretape-capture --interface eth1 --queue 2 --feed itch50-moldudp64@233.54.12.111:26477
       Capture live; `wiretape-xdp load` must have been run on eth1 before.
 
@@ -76,6 +79,9 @@ struct Cli {
     /// Take packets from a capture file (pcap or pcapng, plain, .gz or .zst).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interface", "queue", "mode", "pin_dir"])]
     pcap: Option<PathBuf>,
+    /// List the groups that the capture file has packets of, and what they speak; start nothing.
+    #[arg(long, requires = "pcap", conflicts_with = "check")]
+    groups: bool,
     /// How fast to play it: unlimited or recorded [default: unlimited].
     #[arg(long)]
     speed: Option<String>,
@@ -127,8 +133,18 @@ fn main() -> ExitCode {
     if cli.man || cli.completions.is_some() {
         return print_about(cli.completions);
     }
+    if let (true, Some(path)) = (cli.groups, &cli.pcap) {
+        return match Survey::read(path) {
+            Ok(survey) if cli.json => say(&survey_json(&survey)),
+            Ok(survey) => say(&survey.to_string()),
+            Err(error) => fail(1, &error.to_string()),
+        };
+    }
     let config = match Config::load(cli.config.as_deref(), &cli.overrides()) {
         Ok(config) => config,
+        Err(error) if cli.feeds.is_empty() && cli.config.is_none() && cli.pcap.is_some() => {
+            return fail(2, &format!("{error} (--groups lists those in the file)"));
+        }
         Err(error) => return fail(2, &error.to_string()),
     };
     if cli.check {
@@ -152,7 +168,14 @@ fn main() -> ExitCode {
     };
     match run(&config, &stop, &mut notice) {
         Ok(summary) if cli.json => say(&json(&summary)),
-        Ok(summary) => say(&summary.to_string()),
+        Ok(summary) => {
+            let said = say(&summary.to_string());
+            if let (true, SourceConfig::Pcap(pcap)) = (summary.other_groups > 0, &config.source) {
+                let file = pcap.path.display();
+                return say(&format!("`wiretape-capture --pcap {file} --groups` lists them"));
+            }
+            said
+        }
         Err(error) => fail(1, &error.to_string()),
     }
 }
@@ -249,6 +272,22 @@ fn describe(config: &Config) -> String {
     text + "\nconfiguration is valid"
 }
 
+fn survey_json(survey: &Survey) -> String {
+    let groups: Vec<_> = survey
+        .groups
+        .iter()
+        .map(|seen| {
+            serde_json::json!({
+                "group": seen.group,
+                "packets": seen.packets,
+                "protocol": seen.protocol.map(|protocol| protocol.name()),
+            })
+        })
+        .collect();
+    let Survey { packets, others, .. } = survey;
+    serde_json::json!({ "packets": packets, "others": others, "groups": groups }).to_string()
+}
+
 fn json(summary: &Summary) -> String {
     let feeds: Vec<_> = summary
         .feeds
@@ -279,6 +318,7 @@ fn json(summary: &Summary) -> String {
         "segment": summary.segment,
         "frames": summary.frames,
         "events": summary.events,
+        "other_groups": summary.other_groups,
         "feeds": feeds,
         "ledger": {
             "closed": summary.ledger.closes(),

@@ -18,6 +18,8 @@ pub struct Summary {
     pub frames: u64,
     /// Events published.
     pub events: u64,
+    /// Datagrams to groups of no feed.
+    pub other_groups: u64,
     /// The feeds.
     pub feeds: Vec<FeedSummary>,
     /// Where packets went.
@@ -76,6 +78,7 @@ impl Summary {
             segment: path.to_owned(),
             frames: counters.get(Counter::Frames),
             events: counters.get(Counter::Events),
+            other_groups: counters.get(Counter::OtherGroup),
             feeds: (0..).map_while(feed).collect(),
             ledger: Ledger::read(&counters, live),
             cut,
@@ -101,6 +104,9 @@ impl fmt::Display for Summary {
                 feed.lost_messages,
                 feed.restarts
             )?;
+        }
+        if self.other_groups > 0 {
+            writeln!(f, "{} packets were for groups of no feed", self.other_groups)?;
         }
         match (self.ledger.redirected, self.ledger.closes()) {
             (Some(packets), true) => write!(

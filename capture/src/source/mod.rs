@@ -4,6 +4,7 @@
 mod link_layer;
 pub mod live;
 pub mod pcap;
+pub mod survey;
 
 use std::time::Duration;
 

@@ -53,6 +53,14 @@ macro_rules! protocols {
                 }
             }
 
+            /// Whether a datagram's payload is a packet of it, as far as transport and message lengths
+            /// tell.
+            pub fn recognises(self, payload: &[u8]) -> bool {
+                match self {
+                    $( Protocol::$Variant => <$Feed<'_>>::check(payload).is_ok(), )*
+                }
+            }
+
             /// Names of the causes for which the protocol's packets are malformed, by index.
             pub fn packet_error_name(self, cause: usize) -> &'static str {
                 match self {

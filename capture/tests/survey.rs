@@ -1,0 +1,117 @@
+//! What a capture file is found to hold.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wiretape_capture::source::survey::{GroupSeen, Survey};
+use wiretape_core::pipeline::Protocol;
+use wiretape_core::wire::deep10;
+use wiretape_core::wire::frame::Route;
+use wiretape_core::wire::iextp::{self, Stream};
+use wiretape_core::wire::itch50::{Head, OrderDelete};
+use wiretape_core::wire::moldudp64;
+use zerocopy::IntoBytes;
+
+fn frame(group: [u8; 4], port: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; payload.len() + 60];
+    let route = Route::to_group([10, 0, 0, 1], group, 40_000, port);
+    let length = route.emit(0, payload, &mut frame).unwrap();
+    frame.truncate(length);
+    frame
+}
+
+fn itch(sequence: u64) -> Vec<u8> {
+    let mut buffer = [0; 200];
+    let mut builder = moldudp64::Builder::new(&mut buffer, *b"SESSION001", sequence).unwrap();
+    let head = Head::new(OrderDelete::KIND, 1, 0, 0);
+    assert!(builder.push(OrderDelete { head, order_ref: sequence.into() }.as_bytes()));
+    builder.finish().to_vec()
+}
+
+fn deep() -> Vec<u8> {
+    let mut buffer = [0; 200];
+    let mut stream = Stream::new(deep10::PROTOCOL, 1, 7);
+    let mut builder = iextp::Builder::new(&mut buffer, &mut stream).unwrap();
+    assert!(builder.push(b"a message"));
+    builder.finish(1_500).to_vec()
+}
+
+fn write(path: &Path, frames: &[Vec<u8>]) {
+    let mut file = [0xA1B2_3C4D_u32, 0x0004_0002, 0, 0, 65_535, 1].as_bytes().to_vec();
+    for frame in frames {
+        let length = frame.len() as u32;
+        file.extend_from_slice([1, 2, length, length].as_bytes());
+        file.extend_from_slice(frame);
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+#[test]
+fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mixed.pcap");
+    let mut frames: Vec<_> = (1..4).map(|n| frame([233, 54, 12, 111], 26_477, &itch(n))).collect();
+    // One packet that somebody else sent to the group does not change what it is.
+    frames.push(frame([233, 54, 12, 111], 26_477, b"something else"));
+    frames.extend([1, 2].map(|_| frame([224, 2, 3, 10], 16_648, &deep())));
+    frames.push(frame([239, 1, 1, 1], 5_000, b"neither"));
+    let mut arp = vec![0xFF; 60];
+    arp[12..14].copy_from_slice(&[0x08, 0x06]);
+    frames.push(arp);
+    write(&path, &frames);
+
+    let seen = |group: &str, packets, protocol| GroupSeen {
+        group: group.parse().unwrap(),
+        packets,
+        protocol,
+    };
+    let expected = Survey {
+        groups: vec![
+            seen("233.54.12.111:26477", 4, Some(Protocol::Itch50)),
+            seen("224.2.3.10:16648", 2, Some(Protocol::Deep10)),
+            seen("239.1.1.1:5000", 1, None),
+        ],
+        packets: 8,
+        others: 1,
+    };
+    assert_eq!(Survey::read(&path).unwrap(), expected);
+
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));
+        let output = command.arg("--pcap").arg(&path).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, said) = run(&["--groups"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
+    let (code, said) = run(&[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--groups"), "{said}");
+    let segments = folder.path().to_str().unwrap();
+    let feed = "itch50-moldudp64@233.54.12.111:26477";
+    let (code, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("3 packets were for groups of no feed"), "{said}");
+}
+
+#[test]
+fn real_captures_are_of_the_protocol_that_their_names_say() {
+    let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),
+        PathBuf::from,
+    );
+    for (file, packets, protocol) in [
+        ("iex/DEEP10.pcap.gz", 121_314, Protocol::Deep10),
+        ("iex/TOPS16.pcapng.gz", 13_022, Protocol::Tops16),
+    ] {
+        let path = shared.join("data").join(file);
+        if !path.exists() {
+            println!("skipped: {} is not there", path.display());
+            continue;
+        }
+        let survey = Survey::read(&path).unwrap();
+        let [seen] = survey.groups[..] else { panic!("{:?}", survey.groups) };
+        assert_eq!((seen.packets, seen.protocol), (packets, Some(protocol)), "{file}");
+    }
+}
