@@ -15,8 +15,8 @@ use std::cell::Cell;
 use std::time::UNIX_EPOCH;
 
 use wiretape_core::segment::{
-    Counter, FRAME_BYTES, FeedCounter, FeedWriter, LogFrame, LogProgram, LogWriter, MAX_FEEDS,
-    SegmentWriter,
+    Counter, FRAME_BYTES, FeedCounter, FeedState, FeedWriter, LogFrame, LogProgram, LogWriter,
+    MAX_FEEDS, SegmentWriter,
 };
 
 use crate::clock::utc_ns;
@@ -111,6 +111,7 @@ type Said = [u64; WATCHED.len()];
 pub struct WorkerLog<'m> {
     segment: SegmentWriter<'m>,
     writer: Option<LogWriter<'m>>,
+    /// Feeds that the segment has room for.
     feeds: usize,
     said: [Said; MAX_FEEDS],
     oversize: u64,
@@ -141,7 +142,11 @@ impl<'m> WorkerLog<'m> {
 
     /// Says that the worker starts.
     pub fn start(&mut self) {
-        let (epoch, feeds) = (self.segment.header().epoch(), self.feeds as u8);
+        let used = |index: &usize| {
+            self.segment.feed(*index).is_some_and(|feed| feed.view().state() != FeedState::Unused)
+        };
+        let feeds = (0..self.feeds).take_while(used).count() as u8;
+        let epoch = self.segment.header().epoch();
         self.say(0, Kind::Life, || {
             defmt::info!("worker starts: epoch {=u64}, feeds: {=u8}", epoch, feeds);
         });
@@ -159,6 +164,19 @@ impl<'m> WorkerLog<'m> {
                 events
             );
         });
+    }
+
+    /// Says that a feed was added.
+    pub fn feed_added(&mut self, feed: usize) {
+        let name = feed as u8;
+        self.say(feed, Kind::Life, || defmt::info!("feed {=u8}: added", name));
+    }
+
+    /// Says what there is to be said of a feed, and that it was removed.
+    pub fn feed_removed(&mut self, feed: usize) {
+        self.look();
+        let name = feed as u8;
+        self.say(feed, Kind::Life, || defmt::info!("feed {=u8}: removed", name));
     }
 
     /// After a batch whose last frame was received at `received_ns`.

@@ -292,6 +292,9 @@ pub mod session_change {
     /// The books were emptied, and records with [`flags::SNAPSHOT`](super::flags::SNAPSHOT) make
     /// them anew, after which the session goes on.
     pub const SNAPSHOT: u8 = 5;
+    /// The feed was removed from the worker: this is its last event, and its books are not kept any
+    /// more.
+    pub const REMOVED: u8 = 6;
 }
 
 /// A trade was broken (48 bytes).

@@ -1,26 +1,33 @@
 //! The way of a frame: datagram → feed → messages → book → events in the segment.
 //!
-//! One pipeline per worker. Everything is claimed from the caller's arena when feeds are added;
+//! One pipeline per worker. Everything is claimed from the caller's arena when a feed is made;
 //! [`Pipeline::on_frame`] then allocates nothing, takes no lock, makes no system call and cannot
 //! panic on any input (`core-nostd/freestanding` proves the last at link time).
+//!
+//! Feeds come and go between two frames. A [`Feed`] is made elsewhere, in memory of its own, and
+//! [attached](Pipeline::attach), which costs a copy of what it is (not of its books).
+//! [Detached](Pipeline::detach), it is handed back whole, so that its memory can be given up where
+//! there is time. Its place in the segment stays its own.
+
+mod feed;
 
 use crate::arena::{Arena, ArenaError};
+use crate::feed::arbiter::RecoveryRequest;
 use crate::feed::arbiter::join::{JoinPatience, SnapshotPart, SnapshotRequest};
-use crate::feed::arbiter::{Arbiter, RecoveryRequest};
-use crate::feed::channel::{Channel, FeedSpec};
-use crate::feed::depth::{DepthBoard, DepthChoice};
-use crate::feed::protocol::ProtocolFeed;
+use crate::feed::channel::FeedSpec;
+use crate::feed::depth::DepthChoice;
 use crate::feed::publisher::Publisher;
 use crate::feed::trading_day::TradingDays;
 use crate::segment::{Counter, MAX_FEEDS, RECOVERY_LINE, SegmentWriter};
 use crate::wire::frame::{Datagram, FrameError};
 
 pub use crate::feed::protocol::Protocol;
+pub use feed::Feed;
 
 /// Why a feed could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddFeedError {
-    /// The worker has [`MAX_FEEDS`] feeds already, or more than the segment was laid out for.
+    /// The worker has [`MAX_FEEDS`] feeds already, or all that the segment was laid out for.
     TooManyFeeds,
     /// The arena does not hold the feed's books.
     Memory(ArenaError),
@@ -44,13 +51,6 @@ impl From<ArenaError> for AddFeedError {
     fn from(error: ArenaError) -> Self {
         AddFeedError::Memory(error)
     }
-}
-
-#[derive(Debug)]
-struct Feed<'m> {
-    name: Protocol,
-    protocol: ProtocolFeed<'m>,
-    arbiter: Arbiter<'m>,
 }
 
 /// Which line of which feed a group and port is.
@@ -90,7 +90,8 @@ struct Route {
 #[derive(Debug)]
 pub struct Pipeline<'m> {
     publisher: Publisher<'m>,
-    feeds: heapless::Vec<Feed<'m>, MAX_FEEDS>,
+    /// By place in the segment.
+    feeds: [Option<Feed<'m>>; MAX_FEEDS],
     routes: heapless::Vec<Route, { 2 * MAX_FEEDS }>,
     /// When what is missing somewhere is to be asked for or given up; `u64::MAX` if nothing is.
     deadline: u64,
@@ -101,14 +102,17 @@ impl<'m> Pipeline<'m> {
     pub fn new(segment: SegmentWriter<'m>) -> Self {
         Pipeline {
             publisher: Publisher::new(segment),
-            feeds: heapless::Vec::new(),
+            feeds: [const { None }; MAX_FEEDS],
             routes: heapless::Vec::new(),
             deadline: u64::MAX,
         }
     }
 
-    /// Adds a feed, before the first frame, and returns its index. `days` are the midnights of the
-    /// exchange's time zone.
+    /// Makes a feed, attaches it, and returns its index. To be called before the first frame: it
+    /// claims the feed's memory. `days` are the midnights of the exchange's time zone.
+    ///
+    /// # Errors
+    /// The segment has no place left, or the arena is used up.
     pub fn add_feed(
         &mut self,
         protocol: Protocol,
@@ -116,24 +120,48 @@ impl<'m> Pipeline<'m> {
         days: &TradingDays,
         arena: &mut Arena<'m>,
     ) -> Result<usize, AddFeedError> {
-        let index = self.feeds.len();
         let segment = *self.publisher.segment();
-        let writer = segment.feed(index).ok_or(AddFeedError::TooManyFeeds)?;
-        let channel = Channel::new(spec, index as u8, writer, arena)?;
-        let name = protocol;
-        let protocol = ProtocolFeed::new(protocol, channel, spec, days, arena)?;
-        let mut addresses = heapless::Vec::<_, 2>::new();
-        let first = (spec.identity.group, spec.identity.port);
-        for (line, (group, port)) in (0..).zip([Some(first), spec.line_b].into_iter().flatten()) {
-            let route = Route { group, port, feed: index as u8, line };
-            self.routes.push(route).map_err(|_| AddFeedError::TooManyFeeds)?;
-            // Two at most.
-            let _ = addresses.push((group, port));
-        }
-        let arbiter = Arbiter::new(index as u8, &addresses, &spec.patience, &segment, arena)?;
-        let feed = Feed { name, protocol, arbiter };
-        self.feeds.push(feed).map_err(|_| AddFeedError::TooManyFeeds)?;
+        let index = segment.unused_feed().ok_or(AddFeedError::TooManyFeeds)?;
+        let feed = Feed::new(index, protocol, spec, days, &segment, arena)?;
+        self.attach(feed).map_err(|_| AddFeedError::TooManyFeeds)?;
         Ok(index)
+    }
+
+    /// Takes `feed` in: from the next frame on, packets of its groups are its own. Readers find it
+    /// in the segment before its first event.
+    ///
+    /// # Errors
+    /// Gives the feed back if its place in the segment is not the next one: none is used twice.
+    #[allow(clippy::result_large_err, reason = "what was not taken is given back whole")]
+    pub fn attach(&mut self, feed: Feed<'m>) -> Result<(), Feed<'m>> {
+        let next = self.publisher.segment().unused_feed();
+        let Some(place) = next.filter(|next| *next == feed.index()) else { return Err(feed) };
+        let Some(place) = self.feeds.get_mut(place) else { return Err(feed) };
+        for (line, &(group, port)) in (0..).zip(&feed.addresses) {
+            // There is room for two of each feed.
+            let _ = self.routes.push(Route { group, port, feed: feed.index, line });
+        }
+        let feed = place.insert(feed);
+        feed.protocol.channel().announce_feed(&feed.identity);
+        Ok(())
+    }
+
+    /// Lets feed `index` go: what it still waited for is given up at `now` (UTC nanoseconds), and
+    /// readers are told. Packets of its groups belong to no feed then. `None` if there is no such
+    /// feed.
+    #[cold]
+    pub fn detach(&mut self, index: usize, now: u64) -> Option<Feed<'m>> {
+        let mut feed = self.feeds.get_mut(index)?.take()?;
+        self.routes.retain(|route| route.feed != feed.index);
+        self.publisher.begin_packet(now);
+        feed.protocol.finish(&mut feed.arbiter, &mut self.publisher);
+        feed.protocol.channel().remove(&mut self.publisher);
+        self.note_deadline();
+        Some(feed)
+    }
+
+    fn feed_mut(&mut self, index: usize) -> Option<&mut Feed<'m>> {
+        self.feeds.get_mut(index)?.as_mut()
     }
 
     /// Gives instruments of feed `feed` ten levels of depth and features, in `places` places of
@@ -150,9 +178,8 @@ impl<'m> Pipeline<'m> {
         arena: &mut Arena<'m>,
     ) -> Result<(), AddFeedError> {
         let segment = *self.publisher.segment();
-        let Some(feed) = self.feeds.get_mut(feed) else { return Err(AddFeedError::TooManyFeeds) };
-        let board = DepthBoard::new(segment, choice, first_place, places, arena)?;
-        Ok(feed.protocol.channel().set_depth(board, arena)?)
+        let feed = self.feed_mut(feed).ok_or(AddFeedError::TooManyFeeds)?;
+        feed.choose_depth(choice, first_place, places, &segment, arena)
     }
 
     /// Lets feed `feed` join sessions that have been going on by snapshots, which the caller
@@ -166,11 +193,8 @@ impl<'m> Pipeline<'m> {
         patience: &JoinPatience,
         arena: &mut Arena<'m>,
     ) -> Result<(), AddFeedError> {
-        let Some(feed) = self.feeds.get_mut(feed) else { return Err(AddFeedError::TooManyFeeds) };
-        if !feed.name.has_snapshots() {
-            return Err(AddFeedError::NoSnapshots);
-        }
-        Ok(feed.arbiter.join_by_snapshot(patience, arena)?)
+        let feed = self.feed_mut(feed).ok_or(AddFeedError::TooManyFeeds)?;
+        feed.join_by_snapshot(patience, arena)
     }
 
     /// Takes one Ethernet frame, received at `ts_recv` (UTC nanoseconds).
@@ -193,7 +217,7 @@ impl<'m> Pipeline<'m> {
             self.publisher.counters().add(Counter::OtherGroup, 1);
             return;
         };
-        let Some(feed) = self.feeds.get_mut(usize::from(route.feed)) else { return };
+        let Some(Some(feed)) = self.feeds.get_mut(usize::from(route.feed)) else { return };
         self.publisher.counters().add(Counter::Datagrams, 1);
         self.publisher.begin_packet(ts_recv);
         let line = usize::from(route.line);
@@ -206,7 +230,8 @@ impl<'m> Pipeline<'m> {
 
     /// Takes what a re-request server sent for feed `feed` at `ts_recv` (UTC nanoseconds).
     pub fn on_recovered(&mut self, feed: usize, payload: &[u8], ts_recv: u64) {
-        let Some(Feed { protocol, arbiter, .. }) = self.feeds.get_mut(feed) else { return };
+        let Some(Some(feed)) = self.feeds.get_mut(feed) else { return };
+        let Feed { protocol, arbiter, .. } = feed;
         self.publisher.begin_packet(ts_recv);
         protocol.on_payload(arbiter, RECOVERY_LINE, payload, &mut self.publisher);
         self.note_deadline();
@@ -215,7 +240,7 @@ impl<'m> Pipeline<'m> {
     /// Takes a piece of the snapshot that was asked for with `request`, at `ts_recv` (UTC
     /// nanoseconds).
     pub fn on_snapshot(&mut self, request: &SnapshotRequest, part: SnapshotPart<'_>, ts_recv: u64) {
-        let Some(feed) = self.feeds.get_mut(usize::from(request.feed)) else { return };
+        let Some(Some(feed)) = self.feeds.get_mut(usize::from(request.feed)) else { return };
         let Feed { protocol, arbiter, .. } = feed;
         self.publisher.begin_packet(ts_recv);
         protocol.on_snapshot(arbiter, request.ticket, &part, &mut self.publisher);
@@ -224,7 +249,7 @@ impl<'m> Pipeline<'m> {
 
     /// The next snapshot that is to be fetched.
     pub fn next_snapshot(&mut self) -> Option<SnapshotRequest> {
-        self.feeds.iter_mut().find_map(|feed| feed.arbiter.next_snapshot())
+        self.feeds.iter_mut().flatten().find_map(|feed| feed.arbiter.next_snapshot())
     }
 
     /// Whether packets wait for what is missing in front of them.
@@ -235,7 +260,7 @@ impl<'m> Pipeline<'m> {
 
     /// The next range that a re-request server is to be asked for.
     pub fn next_request(&mut self) -> Option<RecoveryRequest> {
-        self.feeds.iter_mut().find_map(|feed| feed.arbiter.next_request())
+        self.feeds.iter_mut().flatten().find_map(|feed| feed.arbiter.next_request())
     }
 
     /// Asks for, or gives up, what is missing for too long at `now` (UTC nanoseconds). Every frame
@@ -250,7 +275,7 @@ impl<'m> Pipeline<'m> {
     #[cold]
     fn expire(&mut self, now: u64) {
         self.publisher.begin_packet(now);
-        for Feed { protocol, arbiter, .. } in &mut self.feeds {
+        for Feed { protocol, arbiter, .. } in self.feeds.iter_mut().flatten() {
             protocol.expire(arbiter, now, &mut self.publisher);
         }
         self.note_deadline();
@@ -258,14 +283,14 @@ impl<'m> Pipeline<'m> {
 
     #[cold]
     fn note_deadline(&mut self) {
-        let deadlines = self.feeds.iter().map(|feed| feed.arbiter.deadline());
+        let deadlines = self.feeds.iter().flatten().map(|feed| feed.arbiter.deadline());
         self.deadline = deadlines.min().unwrap_or(u64::MAX);
     }
 
     /// Gives up what is still missing, and takes what waited for it: nothing comes any more.
     pub fn finish(&mut self, now: u64) {
         self.publisher.begin_packet(now);
-        for Feed { protocol, arbiter, .. } in &mut self.feeds {
+        for Feed { protocol, arbiter, .. } in self.feeds.iter_mut().flatten() {
             protocol.finish(arbiter, &mut self.publisher);
         }
         self.deadline = u64::MAX;
@@ -274,7 +299,7 @@ impl<'m> Pipeline<'m> {
     /// Says in the segment how full the memory of the feeds' books is: see
     /// [`FeedGauge`](crate::segment::FeedGauge). To be called now and then.
     pub fn publish_usage(&mut self) {
-        for feed in &mut self.feeds {
+        for feed in self.feeds.iter_mut().flatten() {
             feed.protocol.publish_usage();
         }
     }

@@ -33,6 +33,7 @@ const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
 const DEPTHS: usize = 16;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
+const DETACHED_BEFORE: usize = 500;
 
 fn messages() -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
@@ -199,8 +200,12 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
     let mut reader = SegmentView::attach(&words).unwrap().events().reader_from_oldest();
     let mut events = [Event::default(); 64];
     let (mut count, mut check, mut now) = (0, 0xcbf2_9ce4_8422_2325_u64, MIDNIGHT);
-    for frame in frames {
+    for (number, frame) in (1..).zip(frames) {
         now += 1_000;
+        if number == DETACHED_BEFORE {
+            let feed = pipeline.detach(0, now).unwrap();
+            assert!(pipeline.attach(feed).is_err());
+        }
         pipeline.on_frame(frame, now);
         while let Some(request) = pipeline.next_request() {
             pipeline.on_recovered(usize::from(request.feed), &[], now);

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use wiretape_core::event::{Event, SymbolMsg};
+use wiretape_core::event::{Event, NO_INSTRUMENT, SessionMsg, SymbolMsg, session_change};
 use wiretape_core::event::{MboMsg, RecordHeader, Side, action, flags};
-use wiretape_core::segment::State;
+use wiretape_core::segment::{FeedIdentity, State};
 use wiretape_host::ingest::{IngestSettings, lock};
 use wiretape_host::query::{BarRule, Request, Scope, Window};
 use wiretape_host::reader::testing::TestSegment;
@@ -365,12 +365,74 @@ fn order(id: u32, order_id: u64, time: u64, action: u8, price: i64) -> Event {
     })
 }
 
+/// Says that feed `index` is there, with 32 instruments.
+fn add_feed(segment: &TestSegment, index: usize) {
+    let identity = FeedIdentity {
+        name: ["one", "two"][index].try_into().unwrap(),
+        first_instrument: index as u32 * 32,
+        instruments: 32,
+        ..FeedIdentity::default()
+    };
+    segment.writer().feed(index).unwrap().set_identity(&identity);
+}
+
+/// `event` as one of feed `feed`.
+fn of_feed(feed: u8, event: Event) -> Event {
+    if let Some(record) = event.mbo() {
+        return Event::new(&MboMsg { channel_id: feed, ..record });
+    }
+    Event::new(&SymbolMsg { feed: feed.into(), ..event.get::<SymbolMsg>().unwrap() })
+}
+
+#[test]
+fn a_feed_that_is_added_is_answered_for_and_one_that_is_removed_has_no_quotes_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let host = Running::start(directory.path(), 1 << 30, LIMITS);
+    let segment = TestSegment::create(&path, 100, 64);
+    add_feed(&segment, 0);
+    let mut events = segment.writer().events();
+    events.publish(&symbol(3, "ABC", 900));
+    events.publish(&order(3, 1, 1_000, action::ADD, 50));
+    events.commit();
+    host.wait_for(Position { epoch: 100, sequence: 2 });
+
+    add_feed(&segment, 1);
+    // Order 1 of the other feed is another order.
+    events.publish(&of_feed(1, symbol(40, "XYZ", 1_900)));
+    events.publish(&of_feed(1, order(40, 1, 2_000, action::ADD, 70)));
+    events.publish(&order(3, 2, 3_000, action::ADD, 60));
+    events.publish(&of_feed(1, order(40, 2, 4_000, action::ADD, 80)));
+    events.publish(&Event::new(&SessionMsg {
+        hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, 5_000),
+        ts_recv: 5_000,
+        next_seq: 3,
+        previous_next_seq: 3,
+        session: *b"TEST000001",
+        feed: 0,
+        change: session_change::REMOVED,
+        reserved: 0,
+    }));
+    events.publish(&of_feed(1, order(40, 2, 6_000, action::CANCEL, 80)));
+    events.commit();
+    host.wait_for(Position { epoch: 100, sequence: 8 });
+    let quotes = |symbol| {
+        let range = Request::Range { kind: Kind::Quotes, scope: of(symbol) };
+        let (quotes, coverage) = host.ask(&range);
+        assert!(coverage.is_complete());
+        prices(&quotes, "bid_price")
+    };
+    assert_eq!(quotes("ABC"), [Some(50), Some(60), None]);
+    assert_eq!(quotes("XYZ"), [Some(70), Some(80), Some(70)]);
+}
+
 #[test]
 fn a_capture_that_was_killed_and_started_again_gives_two_epochs_and_says_what_lies_between() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.seg");
     let host = Running::start(directory.path(), 1 << 30, LIMITS);
     let first = TestSegment::create(&path, 100, 64);
+    add_feed(&first, 0);
     let mut events = first.writer().events();
     events.publish(&symbol(3, "ABC", 900));
     events.publish(&order(3, 1, 1_000, action::ADD, 50));
@@ -378,6 +440,7 @@ fn a_capture_that_was_killed_and_started_again_gives_two_epochs_and_says_what_li
     host.wait_for(Position { epoch: 100, sequence: 2 });
     // Another id for the same symbol, as a new run may choose; no word from the first run.
     let second = TestSegment::create(&path, 5_000, 64);
+    add_feed(&second, 0);
     let mut events = second.writer().events();
     events.publish(&symbol(9, "ABC", 8_000));
     events.publish(&order(9, 1, 9_000, action::TRADE, 60));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use wiretape_core::segment::{Counter, FeedCounter, Ledger, SegmentWriter};
+use wiretape_core::segment::{Counter, FeedCounter, FeedState, Ledger, SegmentWriter};
 
 use crate::source::pcap::CutRecord;
 
@@ -62,7 +62,7 @@ impl Summary {
         let counters = segment.counters();
         let feed = |index| {
             let view = segment.feed(index)?.view();
-            Some(FeedSummary {
+            (view.state() != FeedState::Unused).then(|| FeedSummary {
                 name: view.identity().name.as_str().to_owned(),
                 packets: view.counter(FeedCounter::Packets),
                 malformed: view.counter(FeedCounter::MalformedPackets),

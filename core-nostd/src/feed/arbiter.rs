@@ -107,10 +107,12 @@ impl<'m> Arbiter<'m> {
         // One line alone is its feed: the feed's counters say all that there is to say.
         let alone = addresses.len() == 1 && patience.recovery_ns.is_none();
         let line = |index: usize| {
+            let writer = segment.line(usize::from(feed), index)?;
+            // A feed that could not be added may have been meant for this place before.
+            writer.set_address([0; 4], 0);
             if alone {
                 return None;
             }
-            let writer = segment.line(usize::from(feed), index)?;
             if index == RECOVERY_LINE {
                 patience.recovery_ns?;
                 writer.set_address([u8::MAX; 4], 0);

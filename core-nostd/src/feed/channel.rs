@@ -56,14 +56,14 @@ pub struct Channel<'m> {
 }
 
 impl<'m> Channel<'m> {
-    /// Claims the memory and states the identity in the segment.
+    /// Claims the memory. The segment says nothing of the feed before [`announce_feed`](
+    /// Self::announce_feed).
     pub fn new(
         spec: &FeedSpec,
         index: u8,
         writer: FeedWriter<'m>,
         arena: &mut Arena<'m>,
     ) -> Result<Self, ArenaError> {
-        writer.set_identity(&spec.identity);
         let margin = if spec.line_b.is_some() { TWO_LINES_RESTART_MARGIN_NS } else { 0 };
         Ok(Channel {
             index,
@@ -78,6 +78,33 @@ impl<'m> Channel<'m> {
             used: 0,
             depth: None,
         })
+    }
+
+    /// States in the segment that the feed is there, and who it is.
+    #[cold]
+    pub fn announce_feed(&self, identity: &FeedIdentity) {
+        self.writer.set_identity(identity);
+    }
+
+    /// Tells readers that the feed was removed: nothing of it follows.
+    #[cold]
+    pub fn remove(&mut self, publisher: &mut Publisher<'m>) {
+        let next_seq = self.session.next_seq();
+        publisher.publish(&SessionMsg {
+            hd: self.feed_header::<SessionMsg>(publisher.ts_recv()),
+            ts_recv: publisher.ts_recv(),
+            next_seq,
+            previous_next_seq: next_seq,
+            session: self.session.id(),
+            feed: self.index,
+            change: session_change::REMOVED,
+            reserved: 0,
+        });
+        let last_packet_ns = self.state.last_packet_ns;
+        self.end_packet(publisher);
+        self.state.last_packet_ns = last_packet_ns;
+        self.writer.set_session(&self.state);
+        self.writer.set_removed();
     }
 
     /// From now on, chosen instruments have depth and features in the segment.

@@ -8,6 +8,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub const FEED_WORDS: usize = 512;
 
 const IDENTITY: usize = 0;
+const STATE: usize = 10;
 const SESSION: usize = 16;
 const COUNTERS: usize = 32;
 const GAUGES: usize = 80;
@@ -16,6 +17,7 @@ const TYPES: usize = 256;
 /// Words of each error group.
 const ERRORS_PER_GROUP: usize = 32;
 
+const _: () = assert!(STATE < SESSION);
 const _: () = assert!(COUNTERS + FeedCounter::COUNT <= GAUGES);
 const _: () = assert!(GAUGES + FeedGauge::COUNT <= ERRORS);
 const _: () = assert!(ERRORS + ErrorGroup::COUNT * ERRORS_PER_GROUP <= TYPES);
@@ -82,6 +84,20 @@ impl ErrorGroup {
     pub const CAUSES: usize = ERRORS_PER_GROUP;
 }
 
+/// What a feed's block is used for. A block is used once in an epoch, and blocks are used in order,
+/// so that an index and an instrument id mean the same feed for as long as the segment lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum FeedState {
+    /// Nothing yet: room for a feed that is added while the worker runs.
+    #[default]
+    Unused = 0,
+    /// The worker takes the feed's packets.
+    Live = 1,
+    /// The feed was removed while the worker ran. What it counted stays.
+    Removed = 2,
+}
+
 /// Who a feed is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedIdentity {
@@ -130,6 +146,16 @@ impl<'m> FeedView<'m> {
     #[inline]
     fn get(&self, index: usize) -> u64 {
         self.words.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// Whether the block is in use (acquire: with [`FeedState::Live`] the identity is there, and the
+    /// addresses of the lines).
+    pub fn state(&self) -> FeedState {
+        match self.words.get(STATE).map_or(0, |word| word.load(Ordering::Acquire)) {
+            0 => FeedState::Unused,
+            1 => FeedState::Live,
+            _ => FeedState::Removed,
+        }
     }
 
     /// Who the feed is.
@@ -236,7 +262,7 @@ impl<'m> FeedWriter<'m> {
         }
     }
 
-    /// Says who the feed is, once at the start.
+    /// Says who the feed is, and that it is live (release; partner: [`FeedView::state`]).
     pub fn set_identity(&self, identity: &FeedIdentity) {
         for (index, text) in [(IDENTITY, &identity.name), (IDENTITY + 4, &identity.protocol)] {
             let mut bytes = text.as_bytes().iter();
@@ -249,6 +275,18 @@ impl<'m> FeedWriter<'m> {
         self.set(IDENTITY + 8, group | u64::from(identity.port) << 32);
         let first = u64::from(identity.first_instrument);
         self.set(IDENTITY + 9, first | u64::from(identity.instruments) << 32);
+        self.set_state(FeedState::Live);
+    }
+
+    /// Says that the feed was removed (release: what it counted before is there).
+    pub fn set_removed(&self) {
+        self.set_state(FeedState::Removed);
+    }
+
+    fn set_state(&self, state: FeedState) {
+        if let Some(word) = self.view.words.get(STATE) {
+            word.store(state as u64, Ordering::Release);
+        }
     }
 
     /// Publishes where the session stands.

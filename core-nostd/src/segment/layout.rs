@@ -14,7 +14,7 @@ use crate::ring::broadcast::SLOT_WORDS;
 /// First word of every segment: `WIRETAPE` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIRETAPE");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Words of the header (4 KiB).
 pub const HEADER_WORDS: usize = 512;
 /// Feeds that one worker can carry.
@@ -45,7 +45,7 @@ pub struct SegmentSpec<'a> {
     pub event_slots: usize,
     /// Instruments in the market table and the symbol directory.
     pub instruments: usize,
-    /// Feeds, at most [`MAX_FEEDS`].
+    /// Feeds that there is room for, at most [`MAX_FEEDS`].
     pub feeds: usize,
     /// Instruments with ten levels of depth and features.
     pub depths: usize,

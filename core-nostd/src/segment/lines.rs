@@ -94,7 +94,8 @@ impl<'m> LineWriter<'m> {
         self.view.words.get(COUNTERS + counter as usize)
     }
 
-    /// Says where the line comes from, once at the start. Port 0: from no group, but it is there.
+    /// Says where the line comes from, before the feed is announced. Port 0: from no group, but it is
+    /// there.
     pub fn set_address(&self, address: [u8; 4], port: u16) {
         let word = u64::from(u32::from_le_bytes(address)) | u64::from(port) << 32;
         if let Some(to) = self.view.words.get(ADDRESS) {

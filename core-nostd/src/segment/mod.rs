@@ -43,6 +43,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Feeds may come and go while the worker runs: the segment has room for as many as its spec says, and
+//! [`FeedState`] tells which of the blocks are in use.
+//!
 //! One epoch is one life of the capture process. A restart makes a new segment; readers of the
 //! old one keep their mapping, and find its state ended or superseded.
 
@@ -65,7 +68,7 @@ pub use cell::{Cell, CellBusy};
 pub use counters::{Counter, Counters};
 pub use depth::{DEPTH_LEVELS, DepthEntry, DepthLevel, DepthTable, Features};
 pub use feeds::{
-    ErrorGroup, FEED_WORDS, FeedCounter, FeedGauge, FeedIdentity, FeedView, FeedWriter,
+    ErrorGroup, FEED_WORDS, FeedCounter, FeedGauge, FeedIdentity, FeedState, FeedView, FeedWriter,
     SessionState,
 };
 pub use header::{EPOCH_NONE, Header, State};

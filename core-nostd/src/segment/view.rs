@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::depth::{DEPTH_WORDS, DepthTable};
-use super::feeds::{FEED_WORDS, FeedView};
+use super::feeds::{FEED_WORDS, FeedState, FeedView};
 use super::header::{Header, State};
 use super::layout::{HEADER_WORDS, LAYOUT_HASH, LINE_WORDS, MAGIC, Region, SegmentLayout, VERSION};
 use super::lines::{LINES, LineView};
@@ -134,20 +134,26 @@ impl<'m> SegmentView<'m> {
         Counters::new(part(self.words, self.layout.counters))
     }
 
-    /// Number of feeds.
-    pub fn feed_count(&self) -> usize {
+    /// Feeds that the segment has room for.
+    pub fn feed_slots(&self) -> usize {
         self.layout.feeds.words / FEED_WORDS
     }
 
-    /// The block of feed `index`.
-    pub fn feed(&self, index: usize) -> Option<FeedView<'m>> {
-        FeedView::new(part(self.words, self.layout.feeds).chunks_exact(FEED_WORDS).nth(index)?)
+    /// Feeds that there are or were in this epoch. Rises when one is added.
+    pub fn feed_count(&self) -> usize {
+        self.feeds().count()
     }
 
-    /// All feeds, by index.
+    /// The block of feed `index`; `None` while there is no such feed.
+    pub fn feed(&self, index: usize) -> Option<FeedView<'m>> {
+        let words = part(self.words, self.layout.feeds).chunks_exact(FEED_WORDS).nth(index)?;
+        FeedView::new(words).filter(|feed| feed.state() != FeedState::Unused)
+    }
+
+    /// All feeds that there are or were in this epoch, by index.
     pub fn feeds(&self) -> impl Iterator<Item = FeedView<'m>> + use<'m> {
         let this = *self;
-        (0..this.feed_count()).filter_map(move |index| this.feed(index))
+        (0..this.feed_slots()).map_while(move |index| this.feed(index))
     }
 
     /// The block of line `line` of feed `feed`; the last, [`RECOVERY_LINE`](super::RECOVERY_LINE),
@@ -201,7 +207,7 @@ fn regions_fit(layout: &SegmentLayout, words: usize) -> bool {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::{Counter, FeedCounter, SegmentSpec, SegmentWriter};
+    use super::super::{Counter, FeedCounter, FeedIdentity, SegmentSpec, SegmentWriter};
     use super::*;
     use crate::event::Event;
     use core::sync::atomic::Ordering;
@@ -235,12 +241,26 @@ mod tests {
         events.publish(&Event { words: [5; 7] });
         events.commit();
         writer.counters().add(Counter::Events, 1);
+        let identity = |name: &str| FeedIdentity {
+            name: name.try_into().unwrap(),
+            port: 7,
+            ..FeedIdentity::default()
+        };
+        writer.feed(0).unwrap().set_identity(&identity("first"));
         writer.feed(1).unwrap().add(FeedCounter::Messages, 3);
         let view = SegmentView::attach(&words).unwrap();
         assert_eq!(view.header().epoch(), 77);
         assert_eq!(view.header().worker(), "test");
         assert_eq!(view.header().source(), "pcap test");
-        assert_eq!(view.feed_count(), 2);
+        assert_eq!((view.feed_slots(), view.feed_count()), (2, 1));
+        assert!(view.feed(1).is_none() && view.feed(2).is_none());
+        writer.feed(1).unwrap().set_identity(&identity("second"));
+        assert_eq!(view.feed(1).unwrap().state(), FeedState::Live);
+        writer.feed(0).unwrap().set_removed();
+        // What was removed keeps its index, its name and its counters.
+        let names: Vec<_> = view.feeds().map(|feed| feed.identity().name).collect();
+        assert_eq!(names, ["first", "second"]);
+        assert_eq!(view.feed(0).unwrap().state(), FeedState::Removed);
         assert_eq!(view.feed(1).unwrap().counter(FeedCounter::Messages), 3);
         assert_eq!(view.counters().get(Counter::Events), 1);
         let mut reader = view.events().reader_from_oldest();

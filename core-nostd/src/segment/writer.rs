@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::depth::{DepthEntry, DepthTable};
-use super::feeds::{FEED_WORDS, FeedWriter};
+use super::feeds::{FEED_WORDS, FeedState, FeedView, FeedWriter};
 use super::header::{Header, State};
 use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec};
 use super::lines::{LINES, LineWriter};
@@ -90,6 +90,13 @@ impl<'m> SegmentWriter<'m> {
     /// The block of feed `index`, if the spec had that many feeds.
     pub fn feed(&self, index: usize) -> Option<FeedWriter<'m>> {
         FeedWriter::new(part(self.words, self.layout.feeds).chunks_exact(FEED_WORDS).nth(index)?)
+    }
+
+    /// The first place that no feed has used in this epoch; the next one to be added belongs there.
+    pub fn unused_feed(&self) -> Option<usize> {
+        let places = part(self.words, self.layout.feeds).chunks_exact(FEED_WORDS);
+        let mut feeds = places.filter_map(FeedView::new);
+        feeds.position(|feed| feed.state() == FeedState::Unused)
     }
 
     /// The block of line `line` of feed `feed`, if the spec had that many feeds.

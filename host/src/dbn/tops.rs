@@ -8,6 +8,7 @@
 use dbn::{BidAskPair, Mbp1Msg};
 use wiretape_core::book::Bbo;
 use wiretape_core::event::{MboMsg, SIDE_NONE, SessionMsg, UNDEF_PRICE, action, flags};
+use wiretape_core::segment::MAX_FEEDS;
 
 use super::write::c_letter;
 use crate::ingest::IngestSettings;
@@ -16,30 +17,18 @@ use crate::ingest::book::{BookMemory, FeedBook};
 /// Memory for the books of the feeds of a worker.
 #[derive(Debug, Default)]
 pub struct TopsMemory {
-    feeds: Vec<(u32, u32, BookMemory)>,
+    feeds: Vec<Option<BookMemory>>,
 }
 
 impl TopsMemory {
-    /// Memory for feeds in the order of their indices: of each the first instrument id and the number of instruments. A schema
-    /// that needs no books has none.
-    pub fn new(feeds: impl IntoIterator<Item = (u32, u32)>) -> TopsMemory {
-        let settings = IngestSettings::default();
-        let feed = |(first, count)| (first, count, BookMemory::new(count, &settings));
-        TopsMemory { feeds: feeds.into_iter().map(feed).collect() }
+    /// Room for as many feeds as a worker can have. A schema that needs no books has none.
+    pub fn new() -> TopsMemory {
+        TopsMemory { feeds: (0..MAX_FEEDS).map(|_| None).collect() }
     }
 
-    /// The books, empty. `from_the_start` says whether all events since the start of the session
-    /// will be seen; otherwise books may be wrong until they are emptied.
-    pub fn tops(&mut self, from_the_start: bool) -> Tops<'_> {
-        let mut tops = Tops { feeds: Vec::new(), held: None };
-        for (first, count, memory) in &mut self.feeds {
-            let shown = vec![Bbo::EMPTY; *count as usize];
-            tops.feeds.extend(memory.book(*first).map(|book| Feed { first: *first, shown, book }));
-        }
-        if !from_the_start {
-            tops.mark_bad();
-        }
-        tops
+    /// The books of no feed yet.
+    pub fn tops(&mut self) -> Tops<'_> {
+        Tops { memory: self.feeds.iter_mut(), feeds: Vec::new(), held: None }
     }
 }
 
@@ -54,12 +43,26 @@ struct Feed<'m> {
 /// Turns market-by-order records into MBP-1.
 #[derive(Debug, Default)]
 pub struct Tops<'m> {
+    memory: std::slice::IterMut<'m, Option<BookMemory>>,
     feeds: Vec<Feed<'m>>,
     /// A record of an event that is not over.
     held: Option<Mbp1Msg>,
 }
 
 impl Tops<'_> {
+    /// Makes the book of the next feed, whose first of `count` instruments has id `first`. `whole` says
+    /// whether all events since the start of its session will be seen; otherwise the book may be
+    /// wrong until it is emptied. Without room for it, the feed's records give nothing.
+    pub fn add_feed(&mut self, first: u32, count: u32, whole: bool) {
+        let Some(memory) = self.memory.next() else { return };
+        let memory = memory.insert(BookMemory::new(count, &IngestSettings::default()));
+        let Some(mut book) = memory.book(first) else { return };
+        if !whole {
+            book.mark_bad();
+        }
+        self.feeds.push(Feed { first, shown: vec![Bbo::EMPTY; count as usize], book });
+    }
+
     /// Applies a record; returns the records that are known to be whole now.
     pub(super) fn apply(&mut self, record: &MboMsg) -> impl Iterator<Item = Mbp1Msg> + use<> {
         let row = self.row(record);

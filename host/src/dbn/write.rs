@@ -237,6 +237,11 @@ impl<'m, W: Write> DbnWriter<'m, W> {
         self.tops.mark_bad();
     }
 
+    /// The books of MBP-1, to add those of a feed.
+    pub fn tops(&mut self) -> &mut Tops<'m> {
+        &mut self.tops
+    }
+
     /// Writes what is held back; the file is whole.
     pub fn finish(&mut self) -> dbn::Result<()> {
         if let Some(row) = self.tops.take_held() {
@@ -319,11 +324,12 @@ mod tests {
     fn written(schema: DbnSchema, version: u8, events: &[Event]) -> (Metadata, Vec<DbnRecord>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.dbn");
-        let mut memory = TopsMemory::new([(0, 64)]);
+        let mut memory = TopsMemory::new();
+        let mut tops = memory.tops();
+        tops.add_feed(0, 64, true);
         let file = std::fs::File::create(&path).unwrap();
         let version = DbnVersion::new(version).unwrap();
-        let mut writer =
-            DbnWriter::new(file, &metadata(), schema, version, memory.tops(true)).unwrap();
+        let mut writer = DbnWriter::new(file, &metadata(), schema, version, tops).unwrap();
         let counted: u64 = events.iter().map(|event| writer.write(event).unwrap()).sum();
         writer.finish().unwrap();
         let read = DbnFile::open(&path).unwrap();
@@ -446,7 +452,7 @@ mod tests {
         let (schema, version) = (DbnSchema::Mixed, DbnVersion::default());
         let mut memory = TopsMemory::default();
         let mut writer =
-            DbnWriter::new(&mut file, &metadata(), schema, version, memory.tops(true)).unwrap();
+            DbnWriter::new(&mut file, &metadata(), schema, version, memory.tops()).unwrap();
         assert_eq!(writer.write(&order(9, b'A', 7, 585_330_000_000, 100, true)).unwrap(), 1);
         let own = Event { words: [u64::from(GapMsg::RTYPE) << 8 | 14, 0, 0, 0, 0, 0, 0] };
         assert_eq!(writer.write(&own).unwrap(), 0);

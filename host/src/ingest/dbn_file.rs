@@ -5,7 +5,7 @@
 //! here they are numbered as they come, and called what the file's mappings call them.
 
 use super::book::BookMemory;
-use super::{IngestSettings, SharedStore, Taker, WorkerState, lock};
+use super::{FeedBooks, IngestSettings, SharedStore, Taker, WorkerState, lock};
 use crate::dbn::{DbnError, DbnFile, DbnRecord, letter};
 use crate::store::{Position, QuoteRow};
 use dbn::Mbp1Msg;
@@ -65,7 +65,8 @@ pub fn take_dbn_file(
     let epoch = file.metadata().start;
     let mut memory = BookMemory::new(INSTRUMENTS_MAX, settings);
     let book = memory.book(0).ok_or(DbnError::Memory)?;
-    let mut taker = Taker { epoch, books: vec![book], seen_any: true, last: None };
+    let books = FeedBooks { memory: [].iter_mut(), books: vec![book], settings: settings.clone() };
+    let mut taker = Taker { epoch, books, seen_any: true, last: None };
     lock(store).begin_epoch(epoch);
     let mut numbered: HashMap<u32, u32> = HashMap::new();
     let mut taken = Taken::default();

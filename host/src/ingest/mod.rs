@@ -18,6 +18,7 @@ use wiretape_core::event::{
     Event, GapMsg, MboMsg, NO_INSTRUMENT, SessionMsg, SymbolMsg, action, flags, gap_reason, rtype,
     session_change,
 };
+use wiretape_core::segment::MAX_FEEDS;
 
 /// A worker's store, shared by the thread that fills it and those that ask.
 pub type SharedStore = Arc<Mutex<WorkerStore>>;
@@ -108,17 +109,17 @@ impl Ingest {
         epoch: &mut u64,
         first: &mut u64,
     ) -> Result<Next, AttachError> {
-        let feeds = follower.segment().map(feed_ranges).unwrap_or_default();
-        let mut memory: Vec<BookMemory> =
-            feeds.iter().map(|(_, count)| BookMemory::new(*count, &self.settings)).collect();
-        let mut books: Vec<FeedBook<'_>> = Vec::new();
-        for (memory, (first, _)) in memory.iter_mut().zip(&feeds) {
-            books.extend(memory.book(*first));
-        }
+        let mut memory = [const { None }; MAX_FEEDS];
+        let books = FeedBooks {
+            memory: memory.iter_mut(),
+            books: Vec::with_capacity(MAX_FEEDS),
+            settings: self.settings.clone(),
+        };
         let mut taker = Taker { epoch: *epoch, books, seen_any: false, last: None };
         lock(&self.store).begin_epoch(*epoch);
         if *first > 1 {
-            taker.lose(&self.store, LossReason::BeforeAttach, 1, *first);
+            let lost = 1..*first;
+            taker.lose(&self.store, follower.segment(), LossReason::BeforeAttach, lost);
         }
         while !stop.load(Ordering::Relaxed) {
             match follower.poll()? {
@@ -133,7 +134,8 @@ impl Ingest {
                     taker.take(&self.store, follower.segment(), first, &events);
                 }
                 Followed::Lost { lapped, .. } => {
-                    taker.lose(&self.store, LossReason::Lapped, lapped.first, lapped.end);
+                    let lost = lapped.first..lapped.end;
+                    taker.lose(&self.store, follower.segment(), LossReason::Lapped, lost);
                 }
                 Followed::Silent { .. } => lock(&self.store).set_state(WorkerState::Dead),
                 Followed::Resumed { .. } => lock(&self.store).set_state(WorkerState::Live),
@@ -148,23 +150,46 @@ impl Ingest {
     }
 }
 
-/// First instrument and number of instruments of each feed.
-fn feed_ranges(segment: &Segment) -> Vec<(u32, u32)> {
-    let Some(view) = segment.view() else { return Vec::new() };
+/// First instrument and number of instruments of feed `index`.
+fn feed_range(segment: &Segment, index: usize) -> Option<(u32, u32)> {
+    let view = segment.view()?;
     // What a header says is an allegation: the directory's real length bounds it.
     let length = view.symbols().len() as u32;
-    let range = |first: u32, count: u32| {
-        let first = first.min(length);
-        (first, if count == 0 { length } else { count }.min(length - first))
-    };
-    let identities = view.feeds().map(|feed| feed.identity());
-    identities.map(|feed| range(feed.first_instrument, feed.instruments)).collect()
+    let feed = view.feed(index)?.identity();
+    let first = feed.first_instrument.min(length);
+    let count = if feed.instruments == 0 { length } else { feed.instruments };
+    Some((first, count.min(length - first)))
+}
+
+/// The books of an epoch's feeds, by index. A feed's books are made when its first event is here,
+/// for feeds may be added while capture runs.
+struct FeedBooks<'m> {
+    memory: std::slice::IterMut<'m, Option<BookMemory>>,
+    books: Vec<FeedBook<'m>>,
+    settings: IngestSettings,
+}
+
+impl<'m> FeedBooks<'m> {
+    fn get(&mut self, segment: Option<&Segment>, feed: usize) -> Option<&mut FeedBook<'m>> {
+        while feed >= self.books.len() {
+            let (first, count) = feed_range(segment?, self.books.len())?;
+            let memory = self.memory.next()?.insert(BookMemory::new(count, &self.settings));
+            self.books.push(memory.book(first)?);
+        }
+        self.books.get_mut(feed)
+    }
+
+    /// Those of all feeds that there are or were.
+    fn all(&mut self, segment: Option<&Segment>) -> &mut [FeedBook<'m>] {
+        self.get(segment, MAX_FEEDS);
+        &mut self.books
+    }
 }
 
 /// Takes the events of an epoch in.
 struct Taker<'m> {
     epoch: u64,
-    books: Vec<FeedBook<'m>>,
+    books: FeedBooks<'m>,
     seen_any: bool,
     /// Exchange and receive time of the last event.
     last: Option<(u64, u64)>,
@@ -202,12 +227,12 @@ impl Taker<'_> {
                 }
                 rtype::GAP => {
                     if let Some(record) = event.get::<GapMsg>() {
-                        self.take_gap(&mut store, sequence, &record);
+                        self.take_gap(&mut store, segment, sequence, &record);
                     }
                 }
                 rtype::SESSION => {
                     if let Some(record) = event.get::<SessionMsg>() {
-                        self.take_session(&mut store, sequence, &record);
+                        self.take_session(&mut store, segment, sequence, &record);
                     }
                 }
                 _ => {}
@@ -237,7 +262,7 @@ impl Taker<'_> {
             }
         };
         store.push(index, sequence, record);
-        let Some(book) = self.books.get_mut(usize::from(record.channel_id)) else { return };
+        let Some(book) = self.books.get(segment, usize::from(record.channel_id)) else { return };
         book.apply(record);
         let changes_book = !matches!(record.action, action::TRADE | action::FILL);
         if record.flags & flags::LAST == 0 || !(changes_book || book.is_pending(id)) {
@@ -262,8 +287,14 @@ impl Taker<'_> {
         );
     }
 
-    fn take_gap(&mut self, store: &mut WorkerStore, sequence: u64, gap: &GapMsg) {
-        if let Some(book) = self.books.get_mut(usize::from(gap.feed)) {
+    fn take_gap(
+        &mut self,
+        store: &mut WorkerStore,
+        segment: Option<&Segment>,
+        sequence: u64,
+        gap: &GapMsg,
+    ) {
+        if let Some(book) = self.books.get(segment, usize::from(gap.feed)) {
             book.mark_bad();
         }
         store.lose(Loss {
@@ -283,29 +314,44 @@ impl Taker<'_> {
         });
     }
 
-    fn take_session(&mut self, store: &mut WorkerStore, sequence: u64, session: &SessionMsg) {
+    fn take_session(
+        &mut self,
+        store: &mut WorkerStore,
+        segment: Option<&Segment>,
+        sequence: u64,
+        session: &SessionMsg,
+    ) {
         let emptied = matches!(
             session.change,
-            session_change::RESTART | session_change::NEW_SESSION | session_change::SNAPSHOT
+            session_change::RESTART
+                | session_change::NEW_SESSION
+                | session_change::SNAPSHOT
+                | session_change::REMOVED
         );
         let feed = usize::from(session.feed);
-        if let Some(book) = self.books.get_mut(feed).filter(|_| emptied) {
+        if let Some(book) = self.books.get(segment, feed).filter(|_| emptied) {
             book.clear_all();
             let times = (session.hd.ts_event, session.ts_recv);
             store.forget_quotes(Some(session.feed.into()), sequence, times, 0);
         }
     }
 
-    /// Takes note that ring sequences `first..end` were not read.
-    fn lose(&mut self, store: &SharedStore, reason: LossReason, first: u64, end: u64) {
-        for book in &mut self.books {
+    /// Takes note that ring sequences `lost` were not read.
+    fn lose(
+        &mut self,
+        store: &SharedStore,
+        segment: Option<&Segment>,
+        reason: LossReason,
+        lost: std::ops::Range<u64>,
+    ) {
+        for book in self.books.all(segment) {
             book.mark_bad();
         }
         lock(store).lose(Loss {
             reason,
             epoch: self.epoch,
-            first,
-            end,
+            first: lost.start,
+            end: lost.end,
             messages: None,
             feed: None,
             rows: None,

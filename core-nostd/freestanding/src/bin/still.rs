@@ -37,6 +37,8 @@ const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
 const DEPTHS: usize = 16;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
+/// The first feed goes before this frame.
+const DETACHED_BEFORE: u64 = 500;
 
 #[unsafe(no_mangle)]
 fn run() -> i32 {
@@ -92,6 +94,7 @@ fn run() -> i32 {
     let mut events = [Event::default(); 64];
     let mut frame = [0; 1 << 16];
     let (mut count, mut check, mut now) = (0_u64, 0xcbf2_9ce4_8422_2325_u64, MIDNIGHT);
+    let mut frames = 0_u64;
     loop {
         let mut length = [0; 2];
         if read_fully(&mut length) < length.len() {
@@ -103,6 +106,14 @@ fn run() -> i32 {
         }
         now = now.wrapping_add(1_000);
         canary(frame);
+        frames = frames.wrapping_add(1);
+        if frames == DETACHED_BEFORE {
+            let Some(feed) = pipeline.detach(0, now) else { return 6 };
+            // It had its place; there is no second one.
+            if pipeline.attach(feed).is_ok() {
+                return 6;
+            }
+        }
         pipeline.on_frame(frame, now);
         while let Some(request) = pipeline.next_request() {
             // Nobody answers; the way in for answers is linked all the same.

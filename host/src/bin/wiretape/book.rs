@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use wiretape_core::event::UNDEF_PRICE;
-use wiretape_core::segment::{DepthEntry, DepthLevel, MarketEntry, SegmentView, health};
+use wiretape_core::segment::{DepthEntry, DepthLevel, FeedState, MarketEntry, SegmentView, health};
 use wiretape_host::reader::Segment;
 use wiretape_host::result::text::{self, TimeStyle};
 
@@ -66,12 +66,15 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
             })?;
             let market = market.unwrap_or(MarketEntry::EMPTY);
             let worker = view.header().worker();
+            let feed = view.feed(usize::from(entry.feed));
+            let gone = feed.is_some_and(|feed| feed.state() == FeedState::Removed);
             let depth = match arguments.depth {
                 true => depth_of(&view, id, symbol)?,
                 false => None,
             };
             if arguments.json {
                 let mut object = as_json(&market, symbol, &worker, &arguments.tz);
+                object["feed_removed"] = gone.into();
                 if arguments.depth {
                     object["depth"] = depth.as_ref().map_or(Value::Null, depth_as_json);
                 }
@@ -79,6 +82,9 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
                 continue;
             }
             print(&mut out, &market, symbol, &worker, &arguments.tz)?;
+            if gone {
+                writeln!(out, "  CAUTION: its feed was removed, this is how it stood then")?;
+            }
             match &depth {
                 Some(depth) => print_depth(&mut out, depth)?,
                 None if arguments.depth => {

@@ -153,6 +153,7 @@ fn change_name(change: u8) -> &'static str {
         session_change::NEW_SESSION => "took over",
         session_change::END => "ended",
         session_change::SNAPSHOT => "goes on from a snapshot",
+        session_change::REMOVED => "was removed",
         _ => "changed",
     }
 }

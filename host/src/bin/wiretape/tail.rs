@@ -151,9 +151,8 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
     }
     let path = arguments.source.one()?;
     let mut follower = Follower::new(&path, arguments.from.start())?;
-    let booked = feeds(follower.segment());
     let mut memory = match arguments.schema {
-        Schema::Mbp1 => TopsMemory::new(booked.clone()),
+        Schema::Mbp1 => TopsMemory::new(),
         _ => TopsMemory::default(),
     };
     let stop = Arc::new(AtomicBool::new(false));
@@ -166,25 +165,35 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
         arguments,
         out: Some(BufWriter::with_capacity(1 << 16, Target::open(arguments)?)),
         dbn: None,
-        tops: Some(memory.tops(follower.position() == 1)),
+        tops: Some(memory.tops()),
+        booked: Vec::new(),
         symbols: Symbols::read(follower.segment()),
         left: arguments.count.unwrap_or(u64::MAX),
         text: String::new(),
     };
     tail.check_instruments(&path)?;
+    tail.book_feeds(feeds(follower.segment()), follower.position() == 1);
     while tail.left > 0 && !stop.load(Ordering::Relaxed) {
         match follower.poll()? {
             Followed::Began { .. } => {
-                if arguments.schema == Schema::Mbp1 && feeds(follower.segment()) != booked {
+                if arguments.schema == Schema::Mbp1 && feeds(follower.segment()) != tail.booked {
                     tail.finish()?;
                     let text = "the capture was started with other feeds: begin another file";
                     return Err(Failure::Told(text.to_owned()));
                 }
                 tail.symbols = Symbols::read(follower.segment());
             }
+            Followed::Events { first, events, .. } if arguments.schema == Schema::Mbp1 => {
+                // The batch is the follower's, and so is the segment, which knows of feeds that were
+                // added since.
+                let events = events.to_vec();
+                tail.book_feeds(feeds(follower.segment()), true);
+                tail.print(first, &events)?;
+            }
             Followed::Events { first, events, .. } => tail.print(first, events)?,
             Followed::Lost { epoch, lapped } => {
                 say(&format!("epoch {epoch}: {lapped}"));
+                tail.book_feeds(feeds(follower.segment()), true);
                 if let Some(dbn) = &mut tail.dbn {
                     dbn.lost();
                 }
@@ -276,6 +285,8 @@ struct Tail<'a> {
     dbn: Option<DbnWriter<'a, BufWriter<Target>>>,
     /// The books of MBP-1, until the DBN file is begun.
     tops: Option<Tops<'a>>,
+    /// First instrument id and number of instruments of each feed that has a book.
+    booked: Vec<(u32, u32)>,
     symbols: Symbols,
     left: u64,
     text: String,
@@ -290,6 +301,19 @@ impl<'a> Tail<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Makes the books of those of `feeds` that have none; see [`Tops::add_feed`].
+    fn book_feeds(&mut self, feeds: Vec<(u32, u32)>, whole: bool) {
+        let tops = match (&mut self.tops, &mut self.dbn) {
+            (Some(tops), _) => tops,
+            (None, Some(dbn)) => dbn.tops(),
+            (None, None) => return,
+        };
+        for &(first, count) in feeds.iter().skip(self.booked.len()) {
+            tops.add_feed(first, count, whole);
+            self.booked.push((first, count));
+        }
     }
 
     fn print(&mut self, first: u64, events: &[Event]) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use wiretape_core::book::BookError;
 use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{
-    Counter, ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedView, LINES, Ledger,
+    Counter, ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedState, FeedView, LINES, Ledger,
     LineCounter, LineView, MarketEntry, QueueBlock, QueueIdentity, SessionState,
 };
 use wiretape_host::reader::segment::heartbeat_age_ns;
@@ -111,6 +111,8 @@ impl QueueLook {
 #[derive(Debug)]
 pub struct FeedLook {
     pub identity: FeedIdentity,
+    /// It was removed while the worker ran.
+    pub removed: bool,
     pub session: SessionState,
     pub counters: Vec<(FeedCounter, u64)>,
     /// How full the books' memory is.
@@ -204,6 +206,7 @@ impl Look {
         let feeds = view.feeds().enumerate().map(|(index, feed)| FeedLook {
             lines: (0..LINES).filter_map(|line| LineLook::take(view.line(index, line)?)).collect(),
             identity: feed.identity(),
+            removed: feed.state() == FeedState::Removed,
             session: feed.session().unwrap_or_default(),
             counters: FeedCounter::ALL.iter().map(|one| (*one, feed.counter(*one))).collect(),
             gauges: FeedGauge::ALL.iter().map(|one| (*one, feed.gauge(*one))).collect(),
@@ -313,6 +316,7 @@ impl FeedLook {
             "name": self.identity.name.as_str(), "protocol": self.identity.protocol.as_str(),
             "group": group.to_string(), "port": self.identity.port,
             "session": self.session_name(), "next_seq": self.session.next_seq,
+            "removed": self.removed,
             "ended": self.session.ended, "maybe_bad_book": self.session.maybe_bad_book,
             "joining": self.session.joining, "books": Value::Object(books.collect()),
             "last_packet_ns": self.session.last_packet_ns,

@@ -186,7 +186,10 @@ fn feeds(text: &mut Exposition, looks: &[Look]) {
         }
     }
     type State = (&'static str, &'static str, fn(&super::look::FeedLook) -> u64);
-    let states: [State; 4] = [
+    let states: [State; 5] = [
+        ("feed_up", "1 for a feed of the worker, 0 once it was removed.", |feed| {
+            (!feed.removed).into()
+        }),
         ("feed_next_sequence", "The message expected next.", |feed| feed.session.next_seq),
         ("feed_session_ended", "1 once the venue ended the session.", |feed| {
             feed.session.ended.into()

@@ -41,7 +41,11 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     let name = tinted(feed.identity.name.as_str(), Tone::Heading, coloured);
     let group = std::net::Ipv4Addr::from(feed.identity.group);
     let (protocol, port) = (feed.identity.protocol.as_str(), feed.identity.port);
-    writeln!(out, "  feed {name} ({protocol}, {group}:{port})")?;
+    let removed = match feed.removed {
+        true => format!(", {}", tinted("removed from the worker", Tone::Notable, coloured)),
+        false => String::new(),
+    };
+    writeln!(out, "  feed {name} ({protocol}, {group}:{port}){removed}")?;
     let count = |counter| grouped(feed.counter(counter));
     let session = match feed.session_name() {
         name if name.is_empty() => "no packet yet".to_owned(),
