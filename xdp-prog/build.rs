@@ -1,4 +1,5 @@
-//! Compiles the XDP program with clang and writes its skeleton into `OUT_DIR`.
+//! Compiles the XDP program with clang, plain and with receive stamps, and writes the skeletons of
+//! both into `OUT_DIR`.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,6 +10,8 @@ use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/bpf/steer.bpf.c";
 const HEADER: &str = "src/bpf/steer.h";
+/// Names of the objects, and what is defined in each.
+const OBJECTS: [(&str, &[&str]); 2] = [("steer", &[]), ("steer_stamps", &["-DRECEIVE_STAMPS"])];
 
 fn main() {
     println!("cargo::rerun-if-changed={SOURCE}");
@@ -45,21 +48,26 @@ fn compile(clang: &OsString) -> Result<(), String> {
     let Some(out_dir) = env::var_os("OUT_DIR") else {
         return Err("OUT_DIR is not set: this is a build script, run by cargo".to_string());
     };
-    SkeletonBuilder::new()
-        .source(SOURCE)
-        .clang(clang)
-        .clang_args(args)
-        .build_and_generate(Path::new(&out_dir).join("steer.skel.rs"))
-        .map_err(|error| {
-            let reason = format!("{error:#}");
-            let hint = if reason.contains("file not found") {
-                "\nKernel headers are missing: apt-get install linux-libc-dev \
-                 (Fedora: dnf install kernel-headers)"
-            } else {
-                ""
-            };
-            format!("cannot compile {SOURCE}: {reason}{hint}")
-        })
+    let out_dir = Path::new(&out_dir);
+    for (name, defines) in OBJECTS {
+        SkeletonBuilder::new()
+            .source(SOURCE)
+            .obj(out_dir.join(format!("{name}.o")))
+            .clang(clang)
+            .clang_args(args.iter().cloned().chain(defines.iter().map(OsString::from)))
+            .build_and_generate(out_dir.join(format!("{name}.skel.rs")))
+            .map_err(|error| {
+                let reason = format!("{error:#}");
+                let hint = if reason.contains("file not found") {
+                    "\nKernel headers are missing: apt-get install linux-libc-dev \
+                     (Fedora: dnf install kernel-headers)"
+                } else {
+                    ""
+                };
+                format!("cannot compile {SOURCE}: {reason}{hint}")
+            })?;
+    }
+    Ok(())
 }
 
 /// Debian keeps `asm/types.h` in a directory per architecture, which clang does not search when it

@@ -314,6 +314,7 @@ impl Rig {
             user_group: None,
             card: Default::default(),
             multi_buffer: true,
+            receive_stamps: false,
         };
         load.run()
     }

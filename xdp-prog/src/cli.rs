@@ -93,6 +93,8 @@ Examples:
     wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --mode generic
   Four queues, and the groups in the third, whose worker has its own processor:
     wiretape-xdp load --interface eth1 --queues 4 --to-queue 2 --group 239.1.1.1:5000
+  Each packet with the time at which the NIC received it:
+    wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --receive-stamps
   Capture as an ordinary user, member of the group wiretape:
     wiretape-xdp load --interface eth1 --group 239.1.1.1:5000 --pin-group wiretape";
 
@@ -132,6 +134,15 @@ pub struct LoadArgs {
     /// that serves it; `unload` takes the rules away. Not every card can.
     #[arg(long, value_name = "QUEUE")]
     pub to_queue: Option<u32>,
+
+    /// Have the driver asked when each packet of ours arrived, and that time of the NIC's clock put
+    /// in front of it, for captures with receive_stamps = "nic".
+    ///
+    /// The driver has to have it (igc, ice, mlx5 and others do), native mode is a must, and kernel
+    /// 6.3 or later. Most cards stamp only after they were told to: hwstamp_ctl -i NAME -r 1 (of
+    /// linuxptp), or ptp4l does it. `status` counts packets that came without; `replace` keeps it.
+    #[arg(long)]
+    pub receive_stamps: bool,
 
     /// Load a program for frames of one buffer, for kernels before 5.18. It cannot attach where the
     /// MTU is larger than a page holds.

@@ -40,9 +40,13 @@ pub struct Counters {
     pub malformed: u64,
     /// Packets with VLAN tags, counted beside the classes above.
     pub vlan: u64,
+    /// Redirected packets with the NIC's receive time in front.
+    pub stamped: u64,
+    /// Redirected packets for which the driver was asked and had no time.
+    pub unstamped: u64,
     /// Zero; counters to come.
     #[serde(skip)]
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 5],
 }
 
 /// Bytes of one CPU's value in the map.
@@ -58,7 +62,9 @@ const _: () = assert!(offset_of!(Counters, no_socket) == 40);
 const _: () = assert!(offset_of!(Counters, fragments) == 48);
 const _: () = assert!(offset_of!(Counters, malformed) == 56);
 const _: () = assert!(offset_of!(Counters, vlan) == 64);
-const _: () = assert!(offset_of!(Counters, reserved) == 72);
+const _: () = assert!(offset_of!(Counters, stamped) == 72);
+const _: () = assert!(offset_of!(Counters, unstamped) == 80);
+const _: () = assert!(offset_of!(Counters, reserved) == 88);
 
 impl Counters {
     /// One CPU's value as the map returns it; `None` unless it has [`COUNTERS_BYTES`].
@@ -71,7 +77,7 @@ impl Counters {
             *word = u64::from_ne_bytes(bytes.try_into().ok()?);
         }
         let [seen, passed, matched, redirected, matched_bytes, no_socket, rest @ ..] = words;
-        let [fragments, malformed, vlan, reserved @ ..] = rest;
+        let [fragments, malformed, vlan, stamped, unstamped, reserved @ ..] = rest;
         Some(Self {
             seen,
             passed,
@@ -82,6 +88,8 @@ impl Counters {
             fragments,
             malformed,
             vlan,
+            stamped,
+            unstamped,
             reserved,
         })
     }
@@ -90,6 +98,11 @@ impl Counters {
     pub fn closes(&self) -> bool {
         self.seen == self.passed + self.fragments + self.malformed + self.matched
             && self.matched == self.redirected + self.no_socket
+    }
+
+    /// Whether the driver was asked for the receive time of every packet redirected.
+    pub fn stamps_close(&self) -> bool {
+        self.redirected == self.stamped + self.unstamped
     }
 }
 
@@ -104,6 +117,8 @@ impl AddAssign for Counters {
         self.fragments += other.fragments;
         self.malformed += other.malformed;
         self.vlan += other.vlan;
+        self.stamped += other.stamped;
+        self.unstamped += other.unstamped;
         for (sum, more) in self.reserved.iter_mut().zip(other.reserved) {
             *sum += more;
         }
@@ -132,7 +147,8 @@ mod tests {
         assert_eq!((counters.seen, counters.passed, counters.matched), (1, 2, 3));
         assert_eq!((counters.redirected, counters.matched_bytes), (4, 5));
         assert_eq!((counters.no_socket, counters.fragments, counters.malformed), (6, 7, 8));
-        assert_eq!((counters.vlan, counters.reserved), (9, [10, 11, 12, 13, 14, 15, 16]));
+        assert_eq!((counters.vlan, counters.stamped, counters.unstamped), (9, 10, 11));
+        assert_eq!(counters.reserved, [12, 13, 14, 15, 16]);
         assert_eq!(Counters::from_bytes(&bytes[1..]), None);
     }
 
@@ -144,5 +160,8 @@ mod tests {
         assert!(!counters.closes());
         counters.no_socket += 1;
         assert!(counters.closes());
+        assert!(!counters.stamps_close());
+        counters.unstamped += 1;
+        assert!(counters.stamps_close());
     }
 }

@@ -114,6 +114,21 @@ pub enum Error {
         /// The kernel's error.
         source: io::Error,
     },
+    /// The driver tells programs no receive times.
+    #[error(
+        "the driver of {interface} tells XDP programs no receive times of packets; load without \
+         --receive-stamps, and packets carry the time at which capture takes them"
+    )]
+    NoStamps {
+        /// The interface.
+        interface: String,
+    },
+    /// Receive times were wanted in a mode that has none.
+    #[error(
+        "receive times come from the driver, and in generic mode the program runs behind it; use \
+         --mode native, or load without --receive-stamps"
+    )]
+    StampsBehindDriver,
     /// The verifier or the kernel refused the program or a map.
     #[error("cannot load the XDP program: {reason}: {source}")]
     Program {

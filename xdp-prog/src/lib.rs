@@ -7,6 +7,7 @@ pub mod steering;
 pub mod status;
 pub mod group;
 pub mod counters;
+pub mod stamps;
 pub mod mode;
 pub mod interface;
 pub mod pin;
@@ -32,4 +33,8 @@ pub use steering::{Replaced, Steering, Unloaded};
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
+
+    pub mod stamps {
+        include!(concat!(env!("OUT_DIR"), "/steer_stamps.skel.rs"));
+    }
 }

@@ -11,7 +11,8 @@ use crate::interface::Interface;
 use crate::kernel;
 use crate::mode::{Mode, ModeChoice, driver_refused, refusal};
 use crate::pin::{Pins, Staged};
-use crate::program::SteerProgram;
+use crate::program::{SteerProgram, Variant};
+use crate::stamps;
 use crate::steering::{Found, Steering};
 use crate::user_group::UserGroup;
 
@@ -32,6 +33,9 @@ pub struct Load {
     pub card: CardChoice,
     /// Whether frames of several buffers may come; needs kernel 5.18.
     pub multi_buffer: bool,
+    /// Whether the program asks the driver for the receive times of packets; needs native mode and
+    /// kernel 6.3.
+    pub receive_stamps: bool,
 }
 
 /// What a load did.
@@ -86,7 +90,12 @@ impl Load {
     pub fn prepare(&self) -> Result<Pending, Error> {
         let interface = Interface::named(&self.interface)?;
         let user_group = self.user_group.as_deref().map(UserGroup::find).transpose()?;
-        let steer = SteerProgram::load(self.multi_buffer)?;
+        if self.receive_stamps {
+            stamps::check(&interface, self.mode)?;
+        }
+        let stamps_of = self.receive_stamps.then_some(interface.index());
+        let variant = Variant { multi_buffer: self.multi_buffer, stamps_of };
+        let steer = SteerProgram::load_on(variant, None)?;
         for group in &self.groups {
             steer.add_group(*group)?;
         }
@@ -104,6 +113,9 @@ impl Load {
         pin(steer.maps.xsks.as_fd(), pins.xsks())?;
         pin(steer.maps.groups.as_fd(), pins.groups())?;
         pin(steer.maps.counters.as_fd(), pins.counters())?;
+        if self.receive_stamps {
+            stamps::announce(pins)?;
+        }
         if let Some(group) = &user_group {
             staged.admit(group)?;
         }
@@ -150,7 +162,7 @@ impl Load {
             ModeChoice::Generic => Ok((attach(Mode::Generic)?, None)),
             ModeChoice::Auto => match attach(Mode::Native) {
                 Err(Error::Attach { reason, source, .. })
-                    if driver_refused(source.raw_os_error()) =>
+                    if driver_refused(source.raw_os_error()) && !self.receive_stamps =>
                 {
                     Ok((attach(Mode::Generic)?, Some(format!("{reason} ({source})"))))
                 }

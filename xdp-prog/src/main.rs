@@ -87,6 +87,7 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
         user_group: args.pin_group.clone(),
         card: CardChoice { queues: args.queues, to_queue: args.to_queue },
         multi_buffer: !args.no_frags,
+        receive_stamps: args.receive_stamps,
     }
     .run()?;
     let interface = &args.interface.interface;

@@ -57,6 +57,11 @@ impl Pins {
         self.dir.join("counters")
     }
 
+    /// The map that says that packets carry receive times, where they do.
+    pub fn stamps(&self) -> PathBuf {
+        self.dir.join("stamps")
+    }
+
     /// The map of what the card was before, where something of it was changed.
     pub fn card(&self) -> PathBuf {
         self.dir.join("card")
@@ -256,6 +261,9 @@ impl Staged {
         group.admit(self.staging.dir(), 0o750)?;
         for map in [self.staging.xsks(), self.staging.groups(), self.staging.counters()] {
             group.admit(&map, 0o660)?;
+        }
+        if self.staging.stamps().exists() {
+            group.admit(&self.staging.stamps(), 0o660)?;
         }
         Ok(())
     }

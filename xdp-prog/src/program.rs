@@ -16,7 +16,8 @@ use crate::error::{Error, MapError};
 use crate::group::{self, GROUP_ENTRIES, Group, GroupKey};
 use crate::kernel;
 use crate::pin::Pins;
-use crate::skel::{OpenSteerSkel, SteerSkelBuilder};
+use crate::skel::SteerSkelBuilder;
+use crate::skel::stamps::SteerStampsSkelBuilder;
 
 /// The maps that the program and user space share.
 #[derive(Debug)]
@@ -66,6 +67,56 @@ fn check_layout(
     }
 }
 
+/// Which program is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    /// Whether frames of several buffers may come.
+    pub multi_buffer: bool,
+    /// The interface to whose driver the program is bound, to ask it for receive times.
+    pub stamps_of: Option<u32>,
+}
+
+macro_rules! reuse_maps {
+    ($open:expr, $maps:expr) => {
+        $open.maps.xsks.reuse_fd($maps.xsks.as_fd()).map_err(refused)?;
+        $open.maps.groups.reuse_fd($maps.groups.as_fd()).map_err(refused)?;
+        $open.maps.counters.reuse_fd($maps.counters.as_fd()).map_err(refused)?;
+    };
+}
+
+/// Loads one of the two objects, whose skeletons are alike but of types of their own.
+macro_rules! load {
+    ($builder:ident, $variant:expr, $reuse:expr, $refused:ident) => {{
+        let mut storage = MaybeUninit::uninit();
+        let mut open = $builder::default().open(&mut storage).map_err($refused)?;
+        let mut flags = 0;
+        if $variant.multi_buffer {
+            flags |= libbpf_sys::BPF_F_XDP_HAS_FRAGS;
+        }
+        if let Some(interface_index) = $variant.stamps_of {
+            flags |= libbpf_sys::BPF_F_XDP_DEV_BOUND_ONLY;
+            open.progs.steer.set_ifindex(interface_index);
+        }
+        open.progs.steer.set_flags(flags);
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.multi_buffer = u8::from($variant.multi_buffer);
+        }
+        if let Some(maps) = $reuse {
+            reuse_maps!(open, maps);
+        }
+        let loaded = open.load().map_err($refused)?;
+        let program = loaded.progs.steer.as_fd().try_clone_to_owned();
+        Ok(Self {
+            program: program.map_err(|error| $refused(error.into()))?,
+            maps: Maps {
+                xsks: MapHandle::try_from(&loaded.maps.xsks).map_err($refused)?,
+                groups: MapHandle::try_from(&loaded.maps.groups).map_err($refused)?,
+                counters: MapHandle::try_from(&loaded.maps.counters).map_err($refused)?,
+            },
+        })
+    }};
+}
+
 /// The steering program, verified and in the kernel, attached to nothing yet.
 #[derive(Debug)]
 pub struct SteerProgram {
@@ -99,37 +150,15 @@ impl SteerProgram {
     /// `multi_buffer` lets it attach to interfaces whose MTU needs several buffers a frame; kernels
     /// before 5.18 refuse it.
     pub fn load(multi_buffer: bool) -> Result<Self, Error> {
-        Self::load_on(multi_buffer, None)
+        Self::load_on(Variant { multi_buffer, stamps_of: None }, None)
     }
 
     /// Loads the program, on the maps that another left if there are any.
-    pub(crate) fn load_on(multi_buffer: bool, reuse: Option<&Maps>) -> Result<Self, Error> {
-        let mut storage = MaybeUninit::uninit();
-        let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(refused)?;
-        if multi_buffer {
-            open.progs.steer.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+    pub(crate) fn load_on(variant: Variant, reuse: Option<&Maps>) -> Result<Self, Error> {
+        match variant.stamps_of {
+            None => load!(SteerSkelBuilder, variant, reuse, refused),
+            Some(_) => load!(SteerStampsSkelBuilder, variant, reuse, stamps_refused),
         }
-        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-            rodata.multi_buffer = u8::from(multi_buffer);
-        }
-        if let Some(maps) = reuse {
-            reuse_maps(&mut open, maps)?;
-        }
-        let loaded = open.load().map_err(refused)?;
-        let handle = |result: libbpf_rs::Result<MapHandle>| result.map_err(refused);
-        Ok(Self {
-            program: loaded
-                .progs
-                .steer
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(|error| refused(error.into()))?,
-            maps: Maps {
-                xsks: handle(MapHandle::try_from(&loaded.maps.xsks))?,
-                groups: handle(MapHandle::try_from(&loaded.maps.groups))?,
-                counters: handle(MapHandle::try_from(&loaded.maps.counters))?,
-            },
-        })
     }
 
     /// Steers a group; `false` if it was steered already.
@@ -170,7 +199,7 @@ pub(crate) fn queues_with_socket(maps: &Maps) -> Result<Vec<u32>, Error> {
     let mut open = SteerSkelBuilder::default().open(&mut storage).map_err(refused)?;
     open.progs.steer.set_autoload(false);
     open.progs.probe.set_autoload(true);
-    reuse_maps(&mut open, maps)?;
+    reuse_maps!(open, maps);
     let loaded = open.load().map_err(refused)?;
 
     let mut queues = Vec::new();
@@ -187,12 +216,6 @@ pub(crate) fn queues_with_socket(maps: &Maps) -> Result<Vec<u32>, Error> {
     Ok(queues)
 }
 
-fn reuse_maps(open: &mut OpenSteerSkel<'_>, maps: &Maps) -> Result<(), Error> {
-    open.maps.xsks.reuse_fd(maps.xsks.as_fd()).map_err(refused)?;
-    open.maps.groups.reuse_fd(maps.groups.as_fd()).map_err(refused)?;
-    open.maps.counters.reuse_fd(maps.counters.as_fd()).map_err(refused)
-}
-
 fn refused(source: libbpf_rs::Error) -> Error {
     let reason = match source.kind() {
         ErrorKind::PermissionDenied => {
@@ -206,4 +229,15 @@ fn refused(source: libbpf_rs::Error) -> Error {
         _ => "the kernel refused it; --verbose shows what libbpf said",
     };
     Error::Program { reason, source }
+}
+
+fn stamps_refused(source: libbpf_rs::Error) -> Error {
+    match source.kind() {
+        ErrorKind::PermissionDenied => refused(source),
+        _ => Error::Program {
+            reason: "the kernel refused it; --receive-stamps needs kernel 6.3 or later, built with \
+                     BTF (/sys/kernel/btf/vmlinux), and --verbose shows what it said",
+            source,
+        },
+    }
 }

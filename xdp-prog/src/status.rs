@@ -13,6 +13,7 @@ use crate::kernel;
 use crate::mode::Mode;
 use crate::pin;
 use crate::program::{self, Maps};
+use crate::stamps;
 use crate::steering::{Attachment, Found, Steering};
 
 /// Whether the pins' interface runs the program.
@@ -48,6 +49,8 @@ pub struct Status {
     pub pins: PathBuf,
     /// What the driver offers, by the kernel's names; empty where it does not tell.
     pub driver_features: Vec<&'static str>,
+    /// Whether the program asks the driver for the receive times of packets.
+    pub receive_stamps: bool,
     /// Groups steered.
     pub groups: Vec<Group>,
     /// What was changed at the card; `None` if nothing was, or where it takes rights to know.
@@ -56,7 +59,8 @@ pub struct Status {
     pub queues: Vec<QueueStatus>,
     /// The sum over all queues.
     pub total: Counters,
-    /// Whether every packet seen is in one class; can be false for a moment while packets arrive.
+    /// Whether every packet seen is in one class, and the driver was asked for the time of each that
+    /// was redirected where the program does that; can be false for a moment while packets arrive.
     pub closes: bool,
 }
 
@@ -97,6 +101,7 @@ impl Steering {
         let program = program.filter(|pinned| {
             attachment.is_none_or(|attachment| attachment.program_id == pinned.id)
         });
+        let receive_stamps = stamps::announced(self.pins());
         let of = |field: fn(&Attachment) -> u32| attachment.as_ref().map(field);
         Ok(Status {
             interface: self.interface().to_string(),
@@ -110,11 +115,12 @@ impl Steering {
             link_id: attachment.and_then(|attachment| attachment.link_id),
             pins: self.pins().dir().to_path_buf(),
             driver_features: attachment.map_or(Vec::new(), |found| features(found.features)),
+            receive_stamps,
             groups: group::list(&maps.groups)?.into_iter().collect(),
             card: Card::open(self.pins()).ok().flatten().map(|card| card.status()),
             queues,
             total,
-            closes: total.closes(),
+            closes: total.closes() && (!receive_stamps || total.stamps_close()),
         })
     }
 }

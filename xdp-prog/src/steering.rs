@@ -14,7 +14,8 @@ use crate::kernel::{self, LinkInfo};
 use crate::load::pin;
 use crate::mode::Mode;
 use crate::pin::{Lock, Pins};
-use crate::program::{self, Maps, SteerProgram};
+use crate::program::{self, Maps, SteerProgram, Variant};
+use crate::stamps;
 
 /// An interface's steering, which may or may not be there.
 #[derive(Clone, Debug)]
@@ -92,13 +93,15 @@ impl Steering {
     }
 
     /// Puts this version's program in the place of the running one, between two packets. Maps stay,
-    /// and with them groups, counters and sockets.
+    /// and with them groups, counters and sockets; and so does it whether the driver is asked for
+    /// receive times, on which a capture relies that has opened the pins.
     pub fn replace(&self, multi_buffer: bool) -> Result<Replaced, Error> {
         let _lock = self.lock()?;
         let attachment = self.attached()?;
         let link = self.open_link()?;
         let maps = Maps::open(&self.pins)?;
-        let new = SteerProgram::load_on(multi_buffer, Some(&maps))?;
+        let stamps_of = stamps::announced(&self.pins).then_some(attachment.interface_index);
+        let new = SteerProgram::load_on(Variant { multi_buffer, stamps_of }, Some(&maps))?;
         let bpf_error = |source| Error::Bpf {
             action: format!("replace the program of {}", self.interface),
             source,

@@ -22,6 +22,14 @@ pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
     if !status.driver_features.is_empty() {
         writeln!(out, "  driver  {}", status.driver_features.join(" "))?;
     }
+    if status.receive_stamps {
+        let Counters { stamped, unstamped, .. } = status.total;
+        let without = if unstamped > 0 { ", for which the driver had none" } else { "" };
+        writeln!(
+            out,
+            "  stamps  {stamped} packets with the NIC's time, {unstamped} without{without}"
+        )?;
+    }
     for (index, group) in status.groups.iter().enumerate() {
         writeln!(out, "  {:<7} {group}", if index == 0 { "groups" } else { "" })?;
     }

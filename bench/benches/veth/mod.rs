@@ -88,6 +88,7 @@ impl Wire {
                 user_group: None,
                 card: Default::default(),
                 multi_buffer: true,
+                receive_stamps: false,
             }
             .run()?;
         }

@@ -2,6 +2,10 @@
  *
  * One question a packet: is it one of our groups? Yes: counted, redirected to the queue's AF_XDP
  * socket. No: to the kernel's stack, untouched. Formats: IEEE 802.3 and 802.1Q, RFC 791, RFC 768.
+ *
+ * Compiled twice. With RECEIVE_STAMPS, it asks the driver when a redirected packet arrived and writes
+ * that in front of it: only a program that is bound to its device may, on kernels from 6.3 with BTF.
+ * The plain program knows nothing of that and runs anywhere.
  */
 #include <linux/types.h>
 #include <linux/bpf.h>
@@ -43,6 +47,41 @@ struct {
  * for a single-buffer program; the verifier then removes the call that kernels before 5.18 lack.
  */
 const volatile __u8 multi_buffer = 1;
+
+#ifdef RECEIVE_STAMPS
+#ifndef DRIVER_STAMP
+extern int bpf_xdp_metadata_rx_timestamp(const struct xdp_md *ctx, __u64 *nanoseconds) __ksym;
+#define DRIVER_STAMP bpf_xdp_metadata_rx_timestamp
+#endif
+
+/* To be called last: pointers into the packet are void after it. */
+static __always_inline void stamp(struct xdp_md *ctx, struct steer_counters *count)
+{
+	__u64 nanoseconds = 0;
+	struct steer_stamp *block;
+
+	/* Some drivers say yes and give zero. */
+	if (DRIVER_STAMP(ctx, &nanoseconds))
+		nanoseconds = 0;
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*block)))
+		goto without;
+	block = (void *)(long)ctx->data_meta;
+	if ((void *)(block + 1) > (void *)(long)ctx->data)
+		goto without; /* cannot be, but the verifier does not know */
+	block->magic = STEER_STAMP_MAGIC;
+	block->nanoseconds = nanoseconds;
+	if (nanoseconds) {
+		count->stamped++;
+		return;
+	}
+without:
+	count->unstamped++;
+}
+#else
+static __always_inline void stamp(struct xdp_md *ctx, struct steer_counters *count)
+{
+}
+#endif
 
 struct vlan_tag {
 	__be16 control;
@@ -147,10 +186,12 @@ int steer(struct xdp_md *ctx)
 	count->matched++;
 	count->matched_bytes += multi_buffer ? bpf_xdp_get_buff_len(ctx) : (__u64)(end - data);
 	action = bpf_redirect_map(&xsks, queue, XDP_PASS);
-	if (action == XDP_REDIRECT)
+	if (action == XDP_REDIRECT) {
 		count->redirected++;
-	else
+		stamp(ctx, count);
+	} else {
 		count->no_socket++;
+	}
 	return action;
 }
 
@@ -168,5 +209,9 @@ int probe(struct xdp_md *ctx)
 	return bpf_redirect_map(&xsks, *queue, XDP_PASS);
 }
 
-/* No helper used here asks for a licence of the kernel's kind. */
+/* No helper used here asks for a licence of the kernel's kind; the driver's stamp does. */
+#ifdef RECEIVE_STAMPS
+char _license[] SEC("license") = "Dual MIT/GPL";
+#else
 char _license[] SEC("license") = "MIT OR Apache-2.0";
+#endif

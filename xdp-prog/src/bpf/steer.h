@@ -12,6 +12,8 @@
  *     <pin-dir>/<interface>/xsks      XSKMAP,       key u32 receive queue, value AF_XDP socket
  *     <pin-dir>/<interface>/groups    HASH,         key struct steer_group, value u32 flags
  *     <pin-dir>/<interface>/counters  PERCPU_ARRAY, key u32 slot, value struct steer_counters
+ *     <pin-dir>/<interface>/stamps    ARRAY of one, value u64 STEER_STAMP_MAGIC; is there only if the
+ *                                     program writes a struct steer_stamp in front of packets
  *
  * <pin-dir> is /sys/fs/bpf/wiretape unless another is given. The bpf file system refuses names
  * with a dot, so a dot of an interface's name (eth0.100) is written as a colon (eth0:100), which no
@@ -52,6 +54,7 @@ struct steer_group {
  *     seen    = passed + fragments + malformed + matched
  *     matched = redirected + no_socket
  *
+ * and, where the program asks the driver for receive times, redirected = stamped + unstamped.
  * Packets the classes do not redirect go to the kernel's stack unchanged: nothing is dropped here.
  * 128 bytes; counters to come take reserved words, so that `replace` can keep the map.
  */
@@ -65,7 +68,21 @@ struct steer_counters {
 	__u64 fragments;     /* IPv4 fragment to the address of a group, passed to the kernel */
 	__u64 malformed;     /* truncated or impossible VLAN, IPv4 or UDP header, passed */
 	__u64 vlan;          /* carried 802.1Q or 802.1ad tags; counted beside the classes */
-	__u64 reserved[7];   /* zero */
+	__u64 stamped;       /* of the redirected: with the NIC's receive time in front */
+	__u64 unstamped;     /* of the redirected: the driver had none, or there was no room for it */
+	__u64 reserved[5];   /* zero */
+};
+
+/* First word of a struct steer_stamp of this layout: "WTSTAMP1" in memory. */
+#define STEER_STAMP_MAGIC 0x31504d4154535457ULL
+
+/* What `load --receive-stamps` has the program write directly in front of each packet that it
+ * redirects: in an AF_XDP frame, the 16 bytes that end where the descriptor's address begins. They
+ * are never cleared, so whoever reads them spoils the magic.
+ */
+struct steer_stamp {
+	__u64 magic;
+	__u64 nanoseconds; /* the NIC's clock when the packet arrived; 0 if the driver had no time */
 };
 
 #endif

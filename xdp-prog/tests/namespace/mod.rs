@@ -195,6 +195,7 @@ pub fn load_native(pins: &PinDir) -> Load {
         user_group: None,
         card: Default::default(),
         multi_buffer: true,
+        receive_stamps: false,
     }
 }
 
