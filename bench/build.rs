@@ -1,4 +1,5 @@
-//! Compiles the sender's XDP program with clang and writes its skeleton into `OUT_DIR`.
+//! Compiles XDP programs with clang and writes their skeletons into `OUT_DIR`: the sender's, and for
+//! tests the steering program with a clock in the place of a NIC that stamps.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,12 +8,15 @@ use std::process::{Command, exit};
 
 use libbpf_cargo::SkeletonBuilder;
 
-const SOURCE: &str = "src/bpf/replay.bpf.c";
-const HEADER: &str = "src/bpf/replay.h";
+const REPLAY: &str = "src/bpf/replay.bpf.c";
+const STEER: &str = "../xdp-prog/src/bpf/steer.bpf.c";
+const CLOCK: &str = "tests/bpf/clock_stamp.h";
+const HEADERS: [&str; 3] = ["src/bpf/replay.h", CLOCK, "../xdp-prog/src/bpf/steer.h"];
 
 fn main() {
-    println!("cargo::rerun-if-changed={SOURCE}");
-    println!("cargo::rerun-if-changed={HEADER}");
+    for file in [REPLAY, STEER].iter().chain(&HEADERS) {
+        println!("cargo::rerun-if-changed={file}");
+    }
     println!("cargo::rerun-if-env-changed=CLANG");
 
     let clang = env::var_os("CLANG").unwrap_or_else(|| OsString::from("clang"));
@@ -45,21 +49,27 @@ fn compile(clang: &OsString) -> Result<(), String> {
     let Some(out_dir) = env::var_os("OUT_DIR") else {
         return Err("OUT_DIR is not set: this is a build script, run by cargo".to_string());
     };
-    SkeletonBuilder::new()
-        .source(SOURCE)
-        .clang(clang)
-        .clang_args(args)
-        .build_and_generate(Path::new(&out_dir).join("replay.skel.rs"))
-        .map_err(|error| {
-            let reason = format!("{error:#}");
-            let hint = if reason.contains("file not found") {
-                "\nKernel headers are missing: apt-get install linux-libc-dev \
-                 (Fedora: dnf install kernel-headers)"
-            } else {
-                ""
-            };
-            format!("cannot compile {SOURCE}: {reason}{hint}")
-        })
+    let clock: &[&str] = &["-DRECEIVE_STAMPS", "-include", CLOCK];
+    let objects = [(REPLAY, "replay", &[][..]), (STEER, "clock_stamps", clock)];
+    for (source, name, more) in objects {
+        SkeletonBuilder::new()
+            .source(source)
+            .obj(Path::new(&out_dir).join(format!("{name}.o")))
+            .clang(clang)
+            .clang_args(args.iter().cloned().chain(more.iter().map(OsString::from)))
+            .build_and_generate(Path::new(&out_dir).join(format!("{name}.skel.rs")))
+            .map_err(|error| {
+                let reason = format!("{error:#}");
+                let hint = if reason.contains("file not found") {
+                    "\nKernel headers are missing: apt-get install linux-libc-dev \
+                     (Fedora: dnf install kernel-headers)"
+                } else {
+                    ""
+                };
+                format!("cannot compile {source}: {reason}{hint}")
+            })?;
+    }
+    Ok(())
 }
 
 /// Debian keeps `asm/types.h` in a directory per architecture, which clang does not search when it

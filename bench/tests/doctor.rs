@@ -47,15 +47,17 @@ fn an_interface_is_examined_mended_and_put_back() {
         "w.toml",
         &format!(
             "[worker]\nname = \"w\"\n[source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\n\
-             huge_pages = false\n[[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{group}\"\n"
+             huge_pages = false\nreceive_stamps = \"nic\"\n[[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{group}\"\n"
         ),
     );
     let mut with_config = doctor(&rig);
-    let output = with_config.arg("--config").arg(&config).output().expect("doctor");
+    let output = with_config.arg("--config").arg(&config).arg("--all").output().expect("doctor");
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "a group is not joined: {said}");
     assert!(said.contains("multicast 239.54.12.111: not joined"), "{said}");
     assert!(said.contains("mend: systemctl start wiretape-capture@w"), "{said}");
+    // Which a veth's driver does, though it has none to tell.
+    assert!(said.contains("receive_stamps of w: nic, and the driver tells them"), "{said}");
 
     // Only the interface's own settings can be tried here; the rest is the machine's.
     let state = rig.work.join("doctor");

@@ -100,6 +100,23 @@ pub fn utc_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
+/// By how many nanoseconds TAI is ahead of UTC: what the system was told (by chrony, ntpd or phc2sys),
+/// else the 37 s of since 2017.
+pub fn tai_ahead_ns() -> u64 {
+    const SINCE_2017_S: i64 = 37;
+    let seconds = |clock| {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is a valid timespec to write to; where it is not written, both are zero.
+        unsafe { libc::clock_gettime(clock, &mut now) };
+        now
+    };
+    let (utc, tai) = (seconds(libc::CLOCK_REALTIME), seconds(libc::CLOCK_TAI));
+    // Read a moment later, TAI may be in the next second of its own.
+    let apart = tai.tv_sec - utc.tv_sec - i64::from(tai.tv_nsec < utc.tv_nsec);
+    let ahead = if apart > 0 { apart } else { SINCE_2017_S };
+    ahead.unsigned_abs() * 1_000_000_000
+}
+
 /// CLOCK_MONOTONIC in nanoseconds: the clock of the segment's heartbeat.
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -127,6 +144,13 @@ mod tests {
         }
         let drift = keeper.align();
         assert!(drift.unsigned_abs() < 2_000_000, "{drift} ns in 40 ms");
+    }
+
+    #[test]
+    fn tai_is_ahead_by_whole_seconds_whatever_the_system_was_told() {
+        let ahead = tai_ahead_ns();
+        assert!((37_000_000_000..60_000_000_000).contains(&ahead), "{ahead}");
+        assert_eq!(ahead % 1_000_000_000, 0);
     }
 
     #[test]

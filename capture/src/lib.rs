@@ -9,6 +9,7 @@ pub mod xsk;
 pub mod pins;
 pub mod source;
 pub mod clock;
+pub mod nic_stamps;
 pub mod worker;
 pub mod worker_log;
 pub mod segment_file;

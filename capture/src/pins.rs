@@ -18,6 +18,7 @@ const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 const BPF_OBJ_GET: i32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 
@@ -124,6 +125,24 @@ impl XskMap {
             result => result,
         }
     }
+}
+
+/// What the XDP program writes in front of packets: the first word of it, or `None` if it writes
+/// nothing. `path` is the pin of an array of one 64-bit word, which is there only if it does.
+pub fn stamp_magic(path: &Path) -> Result<Option<u64>, PinError> {
+    let map = match Map::open(path) {
+        Ok(map) => map,
+        Err(PinError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    map.expect("an array of one word", |info| {
+        info.kind == BPF_MAP_TYPE_ARRAY && info.key_size == 4 && info.value_size == 8
+    })?;
+    let mut magic = 0u64;
+    map.element(BPF_MAP_LOOKUP_ELEM, 0, (&raw mut magic).cast(), "read")?;
+    Ok(Some(magic))
 }
 
 /// A map of counters per receive queue, kept apart for each processor: `WORDS` 64-bit counters in

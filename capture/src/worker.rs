@@ -59,6 +59,8 @@ pub struct Worker<'m> {
     snapshots: Option<WorkerSnapshots<'m>>,
     /// Receive time of the latest frame.
     received_ns: u64,
+    /// When its batch was done with, by the system clock.
+    done_ns: u64,
 }
 
 impl<'m> Worker<'m> {
@@ -77,6 +79,7 @@ impl<'m> Worker<'m> {
             recovery: None,
             snapshots: None,
             received_ns: 0,
+            done_ns: 0,
         }
     }
 
@@ -95,7 +98,7 @@ impl<'m> Worker<'m> {
     pub fn run<S: Source>(&mut self, source: &mut S, orders: &Orders) -> Result<(), SourceError> {
         self.log.start();
         let result = self.run_to_end(source, orders);
-        let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
+        let now = self.now();
         self.pipeline.finish(now);
         self.log.end();
         result
@@ -158,8 +161,9 @@ impl<'m> Worker<'m> {
     /// Asks for what is missing and takes what was asked for; in silence, lets time pass.
     #[cold]
     fn look_after_missing(&mut self, polled: Polled) {
-        if let (Polled::Idle, Some(clock)) = (polled, &mut self.clock) {
-            self.pipeline.on_time(clock.now());
+        if polled == Polled::Idle && self.clock.is_some() {
+            let now = self.now();
+            self.pipeline.on_time(now);
         }
         self.look_after_snapshots();
         let Some(recovery) = &mut self.recovery else { return };
@@ -170,7 +174,7 @@ impl<'m> Worker<'m> {
             let _ = recovery.ask.push(request);
         }
         while let Some(answer) = recovery.answered.pop() {
-            let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
+            let now = now(&mut self.clock, self.received_ns, self.done_ns);
             self.pipeline.on_recovered(usize::from(answer.feed), answer.payload(), now);
         }
     }
@@ -188,7 +192,7 @@ impl<'m> Worker<'m> {
         while left > 0
             && let Some(part) = snapshots.parts.pop()
         {
-            let now = self.clock.as_mut().map_or(self.received_ns, WorkerClock::now);
+            let now = now(&mut self.clock, self.received_ns, self.done_ns);
             self.pipeline.on_snapshot(&part.request, part.part(), now);
             left -= 1;
         }
@@ -202,11 +206,18 @@ impl<'m> Worker<'m> {
             self.drops = drops;
             counters.set(Counter::FrameOversize, drops.oversize.wrapping_add(drops.invalid));
         }
-        if let (Some(clock), Some(latency)) = (&mut self.clock, &mut self.latency) {
-            latency.record(clock.now().saturating_sub(received_ns));
+        if let Some(clock) = &mut self.clock {
+            self.done_ns = clock.now();
+            if let Some(latency) = &mut self.latency {
+                latency.record(self.done_ns.saturating_sub(received_ns));
+            }
         }
         self.pipeline.publish_usage();
         self.log.end_batch(received_ns);
+    }
+
+    fn now(&mut self) -> u64 {
+        now(&mut self.clock, self.received_ns, self.done_ns)
     }
 
     fn rest<S: Source>(&self, source: &S, idle_polls: u32) {
@@ -216,6 +227,16 @@ impl<'m> Worker<'m> {
             Idle::Yield => std::thread::yield_now(),
             Idle::Park => source.wait(REST),
         }
+    }
+}
+
+/// Now, by the clock that frames are stamped with: the time of the latest one, and what has passed
+/// since by the system clock. Where the NIC stamps, its clock and the system's may be apart by more
+/// than anyone waits for a packet. A file's time stands still.
+fn now(clock: &mut Option<WorkerClock>, received_ns: u64, done_ns: u64) -> u64 {
+    match clock {
+        Some(clock) => received_ns.wrapping_add(clock.now().wrapping_sub(done_ns)),
+        None => received_ns,
     }
 }
 
@@ -232,5 +253,30 @@ pub fn pin_to_core(core: usize) -> std::io::Result<()> {
     match unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ClockKeeper;
+
+    /// What waits in silence waits as long as it would if the NIC's clock were the system's.
+    #[test]
+    fn time_goes_on_from_the_latest_frame_by_whatever_clock_that_was_stamped() {
+        let keeper = ClockKeeper::new();
+        let mut clock = Some(keeper.worker_clock());
+        let done = keeper.worker_clock().now();
+        for apart in [0, 400_000_000] {
+            let received = done - apart;
+            let at = now(&mut clock, received, done);
+            std::thread::sleep(Duration::from_millis(3));
+            let later = now(&mut clock, received, done);
+            assert!(at >= received && at - received < 1_000_000_000, "{at} after {received}");
+            assert!(later - at >= 2_900_000, "{} ns in 3 ms", later - at);
+        }
+        let before_the_first = now(&mut clock, 0, 0);
+        assert!(before_the_first.abs_diff(done) < 10_000_000_000);
+        assert_eq!(now(&mut None, 7, 0), 7);
     }
 }

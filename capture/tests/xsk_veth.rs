@@ -185,8 +185,11 @@ fn kept_frames_are_read_by_others_until_newer_ones_take_their_place() {
             sent += 16;
             let (mut handled, start) = (0, Instant::now());
             while handled < 16 && start.elapsed() < Duration::from_secs(2) {
-                let each = |bytes: &[u8]| handled += u32::from(number(bytes).is_some());
-                socket.receive_retained(&mut retention, u64::from(sent), each);
+                let each = |bytes: &[u8], at| {
+                    assert_eq!(at, u64::from(sent));
+                    handled += u32::from(number(bytes).is_some());
+                };
+                socket.receive_timed(u64::from(sent), Some(&mut retention), each);
             }
             assert_eq!(handled, 16);
             if round % 10 >= 7 {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Origin, Place, suggestion};
 use super::tables::{DepthNames, FeedTable, Located, SourceTable, Tables, WorkerTable};
 use super::{
-    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, RecoveryConfig, SnapshotConfig,
-    SourceConfig, WorkerConfig, XdpConfig,
+    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, ReceiveStamps, RecoveryConfig,
+    SnapshotConfig, SourceConfig, WorkerConfig, XdpConfig,
 };
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
@@ -176,6 +176,7 @@ fn origins_of_xdp_keys(table: &SourceTable) -> Vec<(&'static str, Option<Origin>
         ("huge_pages", origin_of(&table.huge_pages)),
         ("busy_poll_us", origin_of(&table.busy_poll_us)),
         ("busy_poll_budget", origin_of(&table.busy_poll_budget)),
+        ("receive_stamps", origin_of(&table.receive_stamps)),
         ("join", origin_of(&table.join)),
     ]
 }
@@ -184,6 +185,7 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
     let table = &source.value;
     let modes =
         [(BindMode::Auto, "auto"), (BindMode::ZeroCopy, "zero-copy"), (BindMode::Copy, "copy")];
+    let stamps = [(ReceiveStamps::Host, "host"), (ReceiveStamps::Nic, "nic")];
     let frames = value(&table.frames).unwrap_or(8192);
     if !frames.is_power_of_two() || !(64..=Umem::FRAMES_MAX).contains(&frames) {
         let max = Umem::FRAMES_MAX;
@@ -228,6 +230,8 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         retain_frames,
         huge_pages: value(&table.huge_pages).unwrap_or(true),
         busy_poll,
+        receive_stamps: one_of(place, &table.receive_stamps, "receive_stamps", &stamps)?
+            .unwrap_or_default(),
         join: value(&table.join).unwrap_or(true),
     }))
 }

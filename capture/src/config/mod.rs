@@ -103,8 +103,20 @@ pub struct XdpConfig {
     pub huge_pages: bool,
     /// Preferred busy polling.
     pub busy_poll: Option<BusyPoll>,
+    /// Where receive times come from.
+    pub receive_stamps: ReceiveStamps,
     /// Whether to join the feeds' multicast groups on the interface.
     pub join: bool,
+}
+
+/// Where receive times come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReceiveStamps {
+    /// The system clock, read once for a batch of packets.
+    #[default]
+    Host,
+    /// The NIC, for each packet; the system clock where it has no time.
+    Nic,
 }
 
 impl XdpConfig {

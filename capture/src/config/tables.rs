@@ -64,6 +64,7 @@ pub(super) struct SourceTable {
     pub huge_pages: Value<bool>,
     pub busy_poll_us: Value<u32>,
     pub busy_poll_budget: Value<u32>,
+    pub receive_stamps: Value<String>,
     pub join: Value<bool>,
     pub path: Value<PathBuf>,
     pub speed: Value<String>,

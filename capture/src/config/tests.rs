@@ -262,6 +262,19 @@ fn a_worker_can_have_several_queues() {
 }
 
 #[test]
+fn receive_times_come_from_the_host_unless_the_nic_is_named() {
+    let with = |keys: &str| parse(&XDP.replacen("queue = 2\n", &format!("queue = 2\n{keys}\n"), 1));
+    let stamps = |config: Config| match config.source {
+        SourceConfig::Xdp(xdp) => xdp.receive_stamps,
+        SourceConfig::Pcap(_) => panic!("an XDP source"),
+    };
+    assert_eq!(stamps(with("").unwrap()), ReceiveStamps::Host);
+    assert_eq!(stamps(with("receive_stamps = \"nic\"").unwrap()), ReceiveStamps::Nic);
+    let error = with("receive_stamps = \"hardware\"").unwrap_err().to_string();
+    assert!(error.contains("there is no receive_stamps 'hardware'"), "{error}");
+}
+
+#[test]
 fn servers_of_snapshots_mean_what_they_say() {
     let with = |keys: &str| {
         let group = "group = \"233.54.12.111:26477\"";

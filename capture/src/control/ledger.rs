@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wiretape_core::segment::{Counter, Counters, QueueIdentity, SegmentWriter};
 
+use crate::nic_stamps::StampCounts;
 use crate::pins::{CounterMap, PinError};
 use crate::xsk::StatisticsHandle;
 
@@ -30,18 +31,33 @@ pub const STEER_COUNTERS: [(usize, Counter); 8] = [
 pub struct TakenCounts {
     frames: AtomicU64,
     thrown_away: AtomicU64,
+    stamped: AtomicU64,
+    unstamped: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl TakenCounts {
     /// Adds; one thread does.
     #[inline]
     pub fn add(&self, frames: u32, thrown_away: u32) {
-        for (word, amount) in [(&self.frames, frames), (&self.thrown_away, thrown_away)] {
-            if amount > 0 {
-                let sum = word.load(Ordering::Relaxed).wrapping_add(u64::from(amount));
-                word.store(sum, Ordering::Relaxed);
-            }
-        }
+        add(&self.frames, frames);
+        add(&self.thrown_away, thrown_away);
+    }
+
+    /// Adds, by what the frames' times were taken from; the same thread.
+    #[inline]
+    pub fn add_stamps(&self, counts: StampCounts) {
+        add(&self.stamped, counts.stamped);
+        add(&self.unstamped, counts.unstamped);
+        add(&self.refused, counts.refused);
+    }
+}
+
+#[inline]
+fn add(word: &AtomicU64, amount: u32) {
+    if amount > 0 {
+        let sum = word.load(Ordering::Relaxed).wrapping_add(u64::from(amount));
+        word.store(sum, Ordering::Relaxed);
     }
 }
 
@@ -99,7 +115,7 @@ impl LedgerFeeder {
             }
         }
         let carried = STEER_COUNTERS.iter().map(|(_, counter)| *counter);
-        for counter in carried.chain(SOCKET_COUNTERS) {
+        for counter in carried.chain(SOCKET_COUNTERS).chain(STAMP_COUNTERS) {
             segment.counters().set(counter, sums[counter as usize]);
         }
     }
@@ -113,12 +129,20 @@ const SOCKET_COUNTERS: [Counter; 4] = [
     Counter::SocketInvalid,
 ];
 
+/// What frames' times were taken from, where the NIC is asked.
+const STAMP_COUNTERS: [Counter; 3] =
+    [Counter::NicStamped, Counter::NicUnstamped, Counter::NicRefused];
+
 impl QueueFeeder {
     fn update(&self, counters: &Counters<'_>) {
         // What comes later on a packet's way first: one in flight then shows as not yet accounted
         // for.
         counters.set(Counter::Frames, self.taken.frames.load(Ordering::Relaxed));
         counters.set(Counter::FrameOversize, self.taken.thrown_away.load(Ordering::Relaxed));
+        let stamps = [&self.taken.stamped, &self.taken.unstamped, &self.taken.refused];
+        for (counter, word) in STAMP_COUNTERS.into_iter().zip(stamps) {
+            counters.set(counter, word.load(Ordering::Relaxed));
+        }
         if let Ok(socket) = self.socket.read() {
             counters.set(Counter::SocketDropped, socket.rx_dropped);
             counters.set(Counter::SocketRingFull, socket.rx_ring_full);

@@ -61,6 +61,19 @@ pub enum RunError {
         /// Places in the map.
         queues: u32,
     },
+    /// The XDP program does not ask the NIC for receive times, or writes them in another way.
+    #[error(
+        "receive_stamps = \"nic\", but the XDP program of {interface} {}; unload it and load it with \
+         wiretape-xdp load --receive-stamps of this version, or leave receive_stamps at \"host\"",
+        if *other { "tells them in a way that this version does not know" }
+        else { "does not ask the driver for receive times" }
+    )]
+    NoStamps {
+        /// The interface.
+        interface: String,
+        /// Whether it does, for another version.
+        other: bool,
+    },
     /// A multicast group cannot be joined.
     #[error(transparent)]
     Join(#[from] JoinError),

@@ -5,11 +5,12 @@ use std::cell::Cell;
 use wiretape_core::segment::QueueIdentity;
 
 use crate::clock::ClockKeeper;
-use crate::config::{FeedConfig, XdpConfig};
+use crate::config::{FeedConfig, ReceiveStamps, XdpConfig};
 use crate::control::ledger::LedgerFeeder;
 use crate::control::multicast::Membership;
 use crate::frames_file::FramesFile;
-use crate::pins::{PinError, XskMap};
+use crate::nic_stamps::{NicStamps, STAMP_MAGIC};
+use crate::pins::{PinError, XskMap, stamp_magic};
 use crate::source::live::{Live, LiveSockets};
 use crate::xsk::{Granted, HugePages, Memory, Retention, Umem, XskOptions, XskSocket};
 
@@ -86,6 +87,15 @@ impl LiveParts {
         if queue >= map.queues() {
             return Err(RunError::Queue { interface, queue, queues: map.queues() });
         }
+        let stamps = match xdp.receive_stamps {
+            ReceiveStamps::Host => None,
+            ReceiveStamps::Nic => match stamp_magic(&pins.join("stamps"))? {
+                Some(STAMP_MAGIC) => Some(NicStamps::new()),
+                found => {
+                    return Err(RunError::NoStamps { interface, other: found.is_some() });
+                }
+            },
+        };
         let memory = match shared {
             Some(file) => file.memory()?,
             None => {
@@ -103,7 +113,7 @@ impl LiveParts {
         let statistics = socket.statistics_handle().map_err(watch)?;
         let descriptor = std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(watch)?;
         let granted = socket.granted();
-        let live = Live::new(socket, retention, clock.worker_clock());
+        let live = Live::new(socket, retention, clock.worker_clock(), stamps);
         // Linux has no longer names.
         let name = interface.as_str().try_into().unwrap_or_default();
         let identity = QueueIdentity { interface: name, queue };
@@ -163,7 +173,11 @@ impl LiveParts {
             0 => String::new(),
             kept => format!(", {kept} frames kept for recorders"),
         };
-        format!("xdp {}{groups}{kept}", sockets.join(" and "))
+        let stamps = match xdp.receive_stamps {
+            ReceiveStamps::Host => "",
+            ReceiveStamps::Nic => ", the NIC's receive times",
+        };
+        format!("xdp {}{stamps}{groups}{kept}", sockets.join(" and "))
     }
 }
 

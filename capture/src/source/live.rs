@@ -1,4 +1,4 @@
-//! Frames from AF_XDP sockets, stamped with the clock once per batch.
+//! Frames from AF_XDP sockets, stamped by the NIC or with the clock once per batch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Polled, Source, SourceDrops, SourceError};
 use crate::clock::WorkerClock;
 use crate::control::ledger::TakenCounts;
+use crate::nic_stamps::NicStamps;
 use crate::xsk::{Retention, XskSocket, wait_any};
 
 /// A redirect that was under way when the socket left the XSKMAP ends within the driver's poll.
@@ -16,19 +17,22 @@ pub struct Live<'m> {
     socket: XskSocket,
     retention: Option<Retention<'m>>,
     clock: WorkerClock,
+    stamps: Option<NicStamps>,
     drops: SourceDrops,
     taken: Arc<TakenCounts>,
 }
 
 impl<'m> Live<'m> {
-    /// Receives from `socket`; with `retention`, the frames are shared with recorders.
+    /// Receives from `socket`; with `retention`, the frames are shared with recorders, and with
+    /// `stamps`, the NIC says when they came.
     pub fn new(
         socket: XskSocket,
         retention: Option<Retention<'m>>,
         clock: WorkerClock,
+        stamps: Option<NicStamps>,
     ) -> Live<'m> {
         let (drops, taken) = (SourceDrops::default(), Arc::default());
-        Live { socket, retention, clock, drops, taken }
+        Live { socket, retention, clock, stamps, drops, taken }
     }
 
     /// What was taken from the socket, for another thread to read.
@@ -45,12 +49,18 @@ impl<'m> Live<'m> {
 impl Source for Live<'_> {
     #[inline]
     fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
-        // All frames of a batch were there before this moment: one reading stamps them all.
+        // All frames of a batch were there before this moment: one reading stamps them all, or those
+        // that the NIC did not stamp.
         let now = self.clock.now();
-        let each = |frame: &[u8]| sink(frame, now);
-        let received = match &mut self.retention {
-            None => self.socket.receive(each),
-            Some(retention) => self.socket.receive_retained(retention, now, each),
+        let retention = self.retention.as_mut();
+        let received = match &mut self.stamps {
+            None => self.socket.receive_timed(now, retention, sink),
+            Some(stamps) => {
+                stamps.begin_batch(now);
+                let received = self.socket.receive_timed(&mut *stamps, retention, sink);
+                self.taken.add_stamps(stamps.counts());
+                received
+            }
         };
         self.drops.oversize += u64::from(received.oversize);
         self.drops.invalid += u64::from(received.invalid);

@@ -25,10 +25,13 @@
 //! - Packets of several frames (`XDP_USE_SG`) are asked for where the interface's MTU needs them,
 //!   for a driver may then have no zero-copy. They are put together in memory of the socket's, and
 //!   one that is too long for that is dropped whole and counted.
+//! - The XDP program may write something in front of a packet (`bpf_xdp_adjust_meta`), which comes
+//!   along, copied or not: it ends where the descriptor's address begins. No length is told.
 //!
 //! Source of the interface: `Documentation/networking/af_xdp.rst` and `if_xdp.h` of the kernel.
 
 mod assembly;
+mod interface;
 mod memory;
 mod retention;
 mod ring;
@@ -38,7 +41,7 @@ mod umem;
 pub use memory::{HugePages, Memory, MemoryError};
 pub use retention::Retention;
 pub use socket::{
-    BindMode, BusyPoll, Granted, OpenError, Received, Statistics, StatisticsHandle, XskOptions,
-    XskSocket, wait_any,
+    BindMode, BusyPoll, Granted, OpenError, ReceiveTime, Received, Statistics, StatisticsHandle,
+    XskOptions, XskSocket, wait_any,
 };
-pub use umem::{Umem, UmemError};
+pub use umem::{FRONT_WORDS, Umem, UmemError};

@@ -1,6 +1,5 @@
 //! One AF_XDP socket that receives from one queue of one interface.
 
-use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,10 +9,11 @@ use std::time::{Duration, Instant};
 use wiretape_core::segment::MAX_QUEUES;
 
 use super::assembly::{Assembly, Part};
+use super::interface::{interface_index, mtu};
 use super::memory::Memory;
 use super::retention::Retention;
 use super::ring::{Consumer, Descriptor, Layout, Producer};
-use super::umem::Umem;
+use super::umem::{FRONT_WORDS, Umem};
 
 /// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
 /// after a grace period (36 ms were seen).
@@ -202,10 +202,30 @@ impl StatisticsHandle {
     }
 }
 
+/// Tells when packets were received.
+pub trait ReceiveTime {
+    /// Whether that is to be found in front of the packets, where the XDP program wrote it.
+    const LOOKS_IN_FRONT: bool;
+
+    /// When a packet was received, in nanoseconds. `front` are the words that stand directly in front
+    /// of it, if they are looked at and lie inside its frame; nobody finds the first of them again.
+    fn of(&mut self, front: Option<[u64; FRONT_WORDS]>) -> u64;
+}
+
+/// One reading of a clock for all packets of a batch.
+impl ReceiveTime for u64 {
+    const LOOKS_IN_FRONT: bool = false;
+
+    #[inline]
+    fn of(&mut self, _: Option<[u64; FRONT_WORDS]>) -> u64 {
+        *self
+    }
+}
+
 /// Who has a frame after the worker is done with it.
 trait Custody {
     /// Takes the frame that begins at `start`, to hand it to the fill ring now or later.
-    fn take(&mut self, start: u64, descriptor: &Descriptor, fill: &mut Producer);
+    fn take(&mut self, start: u64, descriptor: &Descriptor, ts_recv: u64, fill: &mut Producer);
     /// Ends a batch.
     fn end_batch(&mut self, fill: &mut Producer);
 }
@@ -215,7 +235,7 @@ struct AtOnce;
 
 impl Custody for AtOnce {
     #[inline]
-    fn take(&mut self, start: u64, _: &Descriptor, fill: &mut Producer) {
+    fn take(&mut self, start: u64, _: &Descriptor, _: u64, fill: &mut Producer) {
         fill.push(start);
     }
 
@@ -224,20 +244,17 @@ impl Custody for AtOnce {
 }
 
 /// The recorders, until newer frames have come.
-struct Later<'r, 'm> {
-    retention: &'r mut Retention<'m>,
-    ts_recv: u64,
-}
+struct Later<'r, 'm>(&'r mut Retention<'m>);
 
 impl Custody for Later<'_, '_> {
     #[inline]
-    fn take(&mut self, start: u64, descriptor: &Descriptor, _: &mut Producer) {
-        self.retention.keep(start, descriptor, self.ts_recv);
+    fn take(&mut self, start: u64, descriptor: &Descriptor, ts_recv: u64, _: &mut Producer) {
+        self.0.keep(start, descriptor, ts_recv);
     }
 
     #[inline]
     fn end_batch(&mut self, fill: &mut Producer) {
-        self.retention.end_batch(fill);
+        self.0.end_batch(fill);
     }
 }
 
@@ -252,6 +269,8 @@ pub struct XskSocket {
     granted: Granted,
     /// Packets of several frames.
     assembly: Assembly,
+    /// What stood in front of the one that is being put together.
+    assembly_front: Option<[u64; FRONT_WORDS]>,
 }
 
 impl XskSocket {
@@ -282,30 +301,39 @@ impl XskSocket {
             multi_buffer,
             busy_poll: options.busy_poll.is_some_and(|b| busy_poll(fd.as_raw_fd(), b).is_ok()),
         };
-        Ok(XskSocket { fd, fill, rx, umem, granted, assembly: Assembly::new() })
+        let (assembly, assembly_front) = (Assembly::new(), None);
+        Ok(XskSocket { fd, fill, rx, umem, granted, assembly, assembly_front })
     }
 
     /// Hands up to 64 received frames to `each` and gives them back to the kernel. Never blocks;
     /// makes a system call only where the kernel asked for a wake-up or busy polling is on.
     #[inline]
-    pub fn receive(&mut self, each: impl FnMut(&[u8])) -> Received {
-        self.receive_into(AtOnce, each)
+    pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> Received {
+        self.receive_into(AtOnce, 0, |bytes, _| each(bytes))
     }
 
-    /// As [`receive`](XskSocket::receive), but the frames, received at `ts_recv`, are published
-    /// to recorders and stay with `retention` until newer ones have come.
+    /// As [`receive`](XskSocket::receive), each frame with its receive time. With `retention` they
+    /// are published to recorders and stay there until newer ones have come.
     #[inline]
-    pub fn receive_retained(
+    pub fn receive_timed(
         &mut self,
-        retention: &mut Retention<'_>,
-        ts_recv: u64,
-        each: impl FnMut(&[u8]),
+        time: impl ReceiveTime,
+        retention: Option<&mut Retention<'_>>,
+        each: impl FnMut(&[u8], u64),
     ) -> Received {
-        self.receive_into(Later { retention, ts_recv }, each)
+        match retention {
+            None => self.receive_into(AtOnce, time, each),
+            Some(retention) => self.receive_into(Later(retention), time, each),
+        }
     }
 
     #[inline]
-    fn receive_into(&mut self, mut custody: impl Custody, mut each: impl FnMut(&[u8])) -> Received {
+    fn receive_into<T: ReceiveTime>(
+        &mut self,
+        mut custody: impl Custody,
+        mut time: T,
+        mut each: impl FnMut(&[u8], u64),
+    ) -> Received {
         let mut received = Received::default();
         let count = self.rx.available(BATCH);
         for _ in 0..count {
@@ -314,13 +342,21 @@ impl XskSocket {
             // SAFETY: the frame just came out of the RX ring and goes back to the fill ring
             // below or later, after the callback is done with the slice.
             let bytes = unsafe { self.umem.bytes(descriptor.address, descriptor.len) };
+            let front = match T::LOOKS_IN_FRONT {
+                // SAFETY: as above.
+                true => unsafe { self.umem.take_front(descriptor.address) },
+                false => None,
+            };
             let continued = descriptor.options & libc::XDP_PKT_CONTD != 0;
             if continued || self.assembly.is_inside() {
+                if !self.assembly.is_inside() {
+                    self.assembly_front = front;
+                }
                 match self.assembly.take(bytes, continued) {
                     Part::Awaited => {}
                     Part::Dropped => received.oversize += 1,
                     Part::Whole => {
-                        each(self.assembly.packet());
+                        each(self.assembly.packet(), time.of(self.assembly_front));
                         received.frames += 1;
                     }
                 }
@@ -329,9 +365,10 @@ impl XskSocket {
             }
             match bytes {
                 Some(bytes) => {
-                    each(bytes);
+                    let ts_recv = time.of(front);
+                    each(bytes, ts_recv);
                     received.frames += 1;
-                    custody.take(start, &descriptor, &mut self.fill);
+                    custody.take(start, &descriptor, ts_recv, &mut self.fill);
                 }
                 None => {
                     received.invalid += 1;
@@ -396,43 +433,6 @@ impl AsFd for XskSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn interface_index(interface: &str) -> Result<u32, OpenError> {
-    let no_interface =
-        || OpenError::NoInterface { interface: interface.into(), there_are: interface_names() };
-    let name = CString::new(interface).map_err(|_| no_interface())?;
-    // SAFETY: the name is NUL-terminated.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(no_interface()),
-        index => Ok(index),
-    }
-}
-
-/// Names of the interfaces in this network namespace, by index.
-fn interface_names() -> Vec<String> {
-    // Not from /sys: that shows the namespace it was mounted in.
-    let mut names = Vec::new();
-    // SAFETY: no argument; the result is checked and freed below.
-    let list = unsafe { libc::if_nameindex() };
-    let mut entry = list;
-    while !entry.is_null() {
-        // SAFETY: the list ends with an entry whose name is null; this one is not past it.
-        let item = unsafe { entry.read() };
-        if item.if_name.is_null() {
-            break;
-        }
-        // SAFETY: names in the list are NUL-terminated strings that live until it is freed.
-        let name = unsafe { std::ffi::CStr::from_ptr(item.if_name) };
-        names.push(name.to_string_lossy().into_owned());
-        // SAFETY: the terminating entry follows at the latest.
-        entry = unsafe { entry.add(1) };
-    }
-    if !list.is_null() {
-        // SAFETY: the list came from if_nameindex and is freed once.
-        unsafe { libc::if_freenameindex(list) };
-    }
-    names
 }
 
 /// Tells the kernel about the packet memory and the sizes of the rings.
@@ -507,30 +507,6 @@ fn bind(
         }
         sleep(Duration::from_millis(2));
     }
-}
-
-/// The MTU of an interface; 0 if it cannot be had.
-fn mtu(interface: &str) -> u32 {
-    // SAFETY: no memory is involved.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return 0;
-    }
-    // SAFETY: `fd` is a new descriptor that nobody else owns.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zeroes is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays NUL.
-    let room = request.ifr_name.len() - 1;
-    for (to, from) in request.ifr_name.iter_mut().take(room).zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
-    // SAFETY: the request is valid and NUL-terminated; the kernel fills in the MTU.
-    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFMTU as _, &mut request) } != 0 {
-        return 0;
-    }
-    // SAFETY: after this request the union holds the MTU.
-    u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0)
 }
 
 fn zero_copy_granted(fd: RawFd) -> Result<bool, OpenError> {

@@ -26,6 +26,10 @@ pub enum UmemError {
     },
 }
 
+/// Words in front of a packet that are looked at.
+pub const FRONT_WORDS: usize = 2;
+const FRONT_BYTES: u64 = (FRONT_WORDS * size_of::<u64>()) as u64;
+
 /// Packet memory and the geometry of its frames.
 #[derive(Debug)]
 pub struct Umem {
@@ -97,6 +101,31 @@ impl Umem {
         // as `self`; the caller vouches that the kernel does not write to this frame meanwhile.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) })
     }
+
+    /// The words directly in front of the packet at `address`, or `None` where they would leave its
+    /// frame. The first is cleared, so that it is not found again once the frame holds another packet,
+    /// in front of which nobody wrote.
+    ///
+    /// # Safety
+    /// As for [`bytes`](Umem::bytes), and nobody else reads these words.
+    #[inline]
+    pub(super) unsafe fn take_front(&self, address: u64) -> Option<[u64; FRONT_WORDS]> {
+        let front = address.checked_sub(FRONT_BYTES)?;
+        if address >= self.len() || front < self.frame_of(address) {
+            return None;
+        }
+        // SAFETY: the words were checked to lie inside the mapping.
+        let start = unsafe { self.memory.base().add(front as usize) };
+        let words = start.cast::<[u64; FRONT_WORDS]>();
+        // SAFETY: inside the mapping, which lives as long as `self`; any bits are valid; the caller
+        // vouches that nobody writes to them meanwhile.
+        let taken = unsafe { words.read_unaligned() };
+        if taken[0] != 0 {
+            // SAFETY: as above, and nobody reads them either.
+            unsafe { start.cast::<u64>().write_unaligned(0) };
+        }
+        Some(taken)
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +149,26 @@ mod tests {
         assert_eq!(len(64 * 2048, 0), None);
         assert_eq!(len(u64::MAX, 1), None);
         assert_eq!(len(u64::MAX - 2047, u32::MAX), None);
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_packet_is_found_once_and_inside_its_frame() {
+        let umem = umem();
+        let at = 3 * 2048 + 258;
+        let block = [0x5A5A_u64, 7].map(u64::to_ne_bytes).concat();
+        // SAFETY: inside the mapping, of which nobody else knows.
+        let front = unsafe { umem.memory().base().add(at - 16) };
+        // SAFETY: 16 bytes from there are inside too.
+        unsafe { front.copy_from_nonoverlapping(std::ptr::NonNull::from(&block[0]), 16) };
+        // SAFETY: no kernel writes to this memory.
+        let take = |address: usize| unsafe { umem.take_front(address as u64) };
+        assert_eq!(take(at), Some([0x5A5A, 7]));
+        assert_eq!(take(at), Some([0, 7]));
+        assert_eq!(take(3 * 2048 + 16), Some([0, 0]));
+        assert_eq!(take(3 * 2048 + 15), None, "that would be the frame before");
+        assert_eq!(take(15), None);
+        assert_eq!(take(64 * 2048), None);
+        assert_eq!(take(usize::MAX), None);
     }
 
     #[test]

@@ -59,6 +59,9 @@ counters! {
         XdpVlan "xdp_vlan" "Of the seen, with an 802.1Q tag.",
         XdpMalformed "xdp_malformed" "Of the seen, too short for their headers: passed on.",
         InstrumentsFull "instruments_full" "Messages of instruments beyond the directory's size.",
+        NicStamped "nic_stamped" "Of the frames, with the NIC's receive time (if it is asked).",
+        NicUnstamped "nic_unstamped" "Of the frames, with the host's: the NIC had no time.",
+        NicRefused "nic_refused" "Of the frames, with the host's: the NIC's was far from it.",
     }
 }
 

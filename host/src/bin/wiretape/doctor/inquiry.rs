@@ -75,6 +75,8 @@ pub trait Inquiry {
     fn link(&self, interface: &str) -> io::Result<Link>;
     /// `enum netdev_xdp_act`: what the driver can do for XDP.
     fn xdp_features(&self, interface: &str) -> io::Result<u64>;
+    /// `enum netdev_xdp_rx_metadata`: what the driver tells XDP programs of a packet.
+    fn xdp_metadata(&self, interface: &str) -> io::Result<u64>;
     /// `ethtool -l`
     fn channels(&self, interface: &str) -> io::Result<Channels>;
     /// `ethtool -g`
@@ -103,12 +105,23 @@ const IFINFOMSG: usize = 16;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+const NETDEV_A_DEV_XDP_RX_METADATA_FEATURES: u16 = 5;
 
 /// The interface's index in this network namespace.
 pub fn interface_index(interface: &str) -> io::Result<u32> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(rustix::net::netdevice::name_to_index(socket, interface)?)
+}
+
+/// Bits that the `netdev` family tells of an interface.
+fn of_device(interface: &str, attribute: u16) -> io::Result<u64> {
+    let mut request = Attributes::default();
+    request.put(NETDEV_A_DEV_IFINDEX, &interface_index(interface)?.to_ne_bytes());
+    let answer = Netlink::generic()?.call("netdev", NETDEV_CMD_DEV_GET, &request)?;
+    let bits = find(&answer, attribute);
+    let bits = bits.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+    bits.ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 impl Inquiry for RunningKernel {
@@ -134,12 +147,11 @@ impl Inquiry for RunningKernel {
     }
 
     fn xdp_features(&self, interface: &str) -> io::Result<u64> {
-        let mut request = Attributes::default();
-        request.put(NETDEV_A_DEV_IFINDEX, &interface_index(interface)?.to_ne_bytes());
-        let answer = Netlink::generic()?.call("netdev", NETDEV_CMD_DEV_GET, &request)?;
-        let features = find(&answer, NETDEV_A_DEV_XDP_FEATURES);
-        let features = features.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
-        features.ok_or_else(|| io::ErrorKind::Unsupported.into())
+        of_device(interface, NETDEV_A_DEV_XDP_FEATURES)
+    }
+
+    fn xdp_metadata(&self, interface: &str) -> io::Result<u64> {
+        of_device(interface, NETDEV_A_DEV_XDP_RX_METADATA_FEATURES)
     }
 
     fn channels(&self, interface: &str) -> io::Result<Channels> {

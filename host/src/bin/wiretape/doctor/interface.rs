@@ -14,6 +14,9 @@ mod xdp_act {
     pub const XSK_ZEROCOPY: u64 = 8;
 }
 
+/// Of `enum netdev_xdp_rx_metadata`.
+const XDP_METADATA_TIMESTAMP: u64 = 1;
+
 /// A receive ring below this loses packets in the bursts of an opening.
 const RING_MIN: u32 = 512;
 
@@ -30,6 +33,7 @@ pub fn check(machine: &Machine, interface: &str, workers: &[Worker]) -> Vec<Find
     ];
     findings.extend(offloads(machine, interface));
     findings.extend(node(machine, interface, workers));
+    findings.extend(receive_stamps(machine, interface, workers));
     findings
 }
 
@@ -102,6 +106,21 @@ fn xdp_program(machine: &Machine, interface: &str) -> Finding {
         },
         Err(error) => Finding::unknown(name, untold(&error), should),
     }
+}
+
+/// Whether the driver tells programs when a packet came, where a worker is to have it from there.
+fn receive_stamps(machine: &Machine, interface: &str, workers: &[Worker]) -> Option<Finding> {
+    let worker = workers.iter().find(|worker| worker.nic_stamps)?;
+    let name = format!("receive_stamps of {}", worker.name);
+    let should = "a driver that tells XDP programs the NIC's receive times";
+    Some(match machine.kernel.xdp_metadata(interface) {
+        Ok(told) if told & XDP_METADATA_TIMESTAMP != 0 => {
+            Finding::new(name, Verdict::Good, "nic, and the driver tells them", should)
+        }
+        Ok(_) => Finding::new(name, Verdict::Bad, "nic, and the driver tells none", should)
+            .mend("receive_stamps = \"host\", and wiretape-xdp load without --receive-stamps"),
+        Err(error) => Finding::unknown(name, untold(&error), should),
+    })
 }
 
 fn queues(machine: &Machine, interface: &str, workers: &[Worker]) -> Finding {

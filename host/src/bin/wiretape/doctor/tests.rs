@@ -37,6 +37,10 @@ impl Inquiry for Answers {
         self.of(0x7F, 0)
     }
 
+    fn xdp_metadata(&self, _: &str) -> io::Result<u64> {
+        self.of(7, 6)
+    }
+
     fn channels(&self, _: &str) -> io::Result<Channels> {
         self.of(Channels { combined: 1, rx: 0 }, Channels { combined: 8, rx: 0 })
     }
@@ -73,7 +77,7 @@ fn put(root: &Path, path: &str, text: &str) {
 
 fn worker() -> Worker {
     let text = "[worker]\nname = \"w\"\ncore = 3\n[source]\ninterface = \"eth1\"\n\
-                [[feed]]\ngroup = \"233.54.12.111:26477\"\n";
+                receive_stamps = \"nic\"\n[[feed]]\ngroup = \"233.54.12.111:26477\"\n";
     parse("w", text).unwrap().remove(0)
 }
 
@@ -168,6 +172,7 @@ fn every_fault_of_a_bad_machine_is_found_with_what_mends_it() {
         ("operstate", Bad, "down", "ip link set dev eth1 up"),
         ("xdp-features", Notable, "generic only", ""),
         ("xdp", Notable, "program 7 in generic mode", "wiretape-xdp unload --interface eth1 && "),
+        ("receive_stamps of w", Bad, "the driver tells none", "receive_stamps = \"host\""),
         ("receive queues", Bad, "8", "ethtool -L eth1 combined 1"),
         ("rx ring", Bad, "256", "ethtool -G eth1 rx 4096"),
         ("coalescing", Notable, "adaptive-rx on", "ethtool -C eth1 adaptive-rx off rx-usecs 0"),

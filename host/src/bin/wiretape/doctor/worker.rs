@@ -29,6 +29,8 @@ pub struct Worker {
     pub huge_pages: bool,
     /// Whether it drives the NIC itself.
     pub busy_polls: bool,
+    /// Whether the NIC is to say when packets came.
+    pub nic_stamps: bool,
 }
 
 /// Processors that workers are pinned to.
@@ -63,6 +65,7 @@ struct SourceTable {
     huge_pages: bool,
     retain_frames: u64,
     busy_poll_us: u32,
+    receive_stamps: String,
     join: bool,
 }
 
@@ -78,6 +81,7 @@ impl Default for SourceTable {
             huge_pages: true,
             retain_frames: 0,
             busy_poll_us: 0,
+            receive_stamps: "host".to_owned(),
             join: true,
         }
     }
@@ -115,6 +119,7 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Worker>, String> {
         // Frames that recorders read lie in a file of tmpfs.
         huge_pages: source.huge_pages && source.retain_frames == 0,
         busy_polls: source.busy_poll_us > 0,
+        nic_stamps: source.receive_stamps == "nic",
     };
     let mut workers = vec![worker.clone()];
     for queue in &source.also {

@@ -64,7 +64,7 @@ pub struct QueueLook {
 }
 
 /// What is counted by queue.
-const QUEUE_COUNTERS: [Counter; 14] = [
+const QUEUE_COUNTERS: [Counter; 17] = [
     Counter::XdpSeen,
     Counter::XdpPassed,
     Counter::XdpVlan,
@@ -79,6 +79,9 @@ const QUEUE_COUNTERS: [Counter; 14] = [
     Counter::SocketFillEmpty,
     Counter::SocketRingFull,
     Counter::SocketInvalid,
+    Counter::NicStamped,
+    Counter::NicUnstamped,
+    Counter::NicRefused,
 ];
 
 impl QueueLook {

@@ -34,7 +34,8 @@ Examples:
 Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0, on
 rate(wiretape_worker_socket_ring_full_total[1m]) > 0, on wiretape_worker_up == 0 and on
 wiretape_feed_maybe_bad_book == 1; warn on
-wiretape_feed_orders_peak / wiretape_feed_orders_capacity > 0.8.")]
+wiretape_feed_orders_peak / wiretape_feed_orders_capacity > 0.8 and on
+rate(wiretape_worker_nic_refused_total[1m]) > 0.")]
 pub struct MetricsArguments {
     #[command(flatten)]
     source: Source,

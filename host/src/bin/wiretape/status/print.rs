@@ -30,11 +30,35 @@ pub fn print(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()
         let [p50, p99, p999, max] = [p50, p99, p999, max].map(grouped);
         writeln!(out, "  received to published: p50 {p50} ns, p99 {p99}, p99.9 {p999}, max {max}")?;
     }
+    print_stamps(out, look, coloured)?;
     for feed in &look.feeds {
         print_feed(out, feed, coloured)?;
     }
     print_market(out, look, coloured)?;
     print_ledger(out, look, coloured)
+}
+
+/// What receive times were taken from, where the NIC is asked.
+fn print_stamps(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()> {
+    let of = |counter| look.counter(counter);
+    let (stamped, unstamped) = (of(Counter::NicStamped), of(Counter::NicUnstamped));
+    let refused = of(Counter::NicRefused);
+    if stamped + unstamped + refused == 0 {
+        return Ok(());
+    }
+    write!(out, "  receive times: {} of the NIC", grouped(stamped))?;
+    if unstamped > 0 {
+        let text = format!("{} of the host, since the NIC had none", grouped(unstamped));
+        write!(out, ", {}", tinted(&text, Tone::Notable, coloured))?;
+    }
+    if refused > 0 {
+        let text = format!(
+            "{} of the host, since the NIC's clock is not near it (see phc_ctl)",
+            grouped(refused)
+        );
+        write!(out, ", {}", tinted(&text, Tone::Bad, coloured))?;
+    }
+    writeln!(out)
 }
 
 fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Result<()> {
