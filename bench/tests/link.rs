@@ -47,11 +47,6 @@ fn wait_for_end(segment: &Segment, session: &str) {
     });
 }
 
-fn ip(rig: &Rig, capture_side: bool, arguments: &str) -> String {
-    let mut command = if capture_side { rig.capture_tool("ip") } else { rig.exchange_tool("ip") };
-    succeed(command.args(arguments.split(' ')))
-}
-
 fn assert_nothing_lost(segment: &Segment) {
     let view = segment.view().expect("a sound segment");
     let ledger = Ledger::read(&view.counters(), true);
@@ -129,7 +124,7 @@ fn the_switch_hears_of_the_membership_and_of_its_end() {
 fn a_group_is_joined_while_capture_runs_and_left_at_its_end() {
     let Some(rig) = Rig::network("igmp") else { return };
     rig.load_xdp(&[GROUP]);
-    let joined = || ip(&rig, true, &format!("maddr show dev {FEED}")).contains(ADDRESS);
+    let joined = || rig.ip(true, &format!("maddr show dev {FEED}")).contains(ADDRESS);
     assert!(!joined());
     let (capture, _segment) = live(&rig);
     wait_for("the membership", joined);
@@ -149,11 +144,11 @@ fn a_link_that_goes_down_and_comes_up_is_captured_on() {
     let (mut capture, segment) = live(&rig);
     send(&rig, WIRE, "BEFORE0001");
     wait_for_end(&segment, "BEFORE0001");
-    ip(&rig, true, &format!("link set {FEED} down"));
+    rig.ip(true, &format!("link set {FEED} down"));
     std::thread::sleep(std::time::Duration::from_millis(300));
     capture.expect_alive();
-    ip(&rig, true, &format!("link set {FEED} up"));
-    ip(&rig, true, &format!("route replace 224.0.0.0/4 dev {FEED}"));
+    rig.ip(true, &format!("link set {FEED} up"));
+    rig.ip(true, &format!("route replace 224.0.0.0/4 dev {FEED}"));
     std::thread::sleep(std::time::Duration::from_millis(300));
     send(&rig, WIRE, "AFTER00001");
     wait_for_end(&segment, "AFTER00001");
@@ -164,38 +159,15 @@ fn a_link_that_goes_down_and_comes_up_is_captured_on() {
     assert_eq!(feed.counter(FeedCounter::LostMessages), 0);
 }
 
-/// A second pair between the two namespaces, `wire1` and `feed1`, with the program loaded on both.
-/// It lasts as long as the process that holds its namespace.
-fn second_pair(rig: &Rig, queues: u32) -> Process {
-    let each = format!("numtxqueues {queues} numrxqueues {queues}");
-    ip(rig, false, &format!("link add wire1 {each} type veth peer name feed1 {each}"));
-    let capture_side = Process::start(rig.capture_tool("sleep").arg("60"));
-    ip(rig, false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
-    for (capture_side, device, address) in
-        [(false, "wire1", "10.79.0.1/24"), (true, "feed1", "10.79.0.2/24")]
-    {
-        ip(rig, capture_side, &format!("address add {address} dev {device}"));
-        ip(rig, capture_side, &format!("link set {device} up"));
-        let mut tool =
-            if capture_side { rig.capture_tool("ethtool") } else { rig.exchange_tool("ethtool") };
-        succeed(tool.args(["-K", device, "tx", "off", "gro", "off"]));
-    }
-    rig.load_xdp(&[GROUP]);
-    let mut load = rig.capture("wiretape-xdp");
-    load.args(["load", "--interface", "feed1", "--group", GROUP, "--pin-dir"]).arg(rig.pins());
-    succeed(&mut load);
-    capture_side
-}
-
 #[test]
 fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
     let Some(rig) = Rig::network("two") else { return };
-    let capture_side = second_pair(&rig, 1);
+    let capture_side = rig.second_pair(1, &[GROUP]);
     let (first, first_segment) = live(&rig);
     let second = rig.start_capture(&config(&rig, "other", "interface = \"feed1\""), "other");
     let second_segment = Segment::attach(&rig.segment("other")).expect("the segment");
     send(&rig, WIRE, "FIRST00001");
-    ip(&rig, false, "route replace 224.0.0.0/4 dev wire1");
+    rig.ip(false, "route replace 224.0.0.0/4 dev wire1");
     send(&rig, "wire1", "SECOND0001");
     wait_for_end(&first_segment, "FIRST00001");
     wait_for_end(&second_segment, "SECOND0001");
@@ -216,13 +188,6 @@ fn two_workers_on_two_interfaces_do_not_know_of_each_other() {
     capture_side.kill();
 }
 
-/// The sender's card puts what processor 0 sends into queue 0, and what processor 1 sends into 1.
-fn spread_by_processor(rig: &Rig) {
-    let script = "cd /sys/class/net/wire1/queues && echo 1 > tx-0/xps_cpus && \
-                  echo 2 > tx-1/xps_cpus";
-    succeed(rig.exchange_tool("sh").args(["-c", script]));
-}
-
 #[test]
 fn two_queues_of_one_interface_are_one_feed_of_one_worker() {
     const LINE_B: &str = "239.54.12.112:26477";
@@ -230,8 +195,8 @@ fn two_queues_of_one_interface_are_one_feed_of_one_worker() {
         return println!("skipped: which queue is used goes by processor, and there is but one");
     }
     let Some(rig) = Rig::network("queues") else { return };
-    let capture_side = second_pair(&rig, 2);
-    spread_by_processor(&rig);
+    let capture_side = rig.second_pair(2, &[GROUP]);
+    rig.spread_by_processor();
     let mut add = rig.capture("wiretape-xdp");
     add.args(["group", "add", "--interface", "feed1", LINE_B, "--pin-dir"]).arg(rig.pins());
     succeed(&mut add);
@@ -240,7 +205,7 @@ fn two_queues_of_one_interface_are_one_feed_of_one_worker() {
     let text = text + &format!("group_b = \"{LINE_B}\"\nreorder_us = 2000000\n");
     let capture = rig.start_capture(&rig.config("wire.toml", &text), "wire");
     let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
-    ip(&rig, false, "route replace 224.0.0.0/4 dev wire1");
+    rig.ip(false, "route replace 224.0.0.0/4 dev wire1");
     let exchange = |processor: &str, group: &str, lose: &str| {
         let mut exchange = rig.exchange_tool("taskset");
         exchange.args(["-c", processor]).arg(binary("wiretape-exchange"));
@@ -278,7 +243,7 @@ fn two_queues_of_one_interface_are_one_feed_of_one_worker() {
 fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
     const LINE_B: &str = "239.54.12.112:26477";
     let Some(rig) = Rig::network("twolines") else { return };
-    let capture_side = second_pair(&rig, 1);
+    let capture_side = rig.second_pair(1, &[GROUP]);
     let mut add = rig.capture("wiretape-xdp");
     add.args(["group", "add", "--interface", "feed1", LINE_B, "--pin-dir"]).arg(rig.pins());
     succeed(&mut add);
@@ -330,8 +295,8 @@ fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
     assert!(gauge("levels") <= gauge("levels_peak") && gauge("levels_peak") > 0);
 
     // One wire is taken away: the other goes on, and that is told.
-    ip(&rig, true, "link delete feed1");
-    ip(&rig, false, &format!("route replace 224.0.0.0/4 dev {WIRE}"));
+    rig.ip(true, "link delete feed1");
+    rig.ip(false, &format!("route replace 224.0.0.0/4 dev {WIRE}"));
     std::thread::sleep(std::time::Duration::from_millis(500));
     send(&rig, WIRE, "ALONE00001");
     wait_for_end(&segment, "ALONE00001");

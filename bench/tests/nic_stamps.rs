@@ -173,10 +173,9 @@ fn the_nics_time_is_that_of_the_event_and_of_the_recorded_frame() {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("frames");
     let bytes = file.metadata().expect("its size").len() as usize;
     let words = MappedWords::map(&file, bytes).expect("the frames");
-    let mut reader = FramesReader::attach(words.words()).expect("sound frames");
-    reader.rewind();
+    let mut reader = FramesReader::attach(words.words(), 0).expect("sound frames");
     let (mut times, mut frame) = (Vec::new(), [0; 2048]);
-    while let Some((_, found)) = reader.read(&mut frame).expect("no frame is missed") {
+    while let Some(found) = reader.read(&mut frame).expect("no frame is missed") {
         times.push(found.ts_recv);
     }
     let [frames, stamped, unstamped, refused] = stop(capture, &segment);

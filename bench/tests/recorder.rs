@@ -1,40 +1,37 @@
 //! The recorder: what it writes is what the capture received, and what it could not write it
 //! counts to the frame.
 
+mod recording;
 mod rig;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pcap_parser::pcapng::{Block, OptionCode, parse_block_le};
-use rig::{FEED, Process, Rig, WIRE, binary, fail, succeed, wait_for};
+use recording::{
+    Contents, FILTER_ACCEPT, IF_DROP, IF_RECV, LINE_A, LINE_B, OS_DROP, USR_DELIV,
+    expect_readable_by_other_tools, expect_the_same_events, feed, interrupt, object, recorder,
+    recordings, wait_until_taken,
+};
+use rig::{FEED, Rig, WIRE, binary, fail, succeed, wait_for};
 use wiretape_capture::frames_file::FramesFile;
 use wiretape_capture::source::pcap::Reader;
 use wiretape_core::frames::{Frame, FramesSpec};
-use wiretape_core::segment::{Counter, Ledger, State};
+use wiretape_core::segment::{Counter, Ledger, QueueIdentity, State};
 use wiretape_host::reader::Segment;
 use wiretape_host::reader::testing::TestSegment;
 use wiretape_host::record::{
     Compression, RecordError, RecordNotice, RecordOptions, Recorded, Rotation, record,
 };
 
-const LINE_A: &str = "239.54.12.111:26477";
-const LINE_B: &str = "239.54.12.112:26477";
-
 fn config(rig: &Rig, retain: u32) -> PathBuf {
-    let text = format!(
-        "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
-         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\nframes = 4096\n\
-         retain_frames = {retain}\n\
-         [[feed]]\nname = \"sim\"\nprotocol = \"itch50-moldudp64\"\ngroup = \"{LINE_A}\"\n\
-         group_b = \"{LINE_B}\"\ndate = 2026-03-02\n",
-        rig.segments.display(),
+    let source = format!(
+        "kind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\nframes = 32768\n\
+         retain_frames = {retain}",
         rig.pins().display(),
     );
-    rig.config("capture.toml", &text)
+    feed(rig, "wire", &source)
 }
 
 fn exchange(rig: &Rig, messages: &str, rate: &str) {
@@ -45,106 +42,11 @@ fn exchange(rig: &Rig, messages: &str, rate: &str) {
     succeed(exchange.args(["--end-packets", "20"]));
 }
 
-fn recorder(rig: &Rig, arguments: &[&str]) -> (Process, PathBuf) {
-    let output = rig.work.join("pcap");
-    let mut command = Command::new(binary("wiretape"));
-    command.args(["record", "--until-end", "--json", "--segment"]).arg(rig.segment("wire"));
-    command.arg("--output").arg(&output).args(arguments);
-    let process = Process::start(&mut command);
-    // A heartbeat of the session to come: once it is in a file, the recorder follows.
-    let (group, port) = LINE_A.split_once(':').expect("a port");
-    let beat = r"WIRETAPE01\0\0\0\0\0\0\0\01\0\0";
-    let send = format!("printf '{beat}' > /dev/udp/{group}/{port}");
-    succeed(rig.exchange_tool("bash").args(["-c", &send]));
-    wait_for("the recorder", || output.exists() && !recordings(&output).is_empty());
-    (process, output)
-}
-
-/// Waits until the capture has taken in everything that was sent.
-fn wait_until_taken(segment: &Segment) {
-    let view = || segment.view().expect("a sound segment");
-    wait_for("the end of the session", || {
-        view().feed(0).and_then(|feed| feed.session().ok()).is_some_and(|session| session.ended)
-    });
-    let mut last = (0, Instant::now());
-    wait_for("silence", || {
-        let frames = view().counters().get(Counter::Frames);
-        if frames != last.0 {
-            last = (frames, Instant::now());
-        }
-        last.1.elapsed() > Duration::from_millis(200)
-    });
-}
-
-/// Finished recordings, in the order of their times.
-fn recordings(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).expect("the directory of the recordings");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    paths.sort();
-    paths
-}
-
-/// What an independent reader finds in a plain recording.
-#[derive(Debug, Default)]
-struct Contents {
-    interfaces: Vec<String>,
-    packets: BTreeMap<u32, u64>,
-    dropped: u64,
-    /// `isb_*` by code.
-    statistics: BTreeMap<u16, u64>,
-}
-
-fn contents(path: &Path) -> Contents {
-    let bytes = std::fs::read(path).expect("the recording");
-    let (mut rest, mut found) = (bytes.as_slice(), Contents::default());
-    let number = |value: &[u8]| u64::from_le_bytes(value[..8].try_into().expect("8 bytes"));
-    while !rest.is_empty() {
-        let (behind, block) = parse_block_le(rest).expect("a whole block");
-        rest = behind;
-        match block {
-            Block::SectionHeader(_) => {}
-            Block::InterfaceDescription(description) => {
-                assert_eq!(description.if_tsresol, 9);
-                let name = description.options.iter().find(|o| o.code == OptionCode::IfName);
-                let name = name.expect("a name").as_bytes().expect("its bytes");
-                found.interfaces.push(String::from_utf8_lossy(name).into_owned());
-            }
-            Block::EnhancedPacket(packet) => {
-                *found.packets.entry(packet.if_id).or_default() += 1;
-                for option in packet.options.iter().filter(|option| option.code.0 == 4) {
-                    found.dropped += number(&option.value);
-                }
-            }
-            Block::InterfaceStatistics(statistics) => {
-                assert_eq!(statistics.if_id, 0);
-                for option in statistics.options.iter().filter(|option| option.code.0 != 0) {
-                    found.statistics.insert(option.code.0, number(&option.value));
-                }
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    found
-}
-
-const IF_RECV: u16 = 4;
-const IF_DROP: u16 = 5;
-const FILTER_ACCEPT: u16 = 6;
-const OS_DROP: u16 = 7;
-const USR_DELIV: u16 = 8;
-
-fn digest(rig: &Rig, worker: &str) -> String {
-    let mut command = Command::new(binary("wiretape"));
-    let text = succeed(command.args(["digest", "--json", "--segment"]).arg(rig.segment(worker)));
-    let object: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    format!("{} of {}", object["digest"], object["events"])
-}
-
 #[test]
 fn a_recording_that_is_played_again_gives_the_same_events() {
     let Some(rig) = Rig::network("rec") else { return };
     rig.load_xdp(&[LINE_A, LINE_B]);
-    let capture = rig.start_capture(&config(&rig, 2048), "wire");
+    let capture = rig.start_capture(&config(&rig, 16384), "wire");
     let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
     let (recorder, output) = recorder(&rig, &["--rotate-mib", "2"]);
     exchange(&rig, "40000", "20000/s");
@@ -161,50 +63,38 @@ fn a_recording_that_is_played_again_gives_the_same_events() {
 
     let files = recordings(&output);
     assert!(files.len() > 1, "{files:?}");
-    let mut packets = BTreeMap::<u32, u64>::new();
+    let (mut packets, mut of_lines) = (0, [0, 0]);
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         assert!(name.starts_with("wire-20") && name.ends_with("Z.pcapng"), "{name}");
         let size = file.metadata().expect("the file").len();
         assert!(size <= (2 << 20) + 4096, "{size} bytes");
-        let found = contents(file);
-        assert_eq!(found.interfaces, [FEED, "sim:A", "sim:B"]);
-        assert_eq!(found.dropped, 0);
-        found.packets.iter().for_each(|(line, count)| *packets.entry(*line).or_default() += count);
+        let found = Contents::read(file);
+        let name = |at: usize| found.interfaces[at].0.as_str();
+        assert_eq!((found.interfaces.len(), name(0)), (3, "feed0 queue 0"));
+        assert!(found.dropped.is_empty());
+        for (interface, count) in &found.packets {
+            let (name, text) = &found.interfaces[*interface as usize];
+            let line = ["sim:A", "sim:B"].iter().position(|line| name == line).expect(name);
+            let group = [LINE_A, LINE_B][line];
+            assert_eq!(text, &format!("itch50-moldudp64 {group} on feed0 queue 0"));
+            of_lines[line] += count;
+            packets += count;
+        }
     }
-    let last = contents(files.last().expect("a file")).statistics;
+    let last = &Contents::read(files.last().expect("a file")).statistics[&0];
     assert_eq!(last[&IF_RECV], ledger.redirected.expect("an XDP program"));
     assert_eq!((last[&IF_DROP], last[&OS_DROP]), (0, 0));
     assert_eq!((last[&FILTER_ACCEPT], last[&USR_DELIV]), (frames, frames));
-    assert_eq!(packets.values().sum::<u64>(), frames);
-    let line = |at| view.line(0, at).expect("a line");
-    for at in [0, 1] {
-        let brought = line(at).counter(wiretape_core::segment::LineCounter::Packets);
-        assert_eq!(packets[&(at as u32 + 1)], brought, "line {at}");
+    assert_eq!(packets, frames);
+    for (at, packets) in of_lines.iter().enumerate() {
+        let line = view.line(0, at).expect("a line");
+        let brought = line.counter(wiretape_core::segment::LineCounter::Packets);
+        assert_eq!(*packets, brought, "line {at}");
     }
-
-    // All files together, as they were received.
-    let whole = rig.work.join("whole.pcapng");
-    let joined: Vec<u8> =
-        files.iter().flat_map(|file| std::fs::read(file).expect("a file")).collect();
-    std::fs::write(&whole, joined).expect("write the whole recording");
-    let text = std::fs::read_to_string(rig.work.join("capture.toml")).expect("the configuration");
-    let (head, feeds) = text.split_once("[source]").expect("a source");
-    let feeds = feeds.split_once("[[feed]]").expect("a feed").1;
-    let head = head.replace("\"wire\"", "\"again\"");
-    let replay =
-        format!("{head}[source]\nkind = \"pcap\"\npath = \"{}\"\n[[feed]]{feeds}", whole.display());
-    let replay = rig.config("again.toml", &replay);
-    succeed(rig.capture("wiretape-capture").arg("--config").arg(replay));
-    assert_eq!(digest(&rig, "wire"), digest(&rig, "again"));
-
-    for (tool, arguments) in [("capinfos", &[][..]), ("tshark", &["-r"][..])] {
-        let mut command = Command::new(tool);
-        match command.args(arguments).arg(&files[0]).output() {
-            Ok(output) => assert!(output.status.success(), "{}", rig::text(&output)),
-            Err(error) => println!("skipped: {tool}: {error}"),
-        }
-    }
+    expect_the_same_events(&rig, &files);
+    let first = Contents::read(&files[0]);
+    expect_readable_by_other_tools(&files[0], first.order.len());
 }
 
 #[test]
@@ -216,12 +106,7 @@ fn a_recorder_that_stood_still_counts_what_it_missed_to_the_frame() {
     let (recorder, output) = recorder(&rig, &[]);
     std::thread::scope(|scope| {
         let sent = scope.spawn(|| exchange(&rig, "40000", "20000/s"));
-        while !sent.is_finished() {
-            recorder.signal(libc::SIGSTOP);
-            std::thread::sleep(Duration::from_millis(100));
-            recorder.signal(libc::SIGCONT);
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        interrupt(&recorder, || sent.is_finished());
     });
     wait_until_taken(&segment);
     capture.stop();
@@ -233,18 +118,18 @@ fn a_recorder_that_stood_still_counts_what_it_missed_to_the_frame() {
     let frames = view.counters().get(Counter::Frames);
     let ledger = Ledger::read(&view.counters(), true);
     assert!(ledger.closes() && ledger.lost() == 0, "capture lost something: {ledger:?}");
-    let object = said.lines().find(|line| line.starts_with('{')).expect("a JSON object");
-    let object: serde_json::Value = serde_json::from_str(object).expect("JSON");
+    let object = object(&said);
     let (recorded, missed) = (object["frames"].as_u64(), object["missed"].as_u64());
     let (recorded, missed) = (recorded.expect("frames"), missed.expect("missed"));
     assert!(missed > 100, "{said}");
     assert_eq!(recorded + missed, frames, "{said}");
     let [file] = recordings(&output).try_into().expect("one file");
-    let found = contents(&file);
-    assert_eq!(found.packets.values().sum::<u64>(), recorded);
-    assert_eq!(found.statistics[&OS_DROP], missed);
+    let found = Contents::read(&file);
+    assert_eq!(found.order.len() as u64, recorded);
+    assert_eq!(found.statistics[&0][&OS_DROP], missed);
     // What was missed behind the last packet stands in the statistics alone.
-    assert!(found.dropped <= missed && found.dropped > 0, "{} of {missed}", found.dropped);
+    let dropped = found.dropped.values().sum();
+    assert!((1..=missed).contains(&dropped), "{dropped} of {missed}");
     let ranges = said.lines().filter(|line| line.contains("MISSED")).count();
     assert!(ranges >= 1, "{said}");
 }
@@ -260,9 +145,9 @@ struct Shared {
 impl Shared {
     fn new(test: &str) -> Shared {
         let rig = Rig::offline(test);
-        let spec = FramesSpec { epoch: 7, frames: 1024, frame_size: 2048 };
+        let spec = FramesSpec { epoch: 7, queues: 1, frames: 1024, frame_size: 2048 };
         let frames = FramesFile::reserve(&rig.segments, "w", spec).expect("room for frames");
-        frames.writer().expect("the layout");
+        frames.writer(0, &queue()).expect("the layout");
         frames.publish().expect("the name");
         let segment = TestSegment::create(&rig.segment("w"), 7, 64);
         Shared { rig, frames, segment, spec }
@@ -283,9 +168,9 @@ impl Shared {
 
     /// Shares 900 frames, ten a minute from midnight on, and ends.
     fn share(&self) -> Vec<(u64, Vec<u8>)> {
-        let mut writer = self.frames.writer().expect("a writer");
+        let mut writer = self.frames.writer(0, &queue()).expect("a writer");
         let words = self.frames.words();
-        let at = self.spec.frames_offset().expect("an offset");
+        let at = self.spec.frames_offset(0).expect("an offset");
         let mut shared = Vec::new();
         for n in 0..900u64 {
             let len = 60 + (n * 7) % 1400;
@@ -296,13 +181,18 @@ impl Shared {
                 let at = (at + start as usize) / 8 + index;
                 words[at].store(word, wiretape_core::sync::Ordering::Relaxed);
             }
-            writer.publish(Frame { address: start, len: len as u32, line: 0, ts_recv });
+            let frame = Frame { address: start, len: len as u32, ts_recv, ..Frame::default() };
+            writer.publish(frame);
             shared.push((ts_recv, bytes[..len as usize].to_vec()));
         }
         writer.commit();
         self.segment.writer().header().set_state(State::Ended);
         shared
     }
+}
+
+fn queue() -> QueueIdentity {
+    QueueIdentity { interface: "eth7".try_into().expect("short enough"), queue: 3 }
 }
 
 fn run(options: &RecordOptions) -> Result<Recorded, RecordError> {
@@ -390,6 +280,12 @@ fn what_stands_in_the_way_of_a_recording_is_one_sentence() {
     std::fs::write(shared.rig.segments.join("w.frames"), [0; 4096]).expect("damage the frames");
     let damaged = fail(&mut record());
     assert!(damaged.contains("not shared frames"), "{damaged}");
+    let mut old = [0; 4096];
+    old[..8].copy_from_slice(b"WTFRAMES");
+    old[8] = 1;
+    std::fs::write(shared.rig.segments.join("w.frames"), old).expect("frames of an old capture");
+    let old = fail(&mut record());
+    assert!(old.contains("of layout version 1; this program reads 2"), "{old}");
     std::fs::remove_file(shared.rig.segments.join("w.frames")).expect("remove the frames");
     let none = fail(&mut record());
     assert!(none.contains("shares no frames") && none.contains("retain_frames"), "{none}");
@@ -436,7 +332,7 @@ fn a_recorder_follows_from_one_capture_to_the_next() {
         wait_for("the end of the first run", || ended.swap(false, Ordering::Relaxed));
         let spec = FramesSpec { epoch: 8, ..first.spec };
         let frames = FramesFile::reserve(&first.rig.segments, "w", spec).expect("room");
-        frames.writer().expect("the layout");
+        frames.writer(0, &queue()).expect("the layout");
         frames.publish().expect("the name");
         let segment = TestSegment::create(&first.rig.segment("w"), 8, 64);
         let next = Shared { rig: Rig::offline("unused"), frames, segment, spec };

@@ -7,7 +7,7 @@
 //! interval.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A step back of the system clock up to this size is a correction and is smoothed out; a larger
@@ -22,13 +22,15 @@ pub struct ClockKeeper {
     counter: quanta::Clock,
     /// UTC nanoseconds minus counter nanoseconds.
     offset_ns: Arc<AtomicI64>,
+    /// The latest time that a worker's clock gave.
+    last_ns: Arc<AtomicU64>,
 }
 
 impl ClockKeeper {
     /// Calibrates the counter's rate (up to 200 ms, once per process) and its offset.
     pub fn new() -> ClockKeeper {
-        let keeper =
-            ClockKeeper { counter: quanta::Clock::new(), offset_ns: Arc::new(AtomicI64::new(0)) };
+        let (counter, offset_ns) = (quanta::Clock::new(), Arc::new(AtomicI64::new(0)));
+        let keeper = ClockKeeper { counter, offset_ns, last_ns: Arc::default() };
         keeper.align();
         keeper
     }
@@ -51,12 +53,13 @@ impl ClockKeeper {
         best.1.wrapping_sub(previous)
     }
 
-    /// The worker's end.
+    /// The worker's end. Several of them, on one thread, go on where the others are: their times
+    /// order what they were read for.
     pub fn worker_clock(&self) -> WorkerClock {
         WorkerClock {
             counter: self.counter.clone(),
             offset_ns: Arc::clone(&self.offset_ns),
-            last_ns: 0,
+            last_ns: Arc::clone(&self.last_ns),
         }
     }
 
@@ -76,23 +79,27 @@ impl Default for ClockKeeper {
 pub struct WorkerClock {
     counter: quanta::Clock,
     offset_ns: Arc<AtomicI64>,
-    last_ns: u64,
+    last_ns: Arc<AtomicU64>,
 }
 
 impl WorkerClock {
-    /// Now, in UTC nanoseconds. Does not go back, except where the system clock was set back.
+    /// Now, in UTC nanoseconds. Never the same twice, and not back, except where the system clock
+    /// was set back.
     #[inline]
     pub fn now(&mut self) -> u64 {
         let counter = self.counter.delta_as_nanos(0, self.counter.raw());
         let now = counter.wrapping_add_signed(self.offset_ns.load(Ordering::Relaxed));
-        self.last_ns = forward(self.last_ns, now);
-        self.last_ns
+        // Relaxed: one thread reads and writes it.
+        let now = forward(self.last_ns.load(Ordering::Relaxed), now);
+        self.last_ns.store(now, Ordering::Relaxed);
+        now
     }
 }
 
-/// `now`, or `last` where `now` lies a little before it.
+/// `now`, or the moment behind `last` where `now` is a little before it, or the same.
 fn forward(last: u64, now: u64) -> u64 {
-    if now < last && last - now <= STEP_BACK_SMOOTHED_NS { last } else { now }
+    let early = now <= last && last - now <= STEP_BACK_SMOOTHED_NS;
+    if early { last.wrapping_add(1) } else { now }
 }
 
 /// The system clock, UTC nanoseconds; 0 before 1970.
@@ -154,8 +161,25 @@ mod tests {
     }
 
     #[test]
+    fn no_two_readings_of_a_worker_s_clocks_are_the_same() {
+        let keeper = ClockKeeper::new();
+        let mut clocks = [keeper.worker_clock(), keeper.worker_clock()];
+        let mut last = 0;
+        for turn in 0..10_000 {
+            if turn % 1_000 == 0 {
+                // Back by as much as is smoothed out.
+                keeper.offset_ns.fetch_sub(40_000, Ordering::Relaxed);
+            }
+            let now = clocks[turn % 2].now();
+            assert!(now > last, "{last} then {now}");
+            last = now;
+        }
+    }
+
+    #[test]
     fn small_steps_back_are_smoothed_and_large_ones_followed() {
-        assert_eq!(forward(1_000_000, 999_000), 1_000_000);
+        assert_eq!(forward(1_000_000, 999_000), 1_000_001);
+        assert_eq!(forward(1_000_000, 1_000_000), 1_000_001);
         assert_eq!(forward(1_000_000, 1_000_001), 1_000_001);
         assert_eq!(forward(60_000_000_000, 1_000_000_000), 1_000_000_000);
     }

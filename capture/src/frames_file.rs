@@ -1,5 +1,6 @@
-//! The file behind a packet memory that recorders read: `<dir>/<worker>.frames`, beside the
-//! segment, in the layout of [`wiretape_core::frames`].
+//! The file behind the packet memory that recorders read: `<dir>/<worker>.frames`, beside the
+//! segment, in the layout of [`wiretape_core::frames`]. All queues of a worker are in one file, so
+//! that they come and go together.
 //!
 //! It has no name until the run that fills it starts, so that a start that fails leaves nothing
 //! behind; then it takes the place of the one before. A recorder that still maps that one reads
@@ -12,6 +13,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use wiretape_core::frames::{FramesError, FramesSpec, FramesWriter};
+use wiretape_core::segment::QueueIdentity;
 use wiretape_core::sync::AtomicU64;
 
 use crate::segment_file::{MODE, MappedWords};
@@ -105,15 +107,19 @@ impl FramesFile {
         self.words.words()
     }
 
-    /// The writing end.
-    pub fn writer(&self) -> Result<FramesWriter<'_>, FramesFileError> {
-        Ok(FramesWriter::create(self.words(), &self.spec)?)
+    /// The writing end of queue number `index`, which is called `queue`.
+    pub fn writer(
+        &self,
+        index: usize,
+        queue: &QueueIdentity,
+    ) -> Result<FramesWriter<'_>, FramesFileError> {
+        Ok(FramesWriter::create(self.words(), &self.spec, index, queue)?)
     }
 
-    /// A mapping of the frames alone, for the socket.
-    pub fn memory(&self) -> Result<Memory, FramesFileError> {
-        let (offset, all) = (self.spec.frames_offset()?, self.spec.total_bytes()?);
-        Ok(Memory::of_file(&self.file, offset, all - offset)?)
+    /// A mapping of the frames alone of queue number `index`, for its socket.
+    pub fn memory(&self, index: usize) -> Result<Memory, FramesFileError> {
+        let offset = self.spec.frames_offset(index)?;
+        Ok(Memory::of_file(&self.file, offset, self.spec.frames_bytes())?)
     }
 
     /// Gives the file its name. To be called by the one capture that holds the worker's lock.
@@ -178,7 +184,13 @@ mod tests {
     use wiretape_core::frames::FramesReader;
 
     fn spec(epoch: u64) -> FramesSpec {
-        FramesSpec { epoch, frames: 64, frame_size: 2048 }
+        FramesSpec { epoch, queues: 2, frames: 64, frame_size: 2048 }
+    }
+
+    fn lay_out(file: &FramesFile) {
+        for index in 0..2 {
+            file.writer(index, &QueueIdentity::default()).unwrap();
+        }
     }
 
     #[test]
@@ -187,7 +199,7 @@ mod tests {
         let path = frames_path(dir.path(), "w");
         for epoch in [1, 2] {
             let file = FramesFile::reserve(dir.path(), "w", spec(epoch)).unwrap();
-            file.writer().unwrap();
+            lay_out(&file);
             assert_eq!(path.exists(), epoch == 2, "the one before");
             file.publish().unwrap();
             let there = File::open(&path).unwrap();
@@ -196,7 +208,10 @@ mod tests {
             assert_eq!(metadata.len() as usize, spec(1).total_bytes().unwrap());
             let again = OpenOptions::new().read(true).write(true).open(&path).unwrap();
             let map = MappedWords::map(&again, metadata.len() as usize).unwrap();
-            assert_eq!(FramesReader::attach(map.words()).unwrap().spec(), spec(epoch));
+            for index in 0..2 {
+                let reader = FramesReader::attach(map.words(), index).unwrap();
+                assert_eq!(reader.spec(), spec(epoch));
+            }
         }
         let mut last = FramesFile::reserve(dir.path(), "w", spec(3)).unwrap();
         last.publish().unwrap();
@@ -209,14 +224,17 @@ mod tests {
     fn the_driver_s_mapping_is_where_readers_look_for_frames() {
         let dir = tempfile::tempdir().unwrap();
         let file = FramesFile::reserve(dir.path(), "w", spec(1)).unwrap();
-        let memory = file.memory().unwrap();
-        assert_eq!(memory.len(), 64 * 2048);
-        let at = spec(1).frames_offset().unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file.file, b"in frame 1", (at + 2048) as u64)
-            .unwrap();
-        let umem = crate::xsk::Umem::new(memory, 64, 2048).unwrap();
-        assert_eq!(umem.frames(), 64);
-        let word = file.words()[(at + 2048) / 8].load(wiretape_core::sync::Ordering::Relaxed);
-        assert_eq!(&word.to_ne_bytes(), b"in frame");
+        for index in 0..2 {
+            let memory = file.memory(index).unwrap();
+            assert_eq!(memory.len(), 64 * 2048);
+            let at = spec(1).frames_offset(index).unwrap();
+            let text = format!("frame  {index}");
+            let (file_at, word_at) = ((at + 2048) as u64, (at + 2048) / 8);
+            std::os::unix::fs::FileExt::write_all_at(&file.file, text.as_bytes(), file_at).unwrap();
+            let umem = crate::xsk::Umem::new(memory, 64, 2048).unwrap();
+            assert_eq!(umem.frames(), 64);
+            let word = file.words()[word_at].load(wiretape_core::sync::Ordering::Relaxed);
+            assert_eq!(word.to_ne_bytes(), text.as_bytes());
+        }
     }
 }

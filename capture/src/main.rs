@@ -215,7 +215,10 @@ fn describe(config: &Config) -> String {
         SourceConfig::Xdp(xdp) => {
             let kept = match xdp.retain_frames {
                 0 => String::new(),
-                kept => format!(", {kept} of {} frames kept for recorders", xdp.frames),
+                kept => {
+                    let each = if xdp.also.is_empty() { "" } else { " of each queue" };
+                    format!(", {kept} of {} frames{each} kept for recorders", xdp.frames)
+                }
             };
             let queues: Vec<String> =
                 xdp.queues().map(|(one, queue)| format!("{one} queue {queue}")).collect();

@@ -146,7 +146,7 @@ fn shared_frames(config: &Config, epoch: u64) -> Result<Option<FramesFile>, RunE
     match &config.source {
         SourceConfig::Xdp(xdp) if xdp.retain_frames > 0 => {
             let (frames, frame_size) = (xdp.frames as usize, xdp.frame_size as usize);
-            let spec = FramesSpec { epoch, frames, frame_size };
+            let spec = FramesSpec { epoch, queues: xdp.queues().count(), frames, frame_size };
             Ok(Some(FramesFile::reserve(dir, worker, spec)?))
         }
         _ => Ok(None),

@@ -16,7 +16,8 @@ use wiretape_capture::pins::{CounterMap, PinError, XskMap};
 use wiretape_capture::xsk::{
     BindMode, HugePages, Memory, OpenError, Received, Retention, Umem, XskOptions, XskSocket,
 };
-use wiretape_core::frames::{FramesReader, FramesSpec, Missed};
+use wiretape_core::frames::{FramesReader, FramesSpec, Missed, PACKET_MAX};
+use wiretape_core::segment::QueueIdentity;
 
 /// Runs `test` on a thread with a network and a mount namespace of its own.
 fn in_own_namespaces(test: fn(&Rig)) {
@@ -75,9 +76,22 @@ impl Rig {
         (socket, map)
     }
 
+    /// As `open`, on packet memory that recorders read.
+    fn open_retained<'m>(&self, file: &'m FramesFile, kept: u32) -> (XskSocket, Retention<'m>) {
+        let umem = Umem::new(file.memory(0).unwrap(), 64, 2048).unwrap();
+        let socket = XskSocket::open(&self.options(BindMode::Auto), umem).unwrap();
+        XskMap::open(&self.pins.join("xsks")).unwrap().insert(0, &socket).unwrap();
+        let writer = file.writer(0, &QueueIdentity::default()).unwrap();
+        file.publish().unwrap();
+        (socket, Retention::new(writer, 64, kept))
+    }
+
     /// Sends frame number `n`, whose length and bytes follow from it.
     fn send(&self, n: u32) {
-        let frame = frame(n);
+        self.send_bytes(&frame(n));
+    }
+
+    fn send_bytes(&self, frame: &[u8]) {
         let (fd, bytes) = (self.sender.as_raw_fd(), frame.as_ptr().cast());
         // SAFETY: the frame is readable for its length.
         let sent = unsafe { libc::send(fd, bytes, frame.len(), 0) };
@@ -106,6 +120,21 @@ fn frame(n: u32) -> Vec<u8> {
     let len = 60 + (n as usize * 37) % 1440;
     frame.extend((frame.len()..len).map(|i| (i as u32 ^ n) as u8));
     frame
+}
+
+/// As `frame`, of up to 8,000 bytes; every eleventh is longer than a packet may be.
+fn jumbo(n: u32) -> Vec<u8> {
+    let mut frame = frame(n);
+    let len = if n % 11 == 10 { PACKET_MAX + 90 } else { 60 + (n as usize * 977) % 7940 };
+    let more = (frame.len()..len).map(|i| ((i as u32 * 5) ^ n) as u8);
+    frame.truncate(len);
+    frame.extend(more);
+    frame
+}
+
+/// How many of these are not too long.
+fn jumbo_is_used(numbers: std::ops::Range<u32>) -> u32 {
+    numbers.filter(|n| n % 11 != 10).count() as u32
 }
 
 /// The number of one of our frames; `None` for what the kernel itself sends (IPv6 solicitations).
@@ -169,16 +198,10 @@ fn what_does_not_fit_is_counted_and_the_rest_arrives() {
 fn kept_frames_are_read_by_others_until_newer_ones_take_their_place() {
     in_own_namespaces(|rig| {
         const KEPT: u64 = 24;
-        let spec = FramesSpec { epoch: 1, frames: 64, frame_size: 2048 };
-        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        let file = FramesFile::reserve(dir.path(), "w", spec).unwrap();
-        let umem = Umem::new(file.memory().unwrap(), 64, 2048).unwrap();
-        let mut socket = XskSocket::open(&rig.options(BindMode::Auto), umem).unwrap();
-        XskMap::open(&rig.pins.join("xsks")).unwrap().insert(0, &socket).unwrap();
-        let mut retention = Retention::new(file.writer().unwrap(), 64, KEPT as u32);
-        file.publish().unwrap();
+        let (_dir, file) = shared_frames();
+        let (mut socket, mut retention) = rig.open_retained(&file, KEPT as u32);
         let words = file.words();
-        let mut reader = FramesReader::attach(words).unwrap();
+        let mut reader = FramesReader::attach(words, 0).unwrap();
         let (mut sent, mut read, mut missed) = (0, Vec::new(), 0);
         for round in 0..200 {
             (0..16).for_each(|n| rig.send(sent + n));
@@ -198,10 +221,10 @@ fn kept_frames_are_read_by_others_until_newer_ones_take_their_place() {
             let mut bytes = [0; 2048];
             loop {
                 match reader.read(&mut bytes) {
-                    Ok(Some((sequence, of))) => {
-                        let n = number(&bytes[..of.len as usize]).unwrap();
-                        assert_eq!(bytes[..of.len as usize], frame(n), "frame {n}");
-                        assert_eq!(u64::from(n) + 1, sequence);
+                    Ok(Some(packet)) => {
+                        let n = number(&bytes[..packet.len]).unwrap();
+                        assert_eq!(bytes[..packet.len], frame(n), "frame {n}");
+                        assert_eq!((u64::from(n) + 1, 1), (packet.number, packet.frames));
                         read.push(n);
                     }
                     Ok(None) => break,
@@ -213,13 +236,75 @@ fn kept_frames_are_read_by_others_until_newer_ones_take_their_place() {
         read.dedup();
         let seen = read.len() as u64 + missed;
         assert!(missed > 0 && read.len() > 1000, "{} read, {missed} missed", read.len());
-        assert_eq!(seen, reader.position() - 1);
+        assert_eq!(seen, reader.next_packet() - 1);
         assert!(u64::from(sent) - seen <= 48, "the last rounds were not read");
         assert_eq!(socket.statistics().unwrap(), Default::default());
-        let mut late = FramesReader::attach(words).unwrap();
-        late.rewind();
-        assert_eq!(u64::from(sent) + 1 - late.position(), KEPT);
+        let late = FramesReader::attach(words, 0).unwrap();
+        assert_eq!(u64::from(sent) + 1 - late.next_packet(), KEPT);
     });
+}
+
+/// Packets of up to five frames, and longer ones that nobody can use in between.
+#[test]
+fn packets_of_several_frames_are_kept_and_read_as_one() {
+    in_own_namespaces(|rig| {
+        for device in ["va", "vb"] {
+            ip(&format!("link set {device} mtu 20000")).unwrap();
+        }
+        let (_dir, file) = shared_frames();
+        let (mut socket, mut retention) = rig.open_retained(&file, 24);
+        assert!(socket.granted().multi_buffer, "this kernel has packets of several frames");
+        let mut reader = FramesReader::attach(file.words(), 0).unwrap();
+        let mut bytes = vec![0; PACKET_MAX];
+        let (mut sent, mut used, mut read, mut missed, mut several) = (0, 0, 0, 0, 0);
+        for round in 0..300 {
+            for n in sent..sent + 4 {
+                rig.send_bytes(&jumbo(n));
+            }
+            let (whole, longer) =
+                (jumbo_is_used(sent..sent + 4), 4 - jumbo_is_used(sent..sent + 4));
+            sent += 4;
+            let (mut handled, mut oversize, start) = (Vec::new(), 0, Instant::now());
+            while (handled.len() as u32, oversize) != (whole, longer) {
+                assert!(start.elapsed() < Duration::from_secs(2), "{handled:?}, {oversize}");
+                let each = |bytes: &[u8], _| {
+                    let n = number(bytes).unwrap();
+                    assert!(bytes == jumbo(n), "packet {n} as the worker sees it");
+                    handled.push(n);
+                };
+                oversize +=
+                    socket.receive_timed(u64::from(sent), Some(&mut retention), each).oversize;
+            }
+            used += u64::from(whole);
+            if round % 10 >= 7 {
+                continue; // the reader pauses now and then
+            }
+            loop {
+                match reader.read(&mut bytes) {
+                    Ok(Some(packet)) => {
+                        let n = number(&bytes[..packet.len]).unwrap();
+                        assert!(bytes[..packet.len] == jumbo(n), "packet {n} as a recorder does");
+                        assert!(packet.frames >= packet.len.div_ceil(2048));
+                        several += u32::from(packet.frames > 1);
+                        read += 1;
+                    }
+                    Ok(None) => break,
+                    Err(Missed::Recycled { first, end }) => missed += end - first,
+                    Err(damaged) => panic!("{damaged}"),
+                }
+            }
+            assert_eq!((read + missed, reader.next_packet()), (used, used + 1));
+        }
+        assert!(missed > 20 && read > 500 && several > 300, "{read} {several} {missed}");
+        assert_eq!(socket.statistics().unwrap(), Default::default());
+    });
+}
+
+fn shared_frames() -> (tempfile::TempDir, FramesFile) {
+    let spec = FramesSpec { epoch: 1, queues: 1, frames: 64, frame_size: 2048 };
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = FramesFile::reserve(dir.path(), "w", spec).unwrap();
+    (dir, file)
 }
 
 #[test]
@@ -372,12 +457,14 @@ fn xdp_program(map: &OwnedFd) -> io::Result<OwnedFd> {
         license: u64,
         rest: [u64; 4],
     }
+    // Packets of several frames are for programs that say that they can have them.
+    const BPF_F_XDP_HAS_FRAGS: u64 = 1 << 5;
     let mut load = ProgramLoad {
         kind: 6,
         instruction_count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
-        rest: [0; 4],
+        rest: [0, 0, BPF_F_XDP_HAS_FRAGS << 32, 0],
     };
     bpf(5, &mut load)
 }

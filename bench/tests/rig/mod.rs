@@ -180,6 +180,45 @@ impl Rig {
         succeed(&mut load);
     }
 
+    /// Runs `ip` with these arguments, in the namespace of capture or in the exchange's.
+    pub fn ip(&self, capture_side: bool, arguments: &str) -> String {
+        let end = if capture_side { 'c' } else { 'x' };
+        succeed(self.tool(end, "ip").args(arguments.split(' ')))
+    }
+
+    /// A second pair between the two namespaces, `wire1` and `feed1`, with `queues` queues each and
+    /// the program loaded for `groups` on both pairs. It lasts as long as the process that holds
+    /// its namespace.
+    pub fn second_pair(&self, queues: u32, groups: &[&str]) -> Process {
+        let each = format!("numtxqueues {queues} numrxqueues {queues}");
+        self.ip(false, &format!("link add wire1 {each} type veth peer name feed1 {each}"));
+        let capture_side = Process::start(self.capture_tool("sleep").arg("60"));
+        self.ip(false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
+        for (end, device, address) in
+            [('x', "wire1", "10.79.0.1/24"), ('c', "feed1", "10.79.0.2/24")]
+        {
+            self.ip(end == 'c', &format!("address add {address} dev {device}"));
+            self.ip(end == 'c', &format!("link set {device} up"));
+            succeed(self.tool(end, "ethtool").args(["-K", device, "tx", "off", "gro", "off"]));
+        }
+        self.load_xdp(groups);
+        let mut load = self.capture("wiretape-xdp");
+        load.args(["load", "--interface", "feed1", "--pin-dir"]).arg(self.pins());
+        for group in groups {
+            load.args(["--group", group]);
+        }
+        succeed(&mut load);
+        capture_side
+    }
+
+    /// The sender's card puts what processor 0 sends into queue 0, and what processor 1 sends into
+    /// queue 1 of the second pair.
+    pub fn spread_by_processor(&self) {
+        let script = "cd /sys/class/net/wire1/queues && echo 1 > tx-0/xps_cpus && \
+                      echo 2 > tx-1/xps_cpus";
+        succeed(self.exchange_tool("sh").args(["-c", script]));
+    }
+
     /// Writes a configuration file and returns its path.
     pub fn config(&self, name: &str, text: &str) -> PathBuf {
         let path = self.work.join(name);

@@ -214,11 +214,6 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         required(place, source, &table.interface, "interface", "a network interface")?;
     let queue = value(&table.queue).unwrap_or(0);
     let also = check_also(place, table, (&interface, queue))?;
-    if !also.is_empty() && retain_frames > 0 {
-        let sentence = "retain_frames shares the packet memory of one queue: it cannot be had with \
-                        'also'; give each queue a worker of its own";
-        return Err(ConfigError::at(place, origin(&table.retain_frames), sentence));
-    }
     Ok(SourceConfig::Xdp(XdpConfig {
         interface,
         queue,

@@ -96,15 +96,22 @@ impl LiveParts {
                 }
             },
         };
+        // Linux has no longer names.
+        let name = interface.as_str().try_into().unwrap_or_default();
+        let identity = QueueIdentity { interface: name, queue };
+        let index = self.sockets.len();
         let memory = match shared {
-            Some(file) => file.memory()?,
+            Some(file) => file.memory(index)?,
             None => {
                 let huge = if xdp.huge_pages { HugePages::Try } else { HugePages::Off };
                 Memory::memfd(xdp.frames as usize * xdp.frame_size as usize, huge)?
             }
         };
         let retention = match shared {
-            Some(file) => Some(Retention::new(file.writer()?, xdp.frames, xdp.retain_frames)),
+            Some(file) => {
+                let writer = file.writer(index, &identity)?;
+                Some(Retention::new(writer, xdp.frames, xdp.retain_frames))
+            }
             None => None,
         };
         let umem = Umem::new(memory, xdp.frames, xdp.frame_size)?;
@@ -114,9 +121,6 @@ impl LiveParts {
         let descriptor = std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(watch)?;
         let granted = socket.granted();
         let live = Live::new(socket, retention, clock.worker_clock(), stamps);
-        // Linux has no longer names.
-        let name = interface.as_str().try_into().unwrap_or_default();
-        let identity = QueueIdentity { interface: name, queue };
         self.ledger.add(&pins, identity, statistics, live.taken())?;
         let is_over = Cell::new(false);
         self.sockets.push(SocketParts {
@@ -169,9 +173,10 @@ impl LiveParts {
             1 => ", 1 group joined".to_owned(),
             groups => format!(", {groups} groups joined"),
         };
-        let kept = match xdp.retain_frames {
-            0 => String::new(),
-            kept => format!(", {kept} frames kept for recorders"),
+        let kept = match (xdp.retain_frames, self.sockets.len()) {
+            (0, _) => String::new(),
+            (kept, 1) => format!(", {kept} frames kept for recorders"),
+            (kept, _) => format!(", {kept} frames of each queue kept for recorders"),
         };
         let stamps = match xdp.receive_stamps {
             ReceiveStamps::Host => "",

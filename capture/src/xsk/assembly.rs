@@ -1,8 +1,7 @@
 //! Puts packets together that the kernel hands over in several frames (`XDP_PKT_CONTD`): those of
 //! interfaces whose MTU is larger than a frame.
 
-/// Longest packet that is put together: more than any jumbo MTU.
-pub(super) const PACKET_MAX: usize = 16 << 10;
+use wiretape_core::frames::{PACKET_FRAMES_MAX, PACKET_MAX};
 
 /// What one part made of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +10,8 @@ pub(super) enum Part {
     Awaited,
     /// That was the last one: the packet is in [`Assembly::packet`].
     Whole,
-    /// That was the last one of a packet that is longer than [`PACKET_MAX`], or a part of which
-    /// lay outside its frame.
+    /// That was the last one of a packet that is longer than [`PACKET_MAX`], has more parts than
+    /// [`PACKET_FRAMES_MAX`], or one that lay outside its frame.
     Dropped,
 }
 
@@ -20,6 +19,7 @@ pub(super) enum Part {
 pub(super) struct Assembly {
     bytes: Box<[u8]>,
     len: usize,
+    parts: usize,
     inside: bool,
     spoilt: bool,
 }
@@ -27,7 +27,7 @@ pub(super) struct Assembly {
 impl Assembly {
     pub fn new() -> Assembly {
         let bytes = vec![0; PACKET_MAX].into_boxed_slice();
-        Assembly { bytes, len: 0, inside: false, spoilt: false }
+        Assembly { bytes, len: 0, parts: 0, inside: false, spoilt: false }
     }
 
     /// Whether parts have been taken of a packet that is not whole.
@@ -39,10 +39,11 @@ impl Assembly {
     /// Takes a part, `None` if it could not be had; `continued` says whether another one follows.
     pub fn take(&mut self, part: Option<&[u8]>, continued: bool) -> Part {
         if !self.inside {
-            (self.len, self.spoilt) = (0, false);
+            (self.len, self.parts, self.spoilt) = (0, 0, false);
         }
         self.inside = continued;
-        let room = part.and_then(|part| {
+        self.parts = self.parts.saturating_add(1);
+        let room = part.filter(|_| self.parts <= PACKET_FRAMES_MAX).and_then(|part| {
             let room = self.bytes.get_mut(self.len..self.len + part.len())?;
             Some((room, part))
         });
@@ -93,5 +94,14 @@ mod tests {
         assert_eq!(assembly.take(Some(b"ab"), true), Part::Awaited);
         assert_eq!(assembly.take(Some(b"c"), false), Part::Whole);
         assert_eq!(assembly.packet(), b"abc");
+
+        for (parts, outcome) in
+            [(PACKET_FRAMES_MAX, Part::Whole), (PACKET_FRAMES_MAX + 1, Part::Dropped)]
+        {
+            for _ in 1..parts {
+                assert_eq!(assembly.take(Some(b"x"), true), Part::Awaited);
+            }
+            assert_eq!(assembly.take(Some(b"x"), false), outcome, "{parts} parts");
+        }
     }
 }

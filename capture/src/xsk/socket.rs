@@ -226,6 +226,10 @@ impl ReceiveTime for u64 {
 trait Custody {
     /// Takes the frame that begins at `start`, to hand it to the fill ring now or later.
     fn take(&mut self, start: u64, descriptor: &Descriptor, ts_recv: u64, fill: &mut Producer);
+    /// Takes a frame of a packet that comes in several, whose bytes are in the assembly.
+    fn take_part(&mut self, start: u64, descriptor: &Descriptor, fill: &mut Producer);
+    /// That was the last one: of a packet received at this time, or of one that was dropped.
+    fn end_packet(&mut self, ts_recv: Option<u64>, fill: &mut Producer);
     /// Ends a batch.
     fn end_batch(&mut self, fill: &mut Producer);
 }
@@ -240,6 +244,14 @@ impl Custody for AtOnce {
     }
 
     #[inline]
+    fn take_part(&mut self, start: u64, _: &Descriptor, fill: &mut Producer) {
+        fill.push(start);
+    }
+
+    #[inline]
+    fn end_packet(&mut self, _: Option<u64>, _: &mut Producer) {}
+
+    #[inline]
     fn end_batch(&mut self, _: &mut Producer) {}
 }
 
@@ -250,6 +262,19 @@ impl Custody for Later<'_, '_> {
     #[inline]
     fn take(&mut self, start: u64, descriptor: &Descriptor, ts_recv: u64, _: &mut Producer) {
         self.0.keep(start, descriptor, ts_recv);
+    }
+
+    #[inline]
+    fn take_part(&mut self, start: u64, descriptor: &Descriptor, fill: &mut Producer) {
+        self.0.take_part(start, descriptor, fill);
+    }
+
+    #[inline]
+    fn end_packet(&mut self, ts_recv: Option<u64>, fill: &mut Producer) {
+        match ts_recv {
+            Some(ts_recv) => self.0.keep_parts(ts_recv),
+            None => self.0.drop_parts(fill),
+        }
     }
 
     #[inline]
@@ -352,15 +377,20 @@ impl XskSocket {
                 if !self.assembly.is_inside() {
                     self.assembly_front = front;
                 }
+                custody.take_part(start, &descriptor, &mut self.fill);
                 match self.assembly.take(bytes, continued) {
                     Part::Awaited => {}
-                    Part::Dropped => received.oversize += 1,
+                    Part::Dropped => {
+                        received.oversize += 1;
+                        custody.end_packet(None, &mut self.fill);
+                    }
                     Part::Whole => {
-                        each(self.assembly.packet(), time.of(self.assembly_front));
+                        let ts_recv = time.of(self.assembly_front);
+                        each(self.assembly.packet(), ts_recv);
                         received.frames += 1;
+                        custody.end_packet(Some(ts_recv), &mut self.fill);
                     }
                 }
-                self.fill.push(start);
                 continue;
             }
             match bytes {

@@ -1,5 +1,5 @@
-//! Rings, node pool, skip list and histogram in shared words that another process has spoilt:
-//! attaching fails with a reason, or every call ends, with whatever values.
+//! Rings, node pool, skip list, histogram and frames for recorders in shared words that another
+//! process has spoilt: attaching fails with a reason, or every call ends, with whatever values.
 //!
 //! The input is read as a recipe: a sound structure with something in it, some of its words
 //! overwritten.
@@ -8,21 +8,24 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use libfuzzer_sys::fuzz_target;
+use wiretape_core::frames::{Frame, FramesReader, FramesSpec, FramesWriter, PACKET_MAX};
 use wiretape_core::histogram::{Histogram, HistogramSnapshot};
 use wiretape_core::node_pool::{self, NodePool};
 use wiretape_core::ring::mpmc::{self, WordRing};
 use wiretape_core::ring::spsc::{self, WordConsumer, WordProducer};
+use wiretape_core::segment::QueueIdentity;
 use wiretape_core::skiplist::{self, SkipList, SkipListReader};
 
 fuzz_target!(|bytes: &[u8]| {
     let words: Vec<u64> =
         bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let [what, patches @ ..] = &words[..] else { return };
-    match what % 5 {
+    match what % 6 {
         0 => spsc_ring(patches),
         1 => mpmc_ring(patches),
         2 => node_pool(patches),
         3 => skip_list(patches),
+        4 => frames(patches),
         _ => histogram(patches),
     }
 });
@@ -107,6 +110,41 @@ fn skip_list(patches: &[u64]) {
         // Links that lead in a circle may not lead a reader on for ever.
         assert!(list.lower_bound(key).count() <= words.len() * 8);
         assert!(list.upper_bound(key).count() <= words.len() * 8);
+    }
+}
+
+fn frames(patches: &[u64]) {
+    let spec = FramesSpec { epoch: 7, queues: 2, frames: 64, frame_size: 2048 };
+    let words = zeroed(spec.total_bytes().unwrap() / 8);
+    for index in 0..2 {
+        let queue = QueueIdentity { interface: "eth1".try_into().unwrap(), queue: index as u32 };
+        let mut writer = FramesWriter::create(&words, &spec, index, &queue).unwrap();
+        for number in 0..20_u64 {
+            let several = [(0, 2), (1, 1), (2, 0)];
+            let parts = if number % 3 == 0 { &several[..] } else { &several[2..] };
+            for (part, following) in parts {
+                let index = if parts.len() == 1 { 0 } else { *part };
+                let (address, following) = (number * 2048 + 256, *following);
+                writer.publish(Frame { address, len: 900, index, following, ts_recv: number });
+            }
+        }
+        writer.commit();
+        writer.recycle_before(5);
+    }
+    // Headers and rings, not the frames' bytes, of which nothing is believed.
+    let (second, ring) = (words.len() / 2, 512 + 64 * 8);
+    spoil(&words[..ring], patches);
+    spoil(&words[second..second + ring], patches.get(8..).unwrap_or_default());
+    let mut bytes = vec![0; PACKET_MAX];
+    for index in 0..3 {
+        let Ok(mut reader) = FramesReader::attach(&words, index) else { continue };
+        for _ in 0..200 {
+            match reader.read(&mut bytes) {
+                Ok(Some(packet)) => assert!(packet.len <= PACKET_MAX && packet.frames > 0),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
     }
 }
 

@@ -24,6 +24,12 @@ pub struct QueueIdentity {
     pub queue: u32,
 }
 
+impl core::fmt::Display for QueueIdentity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} queue {}", self.interface, self.queue)
+    }
+}
+
 /// Reads a queue's block, or writes it: single writer, the control thread.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueBlock<'m> {
@@ -31,7 +37,7 @@ pub struct QueueBlock<'m> {
 }
 
 impl<'m> QueueBlock<'m> {
-    pub(super) fn new(words: &'m [AtomicU64]) -> Option<Self> {
+    pub(crate) fn new(words: &'m [AtomicU64]) -> Option<Self> {
         Some(QueueBlock { words: words.first_chunk()? })
     }
 
@@ -82,7 +88,7 @@ impl<'m> QueueBlock<'m> {
 mod tests {
     use super::*;
     use crate::segment::Counter;
-    use std::vec::Vec;
+    use std::{string::ToString, vec::Vec};
 
     #[test]
     fn a_block_keeps_its_queue_and_counters() {
@@ -92,6 +98,7 @@ mod tests {
         let identity = QueueIdentity { interface: "enp202s0f1np1.7".try_into().unwrap(), queue: 9 };
         block.set_identity(&identity);
         block.counters().set(Counter::InstrumentsFull, 7);
+        assert_eq!(block.identity().unwrap().to_string(), "enp202s0f1np1.7 queue 9");
         assert_eq!(block.identity(), Some(identity));
         assert_eq!(block.counters().get(Counter::InstrumentsFull), 7);
         // Whatever stands there is shown without harm.

@@ -1,4 +1,4 @@
-//! The packet memory that a capture shares, mapped read-only.
+//! The packet memory that a capture shares, mapped read-only: that of all its queues.
 
 use std::fs::File;
 use std::io;
@@ -30,13 +30,24 @@ impl SharedFrames {
         let file = File::open(&path).map_err(failed("open"))?;
         let mapping = Mapping::new(&file).map_err(failed("map"))?;
         let frames = SharedFrames { mapping, path };
-        frames.reader()?;
+        frames.readers()?;
         Ok(frames)
     }
 
-    /// A reader behind the last frame.
-    pub fn reader(&self) -> Result<FramesReader<'_>, RecordError> {
-        FramesReader::attach(self.mapping.words())
+    /// A reader for each queue, at the oldest packet that is there.
+    pub fn readers(&self) -> Result<Vec<FramesReader<'_>>, RecordError> {
+        let first = self.reader(0)?;
+        let queues = first.spec().queues;
+        std::iter::once(Ok(first)).chain((1..queues).map(|index| self.reader(index))).collect()
+    }
+
+    /// Epoch of the capture run that shares them.
+    pub fn epoch(&self) -> Result<u64, RecordError> {
+        Ok(self.reader(0)?.spec().epoch)
+    }
+
+    fn reader(&self, index: usize) -> Result<FramesReader<'_>, RecordError> {
+        FramesReader::attach(self.mapping.words(), index)
             .map_err(|source| RecordError::Layout { path: self.path.clone(), source })
     }
 }

@@ -1,10 +1,11 @@
 //! The blocks of a recording.
 //!
-//! Source of the format: draft-ietf-opsawg-pcapng. One section a file; interface 0 is what the
-//! capture listens on and owns every packet that belongs to no line, the interfaces behind it are
-//! the lines of the feeds. Times are nanoseconds since 1970 UTC (`if_tsresol` 9). A packet in
-//! front of which others are missing says how many (`epb_dropcount`); the statistics of
-//! interface 0 at the end of each file hold the totals of the recording so far.
+//! Source of the format: draft-ietf-opsawg-pcapng. One section a file. The first interfaces are
+//! the queues that the capture receives from, and own the packets that belong to no line; those
+//! behind them are the lines of the feeds, on one queue each. Times are nanoseconds since 1970 UTC
+//! (`if_tsresol` 9). A packet in front of which others of its queue are missing says how many
+//! (`epb_dropcount`); the statistics of the queues at the end of each file hold the totals of the
+//! recording so far, packets of lines included.
 
 use std::borrow::Cow;
 
@@ -14,13 +15,15 @@ use pcap_parser::pcapng::{
 };
 use pcap_parser::{Linktype, ToVec};
 
+use wiretape_core::frames::PACKET_MAX;
+
 use super::RecordError;
 
 /// `isb_filteraccept`, and `epb_dropcount` of packets: codes belong to their block.
 const FILTER_ACCEPT: OptionCode = OptionCode(6);
 const DROP_COUNT: OptionCode = OptionCode(4);
 
-/// Totals of a recording, for the statistics of interface 0.
+/// Totals of a queue, for the statistics of its interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     /// Packets that the XDP program redirected to the capture (`isb_ifrecv`).
@@ -35,12 +38,12 @@ pub(super) struct Totals {
     pub recorded: u64,
 }
 
-/// Appends the head of a file: the section, and a description of each interface.
+/// Appends the head of a file: the section, and a description of each queue, by name.
 pub(super) fn head(
     out: &mut Vec<u8>,
     comment: &str,
-    interfaces: &[(String, String)],
-    snaplen: u32,
+    queues: &[String],
+    text: &str,
 ) -> Result<(), RecordError> {
     let application = concat!("wiretape record ", env!("CARGO_PKG_VERSION"));
     let options = vec![
@@ -60,28 +63,30 @@ pub(super) fn head(
             block_len2: 0,
         },
     )?;
-    for (name, description) in interfaces {
-        let options = vec![
-            option(OptionCode::IfName, name.as_bytes()),
-            option(OptionCode::IfDescription, description.as_bytes()),
-            option(OptionCode::IfTsresol, &[9]),
-        ];
-        append(
-            out,
-            &mut InterfaceDescriptionBlock {
-                block_type: 0,
-                block_len1: 0,
-                linktype: Linktype::ETHERNET,
-                reserved: 0,
-                snaplen,
-                if_tsresol: 9,
-                if_tsoffset: 0,
-                options,
-                block_len2: 0,
-            },
-        )?;
-    }
-    Ok(())
+    queues.iter().try_for_each(|name| interface(out, name, text))
+}
+
+/// Appends the description of the next interface.
+pub(super) fn interface(out: &mut Vec<u8>, name: &str, text: &str) -> Result<(), RecordError> {
+    let options = vec![
+        option(OptionCode::IfName, name.as_bytes()),
+        option(OptionCode::IfDescription, text.as_bytes()),
+        option(OptionCode::IfTsresol, &[9]),
+    ];
+    append(
+        out,
+        &mut InterfaceDescriptionBlock {
+            block_type: 0,
+            block_len1: 0,
+            linktype: Linktype::ETHERNET,
+            reserved: 0,
+            snaplen: PACKET_MAX as u32,
+            if_tsresol: 9,
+            if_tsoffset: 0,
+            options,
+            block_len2: 0,
+        },
+    )
 }
 
 /// Appends a packet, in front of which `missing` others were missed.
@@ -113,9 +118,10 @@ pub(super) fn packet(
     )
 }
 
-/// Appends the statistics of interface 0, taken at `time_ns`.
+/// Appends the statistics of an interface, taken at `time_ns`.
 pub(super) fn statistics(
     out: &mut Vec<u8>,
+    interface: u32,
     time_ns: u64,
     totals: &Totals,
 ) -> Result<(), RecordError> {
@@ -132,7 +138,7 @@ pub(super) fn statistics(
         &mut InterfaceStatisticsBlock {
             block_type: 0,
             block_len1: 0,
-            if_id: 0,
+            if_id: interface,
             ts_high: (time_ns >> 32) as u32,
             ts_low: time_ns as u32,
             options,

@@ -5,7 +5,7 @@ use crate::instant::parse_duration;
 use crate::source::Source;
 use crate::terminal::{grouped, say};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::PathBuf;
@@ -13,13 +13,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use wiretape_host::record::{Compression, RecordNotice, RecordOptions, Recorded, Rotation, record};
+use wiretape_host::record::{
+    Compression, RecordNotice, RecordOptions, Recorded, RecordedQueue, Rotation, record,
+};
 
 /// Records the packets that a capture receives, as pcapng files.
 ///
 /// The capture must share its frames (`retain_frames` in its source table). It is not slowed down and does
 /// not know of the recorder; a recorder that falls behind by more than the frames kept misses
-/// some, says which, counts them, and writes the count into the file.
+/// packets, says which, counts them, and writes the count into the file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,11 +30,14 @@ Examples:
   wiretape record --segment itch-a --output . --until-end --json
 
 A file is DIR/WORKER-TIME.pcapng[.zst|.gz], and ends in .part until it is whole. Times are
-nanoseconds in UTC. Each line of a feed is an interface of its own; interface 0 has the other
-packets, and at the end of each file the statistics: received by the XDP program, lost before the
-capture, shared by it, missed by the recorder, recorded.
+nanoseconds in UTC. The first interfaces of a file are the queues of the worker (eth1 queue 0): they
+have the packets that belong to no line, and at the end of each file the statistics of all their
+packets: received by the XDP program, lost before the capture, shared by it, missed by the recorder,
+recorded. Each line of a feed on a queue is an interface of its own behind them (itch:A).
+Packets stand in the order of their receive times, those of each queue in the order they came.
+A jumbo packet, which comes in several frames, is one packet here and in all counts.
 
-Exit codes: 0 recorded whole, 1 failed, 2 wrong usage, 3 recorded with frames missed.")]
+Exit codes: 0 recorded whole, 1 failed, 2 wrong usage, 3 recorded with packets missed.")]
 pub struct RecordArguments {
     #[command(flatten)]
     source: Source,
@@ -115,13 +120,15 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
     }
     let progress = !arguments.quiet && stderr().is_terminal();
     let mut notice = |notice: RecordNotice| match notice {
-        RecordNotice::Missed { first, end } => {
-            let count = grouped(end.saturating_sub(first));
-            say(&format!("MISSED {count} frames, {first} through {}", end.saturating_sub(1)));
+        RecordNotice::Missed { queue, first, end } => {
+            let (count, last) = (grouped(end.saturating_sub(first)), end.saturating_sub(1));
+            say(&format!("MISSED {count} packets of {queue}, {first} through {last}"));
         }
         _ if arguments.quiet => {}
-        RecordNotice::Began { epoch, first } => {
-            say(&format!("epoch {epoch}: recording from frame {first} on"));
+        RecordNotice::Began { epoch, queues } => {
+            let begin = |(queue, first): &(_, u64)| format!("{queue} from packet {first} on");
+            let queues: Vec<String> = queues.iter().map(begin).collect();
+            say(&format!("epoch {epoch}: recording {}", queues.join(", ")));
         }
         RecordNotice::Ended { epoch } => say(&format!("epoch {epoch} ended")),
         RecordNotice::Progress(recorded) if progress => {
@@ -135,9 +142,16 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
     }
     let mut out = stdout().lock();
     if arguments.json {
+        let queue = |one: &RecordedQueue| {
+            json!({
+                "interface": one.queue.interface.as_str(), "queue": one.queue.queue,
+                "frames": one.frames, "missed": one.missed, "damaged": one.damaged,
+            })
+        };
+        let queues: Vec<Value> = recorded.queues.iter().map(queue).collect();
         let object = json!({
             "frames": recorded.frames, "bytes": recorded.bytes, "missed": recorded.missed,
-            "damaged": recorded.damaged, "files": recorded.files,
+            "damaged": recorded.damaged, "queues": queues, "files": recorded.files,
             "file_bytes": recorded.file_bytes, "last_file": recorded.last_file,
         });
         writeln!(out, "{object}")?;
@@ -160,5 +174,6 @@ fn sentence(recorded: &Recorded) -> String {
         0 => String::new(),
         damaged => format!(", {damaged} damaged"),
     };
-    format!("{frames} frames, {} bytes recorded, {missed} missed{damaged}", grouped(recorded.bytes))
+    let bytes = grouped(recorded.bytes);
+    format!("{frames} packets, {bytes} bytes recorded, {missed} missed{damaged}")
 }

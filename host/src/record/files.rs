@@ -1,0 +1,158 @@
+//! The file that a recording goes to, and when the next one begins.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::RecordError;
+use super::output::{Output, PIECE, WriterGone};
+
+/// How long bytes may stay in a piece that is not full.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+
+/// When a new file begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it grows beyond so many bytes, compression left aside.
+    pub bytes: Option<u64>,
+    /// At multiples of this since 1970 UTC: every hour on the hour.
+    pub every: Option<Duration>,
+}
+
+/// Why a recording stops early.
+pub(super) enum End {
+    /// The writer thread ended; it says why.
+    WriterGone,
+    Failed(RecordError),
+}
+
+impl From<WriterGone> for End {
+    fn from(_: WriterGone) -> End {
+        End::WriterGone
+    }
+}
+
+impl<E: Into<RecordError>> From<E> for End {
+    fn from(error: E) -> End {
+        End::Failed(error.into())
+    }
+}
+
+/// A file that is being written.
+struct OpenFile {
+    bytes: u64,
+    /// Which multiple of the rotation's period it belongs to.
+    period: u64,
+}
+
+/// Files one behind the other.
+pub(super) struct Files {
+    worker: String,
+    rotation: Rotation,
+    output: Output,
+    piece: Vec<u8>,
+    open: Option<OpenFile>,
+    flushed: Instant,
+}
+
+impl Files {
+    /// Files of `worker` that go to `output`.
+    pub fn new(worker: String, rotation: Rotation, output: Output) -> Files {
+        let (piece, flushed) = (output.piece(), Instant::now());
+        Files { worker, rotation, output, piece, open: None, flushed }
+    }
+
+    /// The worker whose recordings these are.
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Whether a file is being written.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether the file that is being written ends before a packet of `len` bytes received at
+    /// `time_ns`.
+    pub fn ends_before(&self, time_ns: u64, len: usize) -> bool {
+        let period = self.period(time_ns);
+        self.open.as_ref().is_some_and(|file| {
+            let full = |most| file.bytes.saturating_add(len as u64) > most;
+            file.period != period || self.rotation.bytes.is_some_and(full)
+        })
+    }
+
+    /// Whether the period of the file that is being written is over at `now_ns`, although no
+    /// packet says so. Packets on their way may still belong to the one that has just ended.
+    pub fn ends_in_silence(&self, now_ns: u64) -> bool {
+        let now = self.period(now_ns);
+        self.open.as_ref().is_some_and(|file| now > file.period.saturating_add(1))
+    }
+
+    /// Begins a file whose first packet was received at `time_ns`.
+    pub fn begin(&mut self, time_ns: u64) -> Result<(), End> {
+        self.output.begin(format!("{}-{}", self.worker, file_time(time_ns)))?;
+        self.open = Some(OpenFile { bytes: 0, period: self.period(time_ns) });
+        Ok(())
+    }
+
+    /// Appends what `write` appends.
+    pub fn append<T>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, RecordError>,
+    ) -> Result<T, End> {
+        let before = self.piece.len();
+        let result = write(&mut self.piece)?;
+        if let Some(file) = &mut self.open {
+            file.bytes += (self.piece.len() - before) as u64;
+        }
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(result)
+    }
+
+    /// Ends the file.
+    pub fn end(&mut self) -> Result<(), End> {
+        if self.open.take().is_some() {
+            self.flush()?;
+            self.output.end()?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what has waited for long.
+    pub fn flush_if_due(&mut self, now: Instant) -> Result<(), End> {
+        match now.duration_since(self.flushed) >= FLUSH_EVERY {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), End> {
+        self.flushed = Instant::now();
+        if !self.piece.is_empty() {
+            let full = std::mem::replace(&mut self.piece, self.output.piece());
+            self.output.write(full)?;
+        }
+        Ok(())
+    }
+
+    /// The way to the disk, to wait until everything is there.
+    pub fn into_output(self) -> Output {
+        self.output
+    }
+
+    fn period(&self, time_ns: u64) -> u64 {
+        let every = self.rotation.every.map_or(0, |every| every.as_nanos() as u64);
+        time_ns.checked_div(every).unwrap_or(0)
+    }
+}
+
+/// A time as it stands in a file's name: `20261127T061532.123456789Z`.
+fn file_time(time_ns: u64) -> String {
+    match Timestamp::from_nanosecond(i128::from(time_ns)) {
+        Ok(time) => format!("{}", time.strftime("%Y%m%dT%H%M%S.%9fZ")),
+        Err(_) => time_ns.to_string(),
+    }
+}
