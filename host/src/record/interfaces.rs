@@ -110,3 +110,103 @@ fn groups(view: &SegmentView<'_>, feed: usize) -> Vec<(char, [u8; 4], u16)> {
         _ => lines,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pcap_parser::pcapng::{Block, OptionCode, parse_block_le};
+    use wiretape_core::segment::{FeedIdentity, SegmentLayout, SegmentSpec, SegmentWriter};
+    use wiretape_core::sync::AtomicU64;
+    use wiretape_core::wire::frame::Route;
+
+    const A: [u8; 4] = [239, 54, 12, 111];
+    const B: [u8; 4] = [239, 54, 12, 112];
+
+    fn to(group: [u8; 4]) -> Vec<u8> {
+        let (route, mut bytes) = (Route::to_group([10, 0, 0, 1], group, 9, 26_477), vec![0; 80]);
+        let len = route.emit(1, b"payload", &mut bytes).unwrap();
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Names of the interfaces that are described in `blocks`.
+    fn described(mut blocks: &[u8]) -> Vec<String> {
+        let mut names = Vec::new();
+        while !blocks.is_empty() {
+            let (rest, block) = parse_block_le(blocks).unwrap();
+            blocks = rest;
+            let Block::InterfaceDescription(description) = block else { panic!("{block:?}") };
+            let text = |code| {
+                let option = description.options.iter().find(|option| option.code == code).unwrap();
+                String::from_utf8_lossy(option.as_bytes().unwrap()).into_owned()
+            };
+            let (name, more) = (text(OptionCode::IfName), text(OptionCode::IfDescription));
+            names.push(format!("{name}, {more}"));
+        }
+        names
+    }
+
+    #[test]
+    fn lines_are_described_when_they_occur_and_feeds_may_come_later() {
+        let spec = SegmentSpec {
+            worker: "w",
+            epoch: 1,
+            pid: 1,
+            event_slots: 64,
+            instruments: 8,
+            feeds: 3,
+            depths: 0,
+        };
+        let bytes = SegmentLayout::new(&spec).unwrap().total_bytes();
+        let words: Vec<AtomicU64> = (0..bytes / 8).map(|_| AtomicU64::new(0)).collect();
+        let segment = SegmentWriter::create(&words, &spec).unwrap();
+        segment.start();
+        let view = SegmentView::attach(&words).unwrap();
+        let add = |index: usize, name: &str, group| {
+            let (name, protocol) = (name.try_into().unwrap(), "itch50".try_into().unwrap());
+            let identity =
+                FeedIdentity { name, protocol, group, port: 26_477, ..FeedIdentity::default() };
+            segment.feed(index).unwrap().set_identity(&identity);
+        };
+        add(0, "one", A);
+        for (line, group) in [A, B].into_iter().enumerate() {
+            segment.line(0, line).unwrap().set_address(group, 26_477);
+        }
+        let mut interfaces = Interfaces::new(vec!["eth1 queue 0".into(), "eth2 queue 5".into()]);
+        interfaces.look_at(&view);
+        interfaces.begin_file();
+        let mut out = Vec::new();
+        let mut number = |interfaces: &mut Interfaces, queue, group| {
+            interfaces.number(queue, &to(group), &mut out).unwrap()
+        };
+        // Queues are 0 and 1; what belongs to no line is theirs.
+        assert_eq!(number(&mut interfaces, 1, [239, 1, 1, 1]), 1);
+        assert_eq!(number(&mut interfaces, 1, B), 2);
+        assert_eq!(number(&mut interfaces, 0, A), 3);
+        assert_eq!(number(&mut interfaces, 0, B), 4);
+        assert_eq!(number(&mut interfaces, 1, B), 2);
+        let on = |line, group: &str, queue| {
+            format!("one:{line}, itch50 239.54.12.{group}:26477 on {queue}")
+        };
+        let expected = [
+            on('B', "112", "eth2 queue 5"),
+            on('A', "111", "eth1 queue 0"),
+            on('B', "112", "eth1 queue 0"),
+        ];
+        assert_eq!(described(&out), expected);
+
+        // Another file begins anew. Feeds that are added get lines of their own, and one with the
+        // group of another takes its place.
+        interfaces.begin_file();
+        add(1, "two", [239, 1, 1, 1]);
+        add(2, "three", A);
+        interfaces.look_at(&view);
+        let mut out = Vec::new();
+        for (group, number) in [([239, 1, 1, 1], 2), (A, 3), (B, 4), (A, 3)] {
+            assert_eq!(interfaces.number(0, &to(group), &mut out).unwrap(), number);
+        }
+        assert_eq!(interfaces.number(1, b"no datagram", &mut out).unwrap(), 1);
+        let names: Vec<_> = described(&out).iter().map(|one| one[..5].to_owned()).collect();
+        assert_eq!(names, ["two:A", "three", "one:B"]);
+    }
+}
