@@ -531,7 +531,7 @@ fn receive_by_capture(dir: &Path, core: usize, stop: &AtomicBool) -> Result<()> 
     let config = Config::parse("latency", &text, &Overrides::default())?;
     let summary = run(&config, stop, &mut |notice| match notice {
         Notice::Started(_) => ready(),
-        Notice::Warning(warning) => eprintln!("{warning}"),
+        Notice::Warning(text) | Notice::Changed(text) => eprintln!("{text}"),
     })?;
     ensure!(summary.ledger.closes(), "the ledger does not close: {summary}");
     Ok(())

@@ -10,6 +10,7 @@ pub mod pins;
 pub mod source;
 pub mod clock;
 pub mod nic_stamps;
+pub mod orders;
 pub mod worker;
 pub mod worker_log;
 pub mod segment_file;

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use wiretape_capture::config::{Config, DepthChoice, Overrides, SourceConfig};
+use wiretape_capture::config::{Config, ConfigText, DepthChoice, Overrides, SourceConfig};
+use wiretape_capture::control::control_socket::{Answer, ControlSocket, ask};
 use wiretape_capture::run::{Notice, Summary, run};
 use wiretape_capture::source::survey::Survey;
 
@@ -19,6 +20,10 @@ Examples:
       Run the worker that the file describes, until SIGINT or SIGTERM.
   wiretape-capture --check --config /etc/wiretape/itch-a.toml
       Check the file and print what it means; nothing is started.
+  wiretape-capture --reload --config /etc/wiretape/itch-a.toml
+      Have the worker that runs take in feeds which the file has besides, and let go those that it
+      no longer has. All else must be as it was, or nothing is changed. `wiretape-xdp group add`
+      comes first for new groups, and feed_slots in [worker] makes room for feeds.
   wiretape-capture --pcap DEEP10.pcap.gz --feed deep10-iextp@224.2.3.10:16648
       Decode a capture file into a segment, as fast as it goes.
   wiretape-capture --pcap DEEP10.pcap.gz --groups
@@ -42,6 +47,10 @@ struct Cli {
     /// Check the configuration, print what it means, and start nothing.
     #[arg(long)]
     check: bool,
+    /// Have the running capture that the configuration names take feeds in and let feeds go, so
+    /// that it has those of the configuration.
+    #[arg(long, conflicts_with_all = ["check", "pcap"])]
+    reload: bool,
     /// Print a completion script for a shell.
     #[arg(long, value_name = "SHELL")]
     completions: Option<Shell>,
@@ -150,6 +159,9 @@ fn main() -> ExitCode {
     if cli.check {
         return say(&describe(&config));
     }
+    if cli.reload {
+        return reload(&cli, &config);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The second one of a kind ends the process at once; the first one asks.
@@ -164,6 +176,10 @@ fn main() -> ExitCode {
         Notice::Started(text) => {
             let _ = say(&text);
         }
+        Notice::Changed(text) if cli.json => eprintln!("{text}"),
+        Notice::Changed(text) => {
+            let _ = say(&text);
+        }
         Notice::Warning(text) => eprintln!("wiretape-capture: warning: {text}"),
     };
     match run(&config, &stop, &mut notice) {
@@ -176,6 +192,28 @@ fn main() -> ExitCode {
             }
             said
         }
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+/// Has the capture that runs change its feeds.
+fn reload(cli: &Cli, config: &Config) -> ExitCode {
+    let text = match ConfigText::read(cli.config.as_deref(), &cli.overrides()) {
+        Ok(text) => text,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    let path = ControlSocket::path(&config.worker.segment_dir, &config.worker.name);
+    match ask(&path, &text) {
+        Ok(answer) if cli.json => match serde_json::to_string(&answer) {
+            Ok(text) if matches!(answer, Answer::Changed { .. }) => say(&text),
+            Ok(text) => {
+                say(&text);
+                ExitCode::FAILURE
+            }
+            Err(error) => fail(1, &error.to_string()),
+        },
+        Ok(answer @ Answer::Changed { .. }) => say(&answer.to_string()),
+        Ok(answer) => fail(1, &format!("nothing was changed: {answer}")),
         Err(error) => fail(1, &error.to_string()),
     }
 }
@@ -227,10 +265,11 @@ fn describe(config: &Config) -> String {
         SourceConfig::Pcap(pcap) => format!("pcap {}", pcap.path.display()),
     };
     let mut text = format!(
-        "worker {} on {core}: {} event slots, {} instruments, in {}\nsource {source}",
+        "worker {} on {core}: {} event slots, {} instruments, room for {} feeds, in {}\nsource {source}",
         worker.name,
         worker.event_slots,
         worker.instruments,
+        worker.feed_slots,
         worker.segment_dir.display()
     );
     for feed in &config.feeds {

@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +19,7 @@ const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 const BPF_OBJ_GET: i32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
@@ -145,6 +147,37 @@ pub fn stamp_magic(path: &Path) -> Result<Option<u64>, PinError> {
     Ok(Some(magic))
 }
 
+/// The map that names the groups whose packets the XDP program takes (`BPF_MAP_TYPE_HASH`).
+#[derive(Debug)]
+pub struct GroupMap(Map);
+
+impl GroupMap {
+    /// Opens the pin.
+    pub fn open(path: &Path) -> Result<GroupMap, PinError> {
+        let map = Map::open(path)?;
+        map.expect("a map of groups", |info| {
+            info.kind == BPF_MAP_TYPE_HASH && info.key_size == 8 && info.value_size == 4
+        })?;
+        Ok(GroupMap(map))
+    }
+
+    /// Whether packets of `group` are taken.
+    pub fn contains(&self, group: SocketAddrV4) -> io::Result<bool> {
+        // `struct steer_group` of steer.h.
+        let mut key = [0_u8; 8];
+        key[..4].copy_from_slice(&group.ip().octets());
+        key[4..6].copy_from_slice(&group.port().to_be_bytes());
+        let mut flags = 0_u32;
+        let value = (&raw mut flags).cast();
+        // SAFETY: a key has 8 bytes and a value 4, which was checked when the map was opened.
+        match unsafe { self.0.raw_element(BPF_MAP_LOOKUP_ELEM, key.as_ptr(), value) } {
+            Ok(()) => Ok(true),
+            Err(source) if source.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(source) => Err(source),
+        }
+    }
+}
+
 /// A map of counters per receive queue, kept apart for each processor: `WORDS` 64-bit counters in
 /// the order of `steer.h`.
 #[derive(Debug)]
@@ -259,6 +292,18 @@ impl Map {
         value: *mut u8,
         doing: &'static str,
     ) -> Result<(), PinError> {
+        // SAFETY: the key is 4 bytes, as the map's is, and the value as large as the map's (both
+        // checked when it was opened).
+        match unsafe { self.raw_element(command, (&raw const key).cast(), value) } {
+            Ok(()) => Ok(()),
+            Err(source) => Err(PinError::Access { doing, path: self.path.clone(), key, source }),
+        }
+    }
+
+    /// # Safety
+    /// `key` must point to as many bytes as the map's keys have, and `value` to as many as its values
+    /// have, or be null where the command takes none.
+    unsafe fn raw_element(&self, command: i32, key: *const u8, value: *mut u8) -> io::Result<()> {
         /// `BPF_MAP_*_ELEM` of `union bpf_attr`.
         #[repr(C)]
         struct Element {
@@ -271,17 +316,13 @@ impl Map {
         let mut element = Element {
             map_fd: self.fd.as_raw_fd() as u32,
             padding: 0,
-            key: (&raw const key) as u64,
+            key: key as u64,
             value: value as u64,
             flags: 0,
         };
-        // SAFETY: the attribute is the one that the commands read. The key is 4 bytes and the
-        // value as large as the map's (both checked when it was opened), and both outlive the
-        // call.
-        match unsafe { bpf(command, &mut element) } {
-            Ok(_) => Ok(()),
-            Err(source) => Err(PinError::Access { doing, path: self.path.clone(), key, source }),
-        }
+        // SAFETY: the attribute is the one that the commands read; key and value are the caller's
+        // promise, and outlive the call.
+        unsafe { bpf(command, &mut element) }.map(|_| ())
     }
 }
 

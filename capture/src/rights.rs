@@ -186,25 +186,25 @@ pub fn share_one_heap() {
     };
 }
 
-/// Whether the process opens connections after this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connections {
-    /// It does not.
-    None,
-    /// TCP over IPv4, to fetch snapshots.
-    Tcp,
+/// What a capture does after this besides what every one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StillNeeded {
+    /// Opens TCP connections over IPv4, to fetch snapshots.
+    pub connections: bool,
+    /// Joins and leaves multicast groups, as feeds come and go.
+    pub memberships: bool,
 }
 
 /// From now on, any other system call of any thread ends the process with SIGSYS.
 ///
 /// # Errors
 /// The kernel has no seccomp, or this processor has no rules.
-pub fn filter_system_calls(connections: Connections) -> Result<(), RightsError> {
-    let program = filter(connections)?;
+pub fn filter_system_calls(needed: StillNeeded) -> Result<(), RightsError> {
+    let program = filter(needed)?;
     seccompiler::apply_filter_all_threads(&program).map_err(|source| RightsError::Filter { source })
 }
 
-fn filter(connections: Connections) -> Result<BpfProgram, RightsError> {
+fn filter(needed: StillNeeded) -> Result<BpfProgram, RightsError> {
     let arch = std::env::consts::ARCH;
     let target = arch.try_into().map_err(|_| RightsError::Architecture { arch })?;
     let failed = |source: seccompiler::BackendError| RightsError::Filter { source: source.into() };
@@ -219,19 +219,27 @@ fn filter(connections: Connections) -> Result<BpfProgram, RightsError> {
     rules.insert(libc::SYS_bpf, commands?);
     // The standard library of a build with assertions looks whether a descriptor is open.
     rules.insert(libc::SYS_fcntl, vec![only(1, libc::F_GETFD as u64)?]);
-    if connections == Connections::Tcp {
-        let word = |argument, value| {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
-                .map_err(failed)
-        };
-        let both = |a, b| SeccompRule::new(vec![a, b]).map_err(failed);
-        let tcp = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC) as u64;
-        let socket = both(word(0, libc::AF_INET as u64)?, word(1, tcp)?)?;
+    let word = |argument, value: libc::c_int| {
+        let (length, is) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+        SeccompCondition::new(argument, length, is, value as u64).map_err(failed)
+    };
+    let both = |a, b| SeccompRule::new(vec![a, b]).map_err(failed);
+    let mut options = Vec::new();
+    if needed.connections {
+        let tcp = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        let socket = both(word(0, libc::AF_INET)?, word(1, tcp)?)?;
         rules.insert(libc::SYS_socket, vec![socket]);
         rules.insert(libc::SYS_connect, Vec::new());
         rules.insert(libc::SYS_ioctl, vec![only(1, libc::FIONBIO)?]);
-        let timeout = both(word(1, libc::SOL_SOCKET as u64)?, word(2, libc::SO_RCVTIMEO as u64)?)?;
-        rules.insert(libc::SYS_setsockopt, vec![timeout]);
+        options.push(both(word(1, libc::SOL_SOCKET)?, word(2, libc::SO_RCVTIMEO)?)?);
+    }
+    if needed.memberships {
+        for option in [libc::IP_ADD_MEMBERSHIP, libc::IP_DROP_MEMBERSHIP] {
+            options.push(both(word(1, libc::IPPROTO_IP)?, word(2, option)?)?);
+        }
+    }
+    if !options.is_empty() {
+        rules.insert(libc::SYS_setsockopt, options);
     }
     let (otherwise, allowed) = (SeccompAction::KillProcess, SeccompAction::Allow);
     let filter = SeccompFilter::new(rules, otherwise, allowed, target).map_err(failed)?;

@@ -5,16 +5,17 @@
 //! packet arrives that no reader could see. The end goes backwards: out of the map, take in what
 //! was received, close the ledger, mark the segment ended.
 
+mod changes;
 mod error;
 mod feeds;
 mod live;
 mod summary;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use wiretape_core::arena::Arena;
 use wiretape_core::event_loop::Priority;
 use wiretape_core::frames::FramesSpec;
 use wiretape_core::pipeline::Pipeline;
@@ -24,22 +25,26 @@ pub use error::RunError;
 pub use summary::{FeedSummary, Summary};
 
 use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
-use crate::config::{Config, FeedConfig, Idle, PcapConfig, SourceConfig};
+use crate::config::{Config, FeedConfig, Idle, PcapConfig, SourceConfig, WorkerConfig};
+use crate::control::control_socket::{ControlSocket, ControlWaker};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
+use crate::control::multicast::Membership;
 use crate::control::recovery::{RecoveryClient, RecoveryRings};
 use crate::control::snapshot::{SnapshotClient, SnapshotRings};
 use crate::control::waker::{Waker, wake_readers};
 use crate::frames_file::FramesFile;
+use crate::orders::Orders;
 use crate::rights::{
-    Confinement, Connections, drop_capabilities, filter_system_calls, share_one_heap,
+    Confinement, StillNeeded, drop_capabilities, filter_system_calls, share_one_heap,
 };
 use crate::segment_file::SegmentFile;
 use crate::source::live::LiveSockets;
 use crate::source::pcap::{PcapSource, Reader};
 use crate::source::{Source, SourceError};
-use crate::worker::{Orders, Worker, pin_to_core};
+use crate::worker::{Worker, pin_to_core};
 
-use feeds::{BookMemory, add_feeds, populate};
+use changes::{FeedChanger, Teachers};
+use feeds::{AttachedFeed, FeedMaker, attach_feeds};
 use live::LiveParts;
 
 /// What is going on, for whoever wants to print it.
@@ -47,9 +52,14 @@ use live::LiveParts;
 pub enum Notice {
     /// The worker runs; the text says what was granted.
     Started(String),
+    /// Feeds came or went.
+    Changed(String),
     /// Something was refused that one can do without.
     Warning(String),
 }
+
+/// Pieces of memory for feeds: those of one run, and those of changes that could not be done.
+const MEMORIES: usize = 64;
 
 /// Runs `config` until its source ends or `stop` is set.
 pub fn run(
@@ -65,7 +75,7 @@ pub fn run(
         pid: std::process::id(),
         event_slots: config.worker.event_slots,
         instruments: config.worker.instruments,
-        feeds: config.feeds.len(),
+        feeds: config.worker.feed_slots,
         depths: config.feeds.iter().map(FeedConfig::depths).sum(),
     };
     let layout = SegmentLayout::new(&spec)?;
@@ -83,29 +93,21 @@ pub fn run(
         file.unlink_on_exit();
     }
     let segment = SegmentWriter::create(file.words(), &spec)?;
-    let mut memory = BookMemory::reserve(&config.feeds)?;
-    let base = memory.base();
-    let mut arena = Arena::new(memory.bytes());
-    let reserved = arena.left();
+    let mut memory: Vec<_> = (0..MEMORIES).map(|_| None).collect();
     let mut rings = RecoveryRings::new();
     let mut snapshot_rings = SnapshotRings::new();
     let (complaints, complaints_of_snapshots) = mpsc::channel();
-    let no_more_snapshots = AtomicBool::new(false);
+    let ends = AtomicBool::new(false);
     let mut pipeline = Pipeline::new(segment);
-    add_feeds(&mut pipeline, &mut arena, config, source.first_packet_ns())?;
-    if config.worker.prefault
-        && let OpenSource::Live(..) = source
-        && let Err(error) = populate(base, reserved - arena.left())
-    {
-        notice(Notice::Warning(format!(
-            "cannot claim the books' memory at the start: {error}; the first packets will wait for \
-             it"
-        )));
-    }
+    let prefault = config.worker.prefault && matches!(source, OpenSource::Live(..));
+    let mut maker = FeedMaker::new(segment, &mut memory, prefault);
+    let first_packet_ns = source.first_packet_ns();
+    let attached = attach_feeds(&mut pipeline, &mut maker, &config.feeds, first_packet_ns, notice)?;
     let text = source.describe(config);
     segment.header().set_source(&text);
     let frames = frames.as_ref();
-    let control = Control { config, segment, file: &file, frames, clock: &clock, stop, text };
+    let file = &file;
+    let control = Control { config, segment, file, frames, clock: &clock, stop, ends: &ends, text };
     match source {
         OpenSource::Pcap(mut source) => {
             // A file has no reason to be polled while its next packet is not due.
@@ -115,29 +117,56 @@ pub fn run(
             segment.counters().set(Counter::SourceCut, u64::from(reader.cut().is_some()));
             control.finish(result, None, reader.cut(), reader.snapped())
         }
-        OpenSource::Live(mut source, parts) => {
+        OpenSource::Live(mut source, parts, mut memberships) => {
             let worker_clock = Some(clock.worker_clock());
             let mut worker = Worker::new(pipeline, worker_clock, config.worker.idle);
             let mut recovery = None;
-            if config.feeds.iter().any(|feed| feed.recovery.is_some()) {
+            let (teacher, learned) = mpsc::channel();
+            let mut teachers = Teachers { recovery: teacher, snapshots: None };
+            let has_room = config.worker.feed_slots > config.feeds.len();
+            if has_room || config.feeds.iter().any(|feed| feed.recovery.is_some()) {
                 let (worker_end, control_end) = rings.ends();
                 worker = worker.with_recovery(worker_end);
-                let client = RecoveryClient::open(&config.feeds, control_end, segment);
+                let client = RecoveryClient::open(&config.feeds, learned, control_end, segment);
                 recovery = Some(client.map_err(|source| RunError::Recovery { source })?);
             }
             let mut snapshots = None;
             if config.feeds.iter().any(|feed| feed.snapshot.is_some()) {
                 let (worker_end, client_end) = snapshot_rings.ends();
                 worker = worker.with_snapshots(worker_end);
-                let stop = &no_more_snapshots;
-                let client = SnapshotClient::new(&config.feeds, client_end, complaints, stop);
-                snapshots = Some(Snapshots { client, stop, complaints: complaints_of_snapshots });
+                let (teacher, learned) = mpsc::channel();
+                teachers.snapshots = Some(teacher);
+                let client =
+                    SnapshotClient::new(&config.feeds, learned, client_end, complaints, &ends);
+                snapshots = Some(Snapshots { client, complaints: complaints_of_snapshots });
             }
-            let live = Some(Live { parts: &parts, recovery: recovery.as_mut(), snapshots });
+            let changes = match open_control_socket(config) {
+                Ok((socket, waker)) => {
+                    let memberships = &mut memberships;
+                    Some(Changes { socket, waker, attached, maker, memberships, teachers })
+                }
+                Err(error) => {
+                    let text = format!("feeds cannot be changed while this runs: {error}");
+                    notice(Notice::Warning(text));
+                    None
+                }
+            };
+            let live =
+                Some(Live { parts: &parts, recovery: recovery.as_mut(), snapshots, changes });
             let result = control.run(worker, &mut source, live, notice);
             control.finish(result, Some(&parts), None, 0)
         }
     }
+}
+
+/// The socket that `--reload` sends to, and what ends a wait for that.
+fn open_control_socket(config: &Config) -> io::Result<(ControlSocket, ControlWaker)> {
+    let WorkerConfig { segment_dir, name, .. } = &config.worker;
+    let path = ControlSocket::path(segment_dir, name);
+    let failed = |error| io::Error::other(format!("no socket at {}: {error}", path.display()));
+    let socket = ControlSocket::bind(path.clone()).map_err(failed)?;
+    let waker = socket.waker().map_err(failed)?;
+    Ok((socket, waker))
 }
 
 /// Memory for frames that recorders read, if the configuration wants that.
@@ -156,7 +185,7 @@ fn shared_frames(config: &Config, epoch: u64) -> Result<Option<FramesFile>, RunE
 /// A source that is ready to be polled.
 enum OpenSource<'m> {
     Pcap(PcapSource),
-    Live(LiveSockets<'m>, LiveParts),
+    Live(LiveSockets<'m>, LiveParts, Vec<Membership>),
 }
 
 impl<'m> OpenSource<'m> {
@@ -171,8 +200,9 @@ impl<'m> OpenSource<'m> {
                 Ok(OpenSource::Pcap(PcapSource::new(reader, *speed)?))
             }
             SourceConfig::Xdp(xdp) => {
-                let (source, parts) = LiveParts::open(xdp, &config.feeds, clock, frames)?;
-                Ok(OpenSource::Live(source, parts))
+                let (source, parts, memberships) =
+                    LiveParts::open(xdp, &config.feeds, clock, frames)?;
+                Ok(OpenSource::Live(source, parts, memberships))
             }
         }
     }
@@ -187,7 +217,9 @@ impl<'m> OpenSource<'m> {
 
     fn describe(&self, config: &Config) -> String {
         match (self, &config.source) {
-            (OpenSource::Live(_, parts), SourceConfig::Xdp(xdp)) => parts.describe(xdp),
+            (OpenSource::Live(_, parts, memberships), SourceConfig::Xdp(xdp)) => {
+                parts.describe(xdp, memberships)
+            }
             (_, SourceConfig::Pcap(pcap)) => format!("pcap {}", pcap.path.display()),
             (_, SourceConfig::Xdp(xdp)) => format!("xdp {}", xdp.interface),
         }
@@ -199,13 +231,23 @@ struct Live<'r, 'm> {
     parts: &'r LiveParts,
     recovery: Option<&'r mut RecoveryClient<'m>>,
     snapshots: Option<Snapshots<'m>>,
+    changes: Option<Changes<'r, 'm>>,
 }
 
-/// The client that fetches snapshots, how it is told to stop, and what it complains of.
+/// The client that fetches snapshots, and what it complains of.
 struct Snapshots<'m> {
     client: SnapshotClient<'m>,
-    stop: &'m AtomicBool,
     complaints: Receiver<String>,
+}
+
+/// What it takes to change feeds.
+struct Changes<'r, 'm> {
+    socket: ControlSocket,
+    waker: ControlWaker,
+    attached: Vec<AttachedFeed>,
+    maker: FeedMaker<'m>,
+    memberships: &'r mut Vec<Membership>,
+    teachers: Teachers,
 }
 
 /// The control thread's side of a run.
@@ -216,6 +258,8 @@ struct Control<'r, 'm> {
     frames: Option<&'m FramesFile>,
     clock: &'r ClockKeeper,
     stop: &'r AtomicBool,
+    /// Tells the other threads than the worker that the run is over.
+    ends: &'r AtomicBool,
     text: String,
 }
 
@@ -232,14 +276,12 @@ impl<'m> Control<'_, 'm> {
         live: Option<Live<'_, 'm>>,
         notice: &mut dyn FnMut(Notice),
     ) -> Result<(), RunError> {
-        let (live, recovery, snapshots) = match live {
-            Some(live) => (Some(live.parts), live.recovery, live.snapshots),
-            None => (None, None, None),
+        let (live, recovery, snapshots, changes) = match live {
+            Some(live) => (Some(live.parts), live.recovery, live.snapshots, live.changes),
+            None => (None, None, None, None),
         };
-        let connections = match &snapshots {
-            Some(_) => Connections::Tcp,
-            None => Connections::None,
-        };
+        let needed =
+            StillNeeded { connections: snapshots.is_some(), memberships: changes.is_some() };
         self.header().set_heartbeat_ns(monotonic_ns());
         self.segment.start();
         // The frames first: who finds the segment finds those of its epoch.
@@ -272,23 +314,34 @@ impl<'m> Control<'_, 'm> {
                     }
                 })
                 .map_err(|source| RunError::Thread { source })?;
-            let (mut stop_snapshots, mut complaints) = (None, None);
-            if let Some(Snapshots { client, stop, complaints: heard }) = snapshots {
-                (stop_snapshots, complaints) = (Some(StopOnDrop(stop)), Some(heard));
-                let (ready_tx, ready_rx) = mpsc::channel();
-                thread::Builder::new()
-                    .name("snapshots".to_owned())
-                    .spawn_scoped(scope, move || {
-                        // The filter is for a thread that has started.
-                        let _ = ready_tx.send(());
-                        client.run();
-                    })
-                    .map_err(|source| RunError::Thread { source })?;
-                let _ = ready_rx.recv();
+            let mut ending = EndOnDrop { ends: self.ends, waker: None };
+            let mut complaints = None;
+            if let Some(Snapshots { client, complaints: heard }) = snapshots {
+                complaints = Some(heard);
+                start(scope, "snapshots", move || client.run())?;
+            }
+            let (news, heard) = mpsc::channel();
+            if let Some(changes) = changes {
+                ending.waker = Some(changes.waker);
+                let changer = FeedChanger {
+                    socket: changes.socket,
+                    config: self.config.clone(),
+                    attached: changes.attached,
+                    maker: changes.maker,
+                    memberships: changes.memberships,
+                    steered: live.map_or(&[], LiveParts::steered),
+                    teachers: changes.teachers,
+                    recovers: recovery.as_ref().is_some_and(|client| client.has_servers()),
+                    orders: &orders,
+                    poster: events.poster(),
+                    notices: news,
+                    ends: self.ends,
+                };
+                start(scope, "feeds", move || changer.run())?;
             }
             let pinned = pinned_rx.recv().ok().flatten();
             let confined = match self.config.worker.confine {
-                Confinement::Full => filter_system_calls(connections),
+                Confinement::Full => filter_system_calls(needed),
                 _ => Ok(()),
             };
             let mut steered = Ok(());
@@ -301,9 +354,10 @@ impl<'m> Control<'_, 'm> {
             drop(go_tx);
             if confined.is_ok() && steered.is_ok() {
                 self.announce(pinned, notice);
-                failure = self.look_after(live, recovery, complaints.as_ref(), &mut events, notice);
+                let heard = Heard { complaints, news: heard };
+                failure = self.look_after(live, recovery, &heard, &mut events, notice);
             }
-            drop(stop_snapshots);
+            drop(ending);
             // Out of the map first: from here on nothing new is received.
             let unsteered = live.map_or(Ok(()), LiveParts::unsteer);
             if !handle.is_finished() {
@@ -345,14 +399,14 @@ impl<'m> Control<'_, 'm> {
         &self,
         live: Option<&LiveParts>,
         mut recovery: Option<&mut RecoveryClient<'m>>,
-        complaints: Option<&Receiver<String>>,
+        heard: &Heard,
         events: &mut ControlLoop<'_>,
         notice: &mut dyn FnMut(Notice),
     ) -> Option<RunError> {
         let mut waker = Waker::new(self.header(), self.segment.ring());
         events.repeat(ControlEvent::Wake);
         events.repeat(ControlEvent::Heartbeat);
-        if recovery.is_some() {
+        if recovery.as_ref().is_some_and(|client| client.has_servers()) {
             events.repeat(ControlEvent::Recover);
         }
         if live.is_some() {
@@ -371,9 +425,7 @@ impl<'m> Control<'_, 'm> {
                     self.clock.align();
                 }
                 ControlEvent::Heartbeat => {
-                    for complaint in complaints.into_iter().flat_map(Receiver::try_iter) {
-                        notice(Notice::Warning(complaint));
-                    }
+                    heard.tell(notice);
                     self.header().set_heartbeat_ns(monotonic_ns());
                     if let Some(live) = live {
                         live.ledger.update(&self.segment);
@@ -387,6 +439,7 @@ impl<'m> Control<'_, 'm> {
                 }
             }
         }
+        heard.tell(notice);
         None
     }
 
@@ -409,26 +462,65 @@ impl<'m> Control<'_, 'm> {
     }
 }
 
-/// Tells a thread to stop, whatever ends the scope that waits for it.
-struct StopOnDrop<'m>(&'m AtomicBool);
+/// What other threads have to say.
+struct Heard {
+    complaints: Option<Receiver<String>>,
+    news: Receiver<Notice>,
+}
 
-impl Drop for StopOnDrop<'_> {
+impl Heard {
+    fn tell(&self, notice: &mut dyn FnMut(Notice)) {
+        self.news.try_iter().for_each(&mut *notice);
+        for complaint in self.complaints.iter().flat_map(Receiver::try_iter) {
+            notice(Notice::Warning(complaint));
+        }
+    }
+}
+
+/// Starts a thread, and waits until it has: the filter of system calls is for threads that run.
+fn start<'s, 'e>(
+    scope: &'s thread::Scope<'s, 'e>,
+    name: &str,
+    work: impl FnOnce() + Send + 's,
+) -> Result<(), RunError> {
+    let (ready_tx, ready_rx) = mpsc::channel();
+    let run = move || {
+        let _ = ready_tx.send(());
+        work();
+    };
+    let started = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run);
+    started.map_err(|source| RunError::Thread { source })?;
+    let _ = ready_rx.recv();
+    Ok(())
+}
+
+/// Tells the threads that ask servers and change feeds to end, whatever ends the scope that waits
+/// for them.
+struct EndOnDrop<'r> {
+    ends: &'r AtomicBool,
+    waker: Option<ControlWaker>,
+}
+
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.ends.store(true, Ordering::Relaxed);
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
     }
 }
 
 /// Tells the control thread that the worker's thread ends, also by a panic.
 struct Ending<'r, 'm> {
     poster: ControlPoster<'m>,
-    orders: &'r Orders,
+    orders: &'r Orders<'m>,
 }
 
 impl Drop for Ending<'_, '_> {
     fn drop(&mut self) {
         // The control thread takes events in until it has given the order to drain.
         while self.poster.post(Priority::Urgent, ControlEvent::WorkerEnded).is_err()
-            && !self.orders.is_draining()
+            && !self.orders.look().is_draining()
         {
             thread::yield_now();
         }

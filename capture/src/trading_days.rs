@@ -1,17 +1,36 @@
 //! Midnights of an exchange's time zone as UTC, for core, which knows no time zones.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use wiretape_core::feed::trading_day::{MIDNIGHTS_MAX, TradingDays};
 
 /// Days before the start that a table covers: a replayed session may have begun long ago.
 const DAYS_BEFORE: i64 = 30;
 
+/// Where time zones come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zones {
+    /// The system's, or the program's own where it has none.
+    System,
+    /// The program's own: no file is read, which a confined capture may not.
+    Bundled,
+}
+
+impl Zones {
+    /// The zone of an IANA name.
+    pub fn get(self, name: &str) -> Option<TimeZone> {
+        match self {
+            Zones::System => TimeZone::get(name).ok(),
+            Zones::Bundled => TimeZoneDatabase::bundled().get(name).ok(),
+        }
+    }
+}
+
 /// The midnights around `utc_ns` in `zone`: a month back and most of a year ahead, so that a
 /// capture can run that long. `None` if the zone is unknown.
-pub fn around(zone: &str, utc_ns: u64) -> Option<TradingDays> {
-    let zone = TimeZone::get(zone).ok()?;
+pub fn around(zones: Zones, zone: &str, utc_ns: u64) -> Option<TradingDays> {
+    let zone = zones.get(zone)?;
     let since = SignedDuration::from_nanos(i64::try_from(utc_ns).ok()?);
     let today = Timestamp::UNIX_EPOCH.checked_add(since).ok()?.to_zoned(zone.clone()).date();
     let days = -DAYS_BEFORE..MIDNIGHTS_MAX as i64 - DAYS_BEFORE;
@@ -21,8 +40,8 @@ pub fn around(zone: &str, utc_ns: u64) -> Option<TradingDays> {
 }
 
 /// The one midnight that begins `date` in `zone`. `None` if the zone is unknown.
-pub fn on(zone: &str, date: Date) -> Option<TradingDays> {
-    let zone = TimeZone::get(zone).ok()?;
+pub fn on(zones: Zones, zone: &str, date: Date) -> Option<TradingDays> {
+    let zone = zones.get(zone)?;
     Some(TradingDays::new(midnight(date, &zone)))
 }
 
@@ -44,7 +63,13 @@ mod tests {
 
     #[test]
     fn new_york_midnights_follow_daylight_saving() {
-        let days = around("America/New_York", ns("2017-03-10T14:30:00Z")).unwrap();
+        for zones in [Zones::System, Zones::Bundled] {
+            midnights_follow_daylight_saving(zones);
+        }
+    }
+
+    fn midnights_follow_daylight_saving(zones: Zones) {
+        let days = around(zones, "America/New_York", ns("2017-03-10T14:30:00Z")).unwrap();
         assert_eq!(days.midnight_before(ns("2017-03-10T14:30:00Z")), ns("2017-03-10T05:00:00Z"));
         // The Monday after the clocks went forward.
         assert_eq!(days.midnight_before(ns("2017-03-13T14:30:00Z")), ns("2017-03-13T04:00:00Z"));
@@ -56,9 +81,11 @@ mod tests {
 
     #[test]
     fn a_given_date_is_the_only_day() {
-        let days = on("America/New_York", "2012-06-21".parse().unwrap()).unwrap();
+        let days = on(Zones::System, "America/New_York", "2012-06-21".parse().unwrap()).unwrap();
         assert_eq!(days.midnight_before(ns("2026-01-01T00:00:00Z")), ns("2012-06-21T04:00:00Z"));
         assert_eq!(days.midnight_before(0), ns("2012-06-21T04:00:00Z"));
-        assert!(on("Mars/Olympus", "2012-06-21".parse().unwrap()).is_none());
+        for zones in [Zones::System, Zones::Bundled] {
+            assert!(on(zones, "Mars/Olympus", "2012-06-21".parse().unwrap()).is_none());
+        }
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! From the first frame on it allocates nothing, takes no lock, formats nothing, and makes no
 //! system call but those by which an AF_XDP socket is woken or, where the configuration allows
-//! the worker to rest, waits. It reads one word of the control thread's once per poll.
+//! the worker to rest, waits. It reads one word of [`Orders`] once per poll.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use wiretape_core::histogram::Histogram;
@@ -15,6 +14,7 @@ use crate::clock::WorkerClock;
 use crate::config::Idle;
 use crate::control::recovery::WorkerRecovery;
 use crate::control::snapshot::WorkerSnapshots;
+use crate::orders::{FeedChange, Orders};
 use crate::source::{Polled, Source, SourceDrops, SourceError};
 use crate::worker_log::WorkerLog;
 
@@ -24,27 +24,6 @@ const SPINS_BEFORE_REST: u32 = 200;
 const REST: Duration = Duration::from_millis(5);
 /// Pieces of a snapshot taken between two looks at the source.
 const SNAPSHOT_PARTS: usize = 256;
-
-/// What the worker is to do; written by the control thread.
-#[derive(Debug, Default)]
-pub struct Orders(AtomicU8);
-
-const DRAIN: u8 = 1;
-
-impl Orders {
-    /// Tells the worker to take in what has been received, and to end.
-    pub fn drain(&self) {
-        // Release: what was done before (the socket taken out of the map) comes first; partner
-        // is the worker's acquire load.
-        self.0.store(DRAIN, Ordering::Release);
-    }
-
-    /// Whether that was said.
-    #[inline]
-    pub fn is_draining(&self) -> bool {
-        self.0.load(Ordering::Acquire) == DRAIN
-    }
-}
 
 /// A worker: a pipeline, and how it is run.
 #[derive(Debug)]
@@ -95,7 +74,11 @@ impl<'m> Worker<'m> {
 
     /// Runs until the source ends, or until it was told to drain and the source has been still
     /// for the time that frames on their way need. What is still missing then is given up.
-    pub fn run<S: Source>(&mut self, source: &mut S, orders: &Orders) -> Result<(), SourceError> {
+    pub fn run<S: Source>(
+        &mut self,
+        source: &mut S,
+        orders: &Orders<'m>,
+    ) -> Result<(), SourceError> {
         self.log.start();
         let result = self.run_to_end(source, orders);
         let now = self.now();
@@ -107,21 +90,26 @@ impl<'m> Worker<'m> {
     fn run_to_end<S: Source>(
         &mut self,
         source: &mut S,
-        orders: &Orders,
+        orders: &Orders<'m>,
     ) -> Result<(), SourceError> {
         let mut idle_polls = 0u32;
         let mut still_since: Option<Instant> = None;
         loop {
-            match self.poll(source)? {
+            let polled = self.poll(source)?;
+            let told = orders.look();
+            if told.is_change() {
+                self.change_feeds(orders);
+            }
+            match polled {
                 Polled::Frames(_) => {
                     idle_polls = 0;
                     still_since = None;
-                    if orders.is_draining() && source.settle_time().is_zero() {
+                    if told.is_draining() && source.settle_time().is_zero() {
                         return Ok(());
                     }
                 }
                 Polled::Ended => return Ok(()),
-                Polled::Idle if orders.is_draining() => {
+                Polled::Idle if told.is_draining() => {
                     let since = *still_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= source.settle_time() {
                         return Ok(());
@@ -137,6 +125,29 @@ impl<'m> Worker<'m> {
                 }
             }
         }
+    }
+
+    /// Takes a feed in, or lets one go, as it was told.
+    #[cold]
+    pub fn change_feeds(&mut self, orders: &Orders<'m>) {
+        let now = self.clock.as_mut().map_or(0, WorkerClock::now).max(self.received_ns);
+        orders.carry_out(|change| match change {
+            FeedChange::Attach(feed) => {
+                let index = feed.index();
+                let refused = self.pipeline.attach(feed).err();
+                if refused.is_none() {
+                    self.log.feed_added(index);
+                }
+                refused
+            }
+            FeedChange::Detach(index) => {
+                let gone = self.pipeline.detach(index, now);
+                if gone.is_some() {
+                    self.log.feed_removed(index);
+                }
+                gone
+            }
+        });
     }
 
     /// Takes one batch.

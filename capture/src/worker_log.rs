@@ -73,6 +73,8 @@ enum Kind {
     Window,
     OtherFrames,
     InstrumentsFull,
+    /// Feeds come and go.
+    Feeds,
     Life,
 }
 
@@ -169,14 +171,14 @@ impl<'m> WorkerLog<'m> {
     /// Says that a feed was added.
     pub fn feed_added(&mut self, feed: usize) {
         let name = feed as u8;
-        self.say(feed, Kind::Life, || defmt::info!("feed {=u8}: added", name));
+        self.say(feed, Kind::Feeds, || defmt::info!("feed {=u8}: added", name));
     }
 
     /// Says what there is to be said of a feed, and that it was removed.
     pub fn feed_removed(&mut self, feed: usize) {
         self.look();
         let name = feed as u8;
-        self.say(feed, Kind::Life, || defmt::info!("feed {=u8}: removed", name));
+        self.say(feed, Kind::Feeds, || defmt::info!("feed {=u8}: removed", name));
     }
 
     /// After a batch whose last frame was received at `received_ns`.
@@ -311,7 +313,7 @@ fn program() -> LogProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wiretape_core::segment::{SegmentLayout, SegmentSpec, SegmentView};
+    use wiretape_core::segment::{FeedIdentity, SegmentLayout, SegmentSpec, SegmentView};
     use wiretape_core::sync::AtomicU64;
 
     fn words() -> Vec<AtomicU64> {
@@ -376,11 +378,13 @@ mod tests {
         segment.start();
         let view = SegmentView::attach(&words).unwrap();
         let mut log = WorkerLog::new(segment);
+        // One feed; the other place is for one that may come.
+        segment.feed(0).unwrap().set_identity(&FeedIdentity::default());
         log.start();
         let mut reader = view.logs().unwrap();
         let frame = reader.read().unwrap().unwrap();
         assert_eq!(frame.bytes().len(), 2 + 8 + 1);
-        assert_eq!(frame.bytes()[2..], [9, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(frame.bytes()[2..], [9, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert!(frame.ts <= utc_ns() && utc_ns() - frame.ts < SECOND);
         let program = reader.program();
         let own = std::fs::metadata(std::env::current_exe().unwrap()).unwrap();

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
-use wiretape_capture::rights::{Connections, drop_capabilities, filter_system_calls};
+use wiretape_capture::rights::{StillNeeded, drop_capabilities, filter_system_calls};
 
 const CHILD: &str = "WIRETAPE_TEST_OF_RIGHTS";
 
@@ -26,7 +26,7 @@ fn a_call_that_capture_does_not_need_ends_the_process() {
         let mut status = File::open("/proc/thread-self/status").unwrap();
         let mut text = String::with_capacity(1 << 14);
         drop_capabilities().unwrap();
-        filter_system_calls(Connections::None).unwrap();
+        filter_system_calls(StillNeeded::default()).unwrap();
         status.rewind().unwrap();
         status.read_to_string(&mut text).unwrap();
         println!("{text}");

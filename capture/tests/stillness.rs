@@ -3,19 +3,22 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use wiretape_capture::clock::ClockKeeper;
 use wiretape_capture::config::Idle;
+use wiretape_capture::orders::{FeedChange, Orders};
 use wiretape_capture::source::{Polled, Source, SourceError};
-use wiretape_capture::trading_days;
+use wiretape_capture::trading_days::{self, Zones};
 use wiretape_capture::worker::Worker;
 use wiretape_core::arena::Arena;
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
-use wiretape_core::pipeline::{Pipeline, Protocol};
-use wiretape_core::segment::{Counter, FeedIdentity, SegmentLayout, SegmentSpec, SegmentWriter};
+use wiretape_core::pipeline::{Feed, Pipeline, Protocol};
+use wiretape_core::segment::{
+    Counter, FeedIdentity, FeedState, SegmentLayout, SegmentSpec, SegmentWriter,
+};
 
 mod day;
 
@@ -79,8 +82,8 @@ fn the_worker_allocates_nothing_whatever_comes() {
         epoch: 1,
         pid: 0,
         event_slots: 1 << 12,
-        instruments: 64,
-        feeds: 1,
+        instruments: 128,
+        feeds: 2,
         depths: 0,
     };
     let words = SegmentLayout::new(&spec).unwrap().total_words;
@@ -105,23 +108,48 @@ fn the_worker_allocates_nothing_whatever_comes() {
         line_b: None,
         patience: Patience::NONE,
     };
-    let days = trading_days::on("America/New_York", "2012-06-21".parse().unwrap()).unwrap();
+    let days =
+        trading_days::on(Zones::System, "America/New_York", "2012-06-21".parse().unwrap()).unwrap();
     pipeline.add_feed(Protocol::Itch50, &feed, &days, &mut arena).unwrap();
     let clock = ClockKeeper::new().worker_clock();
     let mut worker = Worker::new(pipeline, Some(clock), Idle::Spin);
     let mut source = InMemory { frames, next: 0 };
+    let (orders, stop) = (Orders::default(), AtomicBool::new(false));
+    // Another feed, which comes and goes meanwhile.
+    let mut spec = feed.clone();
+    (spec.identity.port, spec.identity.first_instrument) = (day::PORT + 1, 64);
+    let mut books = vec![0; 64 << 20];
+    let other = Feed::new(1, Protocol::Itch50, &spec, &days, &segment, &mut Arena::new(&mut books))
+        .unwrap();
 
     // The first batch may set up what is set up once per thread.
     worker.poll(&mut source).unwrap();
-    let before = ALLOCATIONS.with(Cell::get);
-    while worker.poll(&mut source).unwrap() != Polled::Ended {}
-    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    let mut allocations = 0;
+    std::thread::scope(|scope| {
+        let changer = scope.spawn(|| {
+            let refused = orders.change(FeedChange::Attach(other), &stop).unwrap();
+            let gone = orders.change(FeedChange::Detach(1), &stop).unwrap();
+            refused.is_none() && gone.is_some_and(|feed| feed.index() == 1)
+        });
+        let mut changes = 0;
+        let before = ALLOCATIONS.with(Cell::get);
+        while worker.poll(&mut source).unwrap() != Polled::Ended || changes < 2 {
+            if orders.look().is_change() {
+                worker.change_feeds(&orders);
+                changes += 1;
+            }
+        }
+        allocations = ALLOCATIONS.with(Cell::get) - before;
+        assert!(changer.join().unwrap(), "the feed was taken in, and came back");
+    });
 
     let counters = segment.counters();
+    assert_eq!(segment.feed(1).unwrap().view().state(), FeedState::Removed);
     assert_eq!(counters.get(Counter::Frames), count);
     assert!(counters.get(Counter::Events) > 20_000);
     assert_eq!(allocations, 0, "allocations and releases on the hot path");
     // The allocator does count.
+    let before = ALLOCATIONS.with(Cell::get);
     drop(std::hint::black_box(vec![1u8; 10]));
     assert!(ALLOCATIONS.with(Cell::get) > before);
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
+use crate::trading_days::Zones;
 use crate::xsk::{BindMode, BusyPoll, Umem};
 use wiretape_core::segment::{MAX_FEEDS, MAX_QUEUES};
 
@@ -19,6 +20,7 @@ use wiretape_core::segment::{MAX_FEEDS, MAX_QUEUES};
 const NAME_MAX: usize = 31;
 const EVENT_SLOTS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 30;
 const WAKE_MS: std::ops::RangeInclusive<usize> = 0..=1_000;
+const FEED_SLOTS: std::ops::RangeInclusive<usize> = 1..=MAX_FEEDS;
 const INSTRUMENTS: std::ops::RangeInclusive<usize> = 1..=1 << 24;
 const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
 
@@ -37,8 +39,18 @@ const HOLD_MIB: std::ops::RangeInclusive<usize> = 1..=65_536;
 const USER_MAX: usize = 6;
 const PASSWORD_MAX: usize = 10;
 
-pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigError> {
-    let worker = check_worker(place, &tables.worker)?;
+/// `running` is the worker that a configuration is meant for which runs already.
+pub(super) fn check(
+    place: Place<'_>,
+    tables: Tables,
+    running: Option<&WorkerConfig>,
+) -> Result<Config, ConfigError> {
+    let feed_slots = match running {
+        Some(running) => running.feed_slots,
+        None => tables.feed.len().clamp(1, MAX_FEEDS),
+    };
+    let zones = if running.is_some() { Zones::Bundled } else { Zones::System };
+    let worker = check_worker(place, &tables.worker, feed_slots)?;
     let Some(source) = &tables.source else {
         return Err(ConfigError::at(
             place,
@@ -50,8 +62,8 @@ pub(super) fn check(place: Place<'_>, tables: Tables) -> Result<Config, ConfigEr
     let source = check_source(place, source)?;
     let mut feeds: Vec<FeedConfig> = Vec::new();
     for (index, table) in tables.feed.iter().enumerate() {
-        let share = (worker.instruments / tables.feed.len()).max(1);
-        let feed = check_feed(place, table, index, share)?;
+        let share = (worker.instruments / worker.feed_slots).max(1);
+        let feed = check_feed(place, table, index, share, zones)?;
         let shares = |other: &FeedConfig| other.groups().any(|one| feed.groups().any(|b| b == one));
         let twin = feeds.iter().find(|other| shares(other) || other.name == feed.name);
         if let Some(twin) = twin {
@@ -91,6 +103,15 @@ fn check_feeds_together(
         let sentence = format!("{} feeds are more than the {MAX_FEEDS} of a worker", feeds.len());
         return Err(ConfigError::at(place, last, sentence));
     }
+    if feeds.len() > worker.feed_slots {
+        let sentence = format!(
+            "{} feeds are more than the worker has room for: raise feed_slots in [worker], which is \
+             {}, and restart a capture that runs",
+            feeds.len(),
+            worker.feed_slots
+        );
+        return Err(ConfigError::at(place, last, sentence));
+    }
     let wanted = feeds.iter().map(|feed| feed.instruments).sum::<usize>();
     if wanted > worker.instruments {
         let sentence = format!(
@@ -103,7 +124,11 @@ fn check_feeds_together(
     Ok(())
 }
 
-fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, ConfigError> {
+fn check_worker(
+    place: Place<'_>,
+    table: &WorkerTable,
+    feed_slots: usize,
+) -> Result<WorkerConfig, ConfigError> {
     let event_slots = within(place, &table.event_slots, "event_slots", 1 << 20, &EVENT_SLOTS)?;
     if !event_slots.is_power_of_two() {
         let origin = origin(&table.event_slots);
@@ -126,6 +151,7 @@ fn check_worker(place: Place<'_>, table: &WorkerTable) -> Result<WorkerConfig, C
         segment_dir: value(&table.segment_dir).unwrap_or_else(default_dir),
         event_slots,
         instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
+        feed_slots: within(place, &table.feed_slots, "feed_slots", feed_slots, &FEED_SLOTS)?,
         idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
         unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
         prefault: value(&table.prefault).unwrap_or(true),
@@ -271,6 +297,7 @@ fn check_feed(
     feed: &Located<FeedTable>,
     index: usize,
     share: usize,
+    zones: Zones,
 ) -> Result<FeedConfig, ConfigError> {
     let table = &feed.value;
     let protocols = Protocol::ALL.map(|protocol| (protocol, protocol.name()));
@@ -293,7 +320,7 @@ fn check_feed(
     let recovery = check_recovery(place, table, protocol)?;
     let snapshot = check_snapshot(place, table, protocol)?;
     let zone = value(&table.time_zone).unwrap_or_else(|| "America/New_York".to_owned());
-    if jiff::tz::TimeZone::get(&zone).is_err() {
+    if zones.get(&zone).is_none() {
         let sentence = format!("'{zone}' is no IANA time zone, such as \"America/New_York\"");
         return Err(ConfigError::at(place, origin(&table.time_zone), sentence));
     }

@@ -4,6 +4,7 @@
 //! [`Config`] is what it means, complete and consistent. A mistake is reported with file, line
 //! and key (or the flag), what is wrong and what would do.
 
+mod changes;
 mod error;
 mod meaning;
 mod tables;
@@ -13,6 +14,9 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+pub use changes::{ChangeError, FeedChanges};
 pub use error::ConfigError;
 pub use tables::Overrides;
 
@@ -47,6 +51,8 @@ pub struct WorkerConfig {
     pub event_slots: usize,
     /// Instruments that the segment has room for.
     pub instruments: usize,
+    /// Feeds that the segment has room for, those included that come while the worker runs.
+    pub feed_slots: usize,
     /// What to do while nothing comes.
     pub idle: Idle,
     /// Remove the segment's file at a clean end.
@@ -233,6 +239,27 @@ impl FeedConfig {
 impl Config {
     /// Reads `file`, if one is given, puts `overrides` over it, and checks the result.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, ConfigError> {
+        ConfigText::read(file, overrides)?.check()
+    }
+
+    /// As [`load`](Config::load), from text; `name` stands in messages.
+    pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+        parse(name, text, overrides, None)
+    }
+}
+
+/// A configuration as it was written, and the flags over it. It can be sent to a capture that runs,
+/// which checks it by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigText {
+    name: String,
+    text: String,
+    flags: Overrides,
+}
+
+impl ConfigText {
+    /// Reads `file`, if one is given.
+    pub fn read(file: Option<&Path>, flags: &Overrides) -> Result<ConfigText, ConfigError> {
         let (name, text) = match file {
             Some(path) => {
                 let name = path.display().to_string();
@@ -242,17 +269,31 @@ impl Config {
             }
             None => ("the command line".to_owned(), String::new()),
         };
-        Config::parse(&name, &text, overrides)
+        Ok(ConfigText { name, text, flags: flags.clone() })
     }
 
-    /// As [`load`](Config::load), from text; `name` stands in messages.
-    pub fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let place = error::Place { name, text };
-        let mut tables =
-            toml::from_str(text).map_err(|error| ConfigError::from_toml(place, &error))?;
-        overrides.apply(&mut tables);
-        meaning::check(place, tables)
+    /// What it means.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        parse(&self.name, &self.text, &self.flags, None)
     }
+
+    /// What it means to a worker that runs: what is not written about how it is laid out stays as
+    /// it is. Reads no file.
+    pub fn check_beside(&self, running: &WorkerConfig) -> Result<Config, ConfigError> {
+        parse(&self.name, &self.text, &self.flags, Some(running))
+    }
+}
+
+fn parse(
+    name: &str,
+    text: &str,
+    overrides: &Overrides,
+    running: Option<&WorkerConfig>,
+) -> Result<Config, ConfigError> {
+    let place = error::Place { name, text };
+    let mut tables = toml::from_str(text).map_err(|error| ConfigError::from_toml(place, &error))?;
+    overrides.apply(&mut tables);
+    meaning::check(place, tables, running)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::Origin;
 
@@ -41,6 +41,7 @@ pub(super) struct WorkerTable {
     pub segment_dir: Value<PathBuf>,
     pub event_slots: Value<usize>,
     pub instruments: Value<usize>,
+    pub feed_slots: Value<usize>,
     pub idle: Value<String>,
     pub unlink_on_exit: Value<bool>,
     pub prefault: Value<bool>,
@@ -121,7 +122,7 @@ impl DateText {
 }
 
 /// What the command line sets; wins over the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overrides {
     /// `--name`
     pub name: Option<String>,

@@ -315,3 +315,78 @@ fn what_is_given_up_can_be_chosen() {
     let text = with("capability").unwrap_err().to_string();
     assert!(text.contains("there is no confine 'capability'"), "{text}");
 }
+
+/// What `text` changes about `XDP` with room for `slots` feeds, or why it cannot.
+fn changes(slots: usize, text: &str) -> Result<(Vec<String>, Vec<String>), String> {
+    let with_room = |text: &str| {
+        let slots = format!("[worker]\nfeed_slots = {slots}");
+        text.replacen("[worker]", &slots, 1)
+    };
+    let running = parse(&with_room(XDP)).unwrap();
+    let text = with_room(text);
+    let text = ConfigText { name: "x.toml".into(), text, flags: Overrides::default() };
+    let wanted = text.check_beside(&running.worker).map_err(|error| error.to_string())?;
+    let changes = running.changes_to(&wanted).map_err(|error| error.to_string())?;
+    Ok((changes.removed, changes.added.into_iter().map(|feed| feed.name).collect()))
+}
+
+const THIRD: &str = "[[feed]]\nname = \"tops\"\nprotocol = \"tops16-iextp\"\ngroup = \"224.2.3.11:16649\"\n\
+                     instruments = 100\n";
+
+#[test]
+fn feeds_that_come_and_go_are_told_by_their_names() {
+    let none = || (Vec::new(), Vec::new());
+    assert_eq!(changes(2, XDP), Ok(none()));
+    let (deep, tops) = (vec!["deep".to_owned()], vec!["tops".to_owned()]);
+    let without = XDP[..XDP.rfind("[[feed]]").unwrap()].to_owned();
+    assert_eq!(changes(2, &without), Ok((deep.clone(), vec![])));
+    assert_eq!(changes(2, &format!("{without}{THIRD}")), Ok((deep, tops.clone())));
+    let fewer = XDP.replace("instruments = 8192", "instruments = 4096");
+    assert_eq!(
+        changes(3, &format!("{fewer}{THIRD}")),
+        Err("'instruments' of feed 'totalview' is not as the capture runs: a feed stays as it is \
+             until it is removed; the new one needs another name, or a restart"
+            .to_owned())
+    );
+    let text = changes(2, &format!("{fewer}{THIRD}")).unwrap_err();
+    assert!(text.contains("3 feeds are more than the worker has room for"), "{text}");
+    // The share of a feed that names none stays what it was.
+    let shares = |text: &str| text.replace("instruments = 8192\n", "");
+    let running = parse(&shares(XDP)).unwrap();
+    let text = shares(&without);
+    let wanted = ConfigText { name: "x".into(), text, flags: Overrides::default() };
+    let wanted = wanted.check_beside(&running.worker).unwrap();
+    assert_eq!(running.changes_to(&wanted).unwrap().removed, ["deep"]);
+}
+
+#[test]
+fn all_else_stays_as_it_was() {
+    let refused = |from: &str, to: &str| {
+        assert!(XDP.contains(from), "{from}");
+        changes(2, &XDP.replacen(from, to, 1)).unwrap_err()
+    };
+    assert_eq!(
+        refused("core = 3", "core = 4"),
+        "'core' in [worker] is not as the capture runs: that needs a restart"
+    );
+    assert_eq!(
+        refused("queue = 2", "queue = 3"),
+        "[source] is not as the capture runs: that needs a restart"
+    );
+    let text = refused("233.54.12.111", "233.54.12.112");
+    assert!(text.starts_with("'group' of feed 'totalview' is not"), "{text}");
+    let text = refused("date = 2012-06-21", "date = 2012-06-22");
+    assert!(text.starts_with("'date' of feed 'totalview' is not"), "{text}");
+}
+
+#[test]
+fn there_is_room_for_the_feeds_that_there_are_unless_there_is_to_be_more() {
+    assert_eq!(parse(XDP).unwrap().worker.feed_slots, 2);
+    assert_eq!(
+        complaint("core = 3", "feed_slots = 1"),
+        "capture.toml:20: 2 feeds are more than the worker has room for: raise feed_slots in \
+         [worker], which is 1, and restart a capture that runs"
+    );
+    let text = complaint("core = 3", "feed_slots = 17");
+    assert_eq!(text, "capture.toml:4: feed_slots must be from 1 to 16, not 17");
+}

@@ -17,8 +17,10 @@ pub struct JoinError {
 /// Memberships that last until this is dropped.
 #[derive(Debug)]
 pub struct Membership {
-    _socket: UdpSocket,
-    groups: usize,
+    socket: UdpSocket,
+    interface: String,
+    index: i32,
+    groups: Vec<Ipv4Addr>,
 }
 
 impl Membership {
@@ -27,23 +29,68 @@ impl Membership {
         interface: &str,
         groups: impl IntoIterator<Item = Ipv4Addr>,
     ) -> Result<Membership, JoinError> {
-        let mut groups: Vec<Ipv4Addr> = groups.into_iter().filter(Ipv4Addr::is_multicast).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        let fail =
-            |group| move |source| JoinError { group, interface: interface.to_owned(), source };
+        let groups: Vec<Ipv4Addr> = groups.into_iter().collect();
         let first = groups.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let index = interface_index(interface).map_err(fail(first))?;
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(fail(first))?;
-        for &group in &groups {
-            join_one(&socket, group, index).map_err(fail(group))?;
-        }
-        Ok(Membership { _socket: socket, groups: groups.len() })
+        let fail = |source| JoinError { group: first, interface: interface.to_owned(), source };
+        let index = interface_index(interface).map_err(fail)?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(fail)?;
+        let interface = interface.to_owned();
+        let mut membership = Membership { socket, interface, index, groups: Vec::new() };
+        membership.add(&groups)?;
+        Ok(membership)
     }
 
-    /// Number of groups joined.
-    pub fn groups(&self) -> usize {
-        self.groups
+    /// Joins those of `groups` that are multicast, and were not joined yet.
+    ///
+    /// # Errors
+    /// At the first that cannot be joined; those before it are.
+    pub fn add(&mut self, groups: &[Ipv4Addr]) -> Result<(), JoinError> {
+        for &group in groups {
+            if group.is_multicast() && !self.groups.contains(&group) {
+                self.change(libc::IP_ADD_MEMBERSHIP, group).map_err(|source| JoinError {
+                    group,
+                    interface: self.interface.clone(),
+                    source,
+                })?;
+                self.groups.push(group);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the groups that `is_wanted` says no of.
+    pub fn retain(&mut self, is_wanted: impl Fn(&Ipv4Addr) -> bool) {
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.retain(|group| {
+            let stays = is_wanted(group);
+            if !stays {
+                // The kernel refuses where it is no member any more: the interface is gone.
+                let _ = self.change(libc::IP_DROP_MEMBERSHIP, *group);
+            }
+            stays
+        });
+        self.groups = groups;
+    }
+
+    /// The groups joined.
+    pub fn groups(&self) -> &[Ipv4Addr] {
+        &self.groups
+    }
+
+    fn change(&self, option: libc::c_int, group: Ipv4Addr) -> io::Result<()> {
+        let address = |ip: Ipv4Addr| libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+        let request = libc::ip_mreqn {
+            imr_multiaddr: address(group),
+            imr_address: address(Ipv4Addr::UNSPECIFIED),
+            imr_ifindex: self.index,
+        };
+        let len = size_of_val(&request) as libc::socklen_t;
+        let (fd, value) = (self.socket.as_raw_fd(), (&raw const request).cast());
+        // SAFETY: the value is a valid ip_mreqn of the length given; the kernel copies it.
+        match unsafe { libc::setsockopt(fd, libc::IPPROTO_IP, option, value, len) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
@@ -56,31 +103,31 @@ fn interface_index(interface: &str) -> io::Result<i32> {
     }
 }
 
-fn join_one(socket: &UdpSocket, group: Ipv4Addr, index: i32) -> io::Result<()> {
-    let address = |ip: Ipv4Addr| libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
-    let request = libc::ip_mreqn {
-        imr_multiaddr: address(group),
-        imr_address: address(Ipv4Addr::UNSPECIFIED),
-        imr_ifindex: index,
-    };
-    let len = size_of_val(&request) as libc::socklen_t;
-    let (fd, value) = (socket.as_raw_fd(), (&raw const request).cast());
-    // SAFETY: the value is a valid ip_mreqn of the length given; the kernel copies it.
-    match unsafe { libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, value, len) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether the kernel's list for this process's namespace has the group.
+    fn is_member(group: &str) -> bool {
+        let group: Ipv4Addr = group.parse().unwrap();
+        let listed = format!("{:08X}", u32::from_ne_bytes(group.octets()));
+        std::fs::read_to_string("/proc/net/igmp").unwrap().contains(&listed)
+    }
 
     #[test]
     fn groups_are_joined_once_each_and_unicast_is_left_out() {
         let groups = ["233.54.12.111", "233.54.12.111", "10.0.0.1", "224.2.3.10"];
         let joined = Membership::join("lo", groups.map(|g| g.parse().unwrap()));
-        assert_eq!(joined.unwrap().groups(), 2);
+        let mut joined = joined.unwrap();
+        let expected: [Ipv4Addr; 2] = [[233, 54, 12, 111].into(), [224, 2, 3, 10].into()];
+        assert_eq!(joined.groups(), expected);
+        // Others come, and go.
+        joined.add(&["224.2.3.10".parse().unwrap(), "224.2.3.11".parse().unwrap()]).unwrap();
+        assert_eq!(joined.groups().len(), 3);
+        assert!(is_member("224.2.3.11"));
+        joined.retain(|group| group.octets()[3] != 11);
+        assert_eq!(joined.groups(), expected);
+        assert!(!is_member("224.2.3.11") && is_member("224.2.3.10"));
     }
 
     #[test]

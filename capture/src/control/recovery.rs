@@ -11,6 +11,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use wiretape_core::feed::arbiter::RecoveryRequest;
@@ -20,7 +21,7 @@ use wiretape_core::segment::{FeedCounter, SegmentWriter};
 use wiretape_core::wire::moldudp64::{Packet, PacketKind, Request};
 use zerocopy::IntoBytes;
 
-use crate::config::FeedConfig;
+use crate::config::{FeedConfig, RecoveryConfig};
 
 /// Longest answer: what fits an Ethernet frame.
 pub const ANSWER_BYTES: usize = 1_500;
@@ -123,16 +124,19 @@ pub struct RecoveryClient<'m> {
     ranges: Vec<Range>,
     /// By feed: its servers, and how long it waits.
     servers: Vec<(Vec<SocketAddrV4>, Duration)>,
+    /// Those of feeds that are added, each before the feed has anything to ask.
+    learned: Receiver<(usize, RecoveryConfig)>,
     segment: SegmentWriter<'m>,
 }
 
 impl<'m> RecoveryClient<'m> {
-    /// A client for those of `feeds` that have servers.
+    /// A client for those of `feeds` that have servers, and for those that it learns of.
     ///
     /// # Errors
     /// The system refuses a UDP socket.
     pub fn open(
         feeds: &[FeedConfig],
+        learned: Receiver<(usize, RecoveryConfig)>,
         rings: ControlRings<'m>,
         segment: SegmentWriter<'m>,
     ) -> io::Result<RecoveryClient<'m>> {
@@ -143,7 +147,12 @@ impl<'m> RecoveryClient<'m> {
             None => (Vec::new(), Duration::ZERO),
         };
         let (servers, ranges) = (feeds.iter().map(of).collect(), Vec::with_capacity(RANGES));
-        Ok(RecoveryClient { socket, rings, ranges, servers, segment })
+        Ok(RecoveryClient { socket, rings, ranges, servers, learned, segment })
+    }
+
+    /// Whether there is anyone to ask.
+    pub fn has_servers(&self) -> bool {
+        self.servers.iter().any(|(servers, _)| !servers.is_empty())
     }
 
     /// Takes requests, sends what is due, and hands answers over, for at most [`VISIT`].
@@ -174,6 +183,11 @@ impl<'m> RecoveryClient<'m> {
         while self.ranges.len() < RANGES
             && let Some(request) = self.rings.asked.pop()
         {
+            for (feed, recovery) in self.learned.try_iter() {
+                let feeds = self.servers.len().max(feed + 1);
+                self.servers.resize(feeds, (Vec::new(), Duration::ZERO));
+                self.servers[feed] = (recovery.servers, recovery.patience);
+            }
             let Some((servers, patience)) = self.servers.get(usize::from(request.feed)) else {
                 continue;
             };

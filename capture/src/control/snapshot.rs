@@ -9,7 +9,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use wiretape_core::feed::arbiter::join::{SnapshotPart, SnapshotRequest};
@@ -204,20 +204,24 @@ struct Whole {
 pub struct SnapshotClient<'m> {
     rings: ClientRings<'m>,
     feeds: Vec<(String, Option<SnapshotConfig>)>,
+    /// Servers of feeds that are added, each before the feed wants a snapshot.
+    learned: Receiver<(usize, String, SnapshotConfig)>,
     complaints: Sender<String>,
     stop: &'m AtomicBool,
 }
 
 impl<'m> SnapshotClient<'m> {
-    /// A client for those of `feeds` that have servers. What went wrong goes to `complaints`.
+    /// A client for those of `feeds` that have servers, and for those that it learns of. What went
+    /// wrong goes to `complaints`.
     pub fn new(
         feeds: &[FeedConfig],
+        learned: Receiver<(usize, String, SnapshotConfig)>,
         rings: ClientRings<'m>,
         complaints: Sender<String>,
         stop: &'m AtomicBool,
     ) -> SnapshotClient<'m> {
         let feeds = feeds.iter().map(|feed| (feed.name.clone(), feed.snapshot.clone())).collect();
-        SnapshotClient { rings, feeds, complaints, stop }
+        SnapshotClient { rings, feeds, learned, complaints, stop }
     }
 
     /// Fetches what is asked for until it is told to stop.
@@ -235,6 +239,11 @@ impl<'m> SnapshotClient<'m> {
     }
 
     fn serve(&mut self, request: &SnapshotRequest) {
+        for (feed, name, snapshot) in self.learned.try_iter() {
+            let feeds = self.feeds.len().max(feed + 1);
+            self.feeds.resize(feeds, (String::new(), None));
+            self.feeds[feed] = (name, Some(snapshot));
+        }
         let Some((name, Some(config))) = self.feeds.get(usize::from(request.feed)).cloned() else {
             return;
         };
@@ -449,9 +458,14 @@ mod tests {
         let (mut rings, stop) = (SnapshotRings::new(), AtomicBool::new(false));
         let (mut worker, client_rings) = rings.ends();
         let (complaints, heard) = channel();
-        let feeds = vec![("feed".to_owned(), Some(config))];
-        let client = SnapshotClient { rings: client_rings, feeds, complaints, stop: &stop };
+        // A feed without servers, and one that was added later.
+        let feeds = vec![("other".to_owned(), None)];
+        let (teacher, learned) = channel();
+        teacher.send((1, "feed".to_owned(), config)).unwrap();
+        let client =
+            SnapshotClient { rings: client_rings, feeds, learned, complaints, stop: &stop };
         let mut request = SnapshotRequest::default();
+        request.feed = 1;
         request.from = 10;
         assert!(worker.ask.push(request).is_ok());
         let mut parts = Vec::new();

@@ -27,8 +27,12 @@ pub enum RunError {
     #[error(transparent)]
     FramesFile(#[from] FramesFileError),
     /// The memory for the books cannot be had.
-    #[error("cannot reserve {bytes} bytes for the order books: {source}; lower max_orders")]
+    #[error(
+        "cannot reserve {bytes} bytes for the order books of feed '{feed}': {source}; lower max_orders"
+    )]
     BookMemory {
+        /// The feed.
+        feed: String,
         /// Bytes asked for.
         bytes: usize,
         /// The system's answer.

@@ -1,19 +1,20 @@
-//! Sets up the pipeline's feeds, and the memory for their books.
+//! Makes feeds, and the memory for their books.
 
 use std::io;
 use std::ptr::NonNull;
+use std::slice::IterMut;
 
 use wiretape_core::arena::Arena;
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::arbiter::join::JoinPatience;
 use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::trading_day::TradingDays;
-use wiretape_core::pipeline::Pipeline;
-use wiretape_core::segment::FeedIdentity;
+use wiretape_core::pipeline::{AddFeedError, Feed, Pipeline};
+use wiretape_core::segment::{FeedIdentity, SegmentWriter};
 
-use super::RunError;
-use crate::config::{Config, FeedConfig};
-use crate::trading_days;
+use super::{Notice, RunError};
+use crate::config::FeedConfig;
+use crate::trading_days::{self, Zones};
 
 /// Address space per order, level and instrument: several times what books take. Only what the
 /// arena gives out is ever touched, and address space is free.
@@ -25,27 +26,25 @@ const WAITING_BYTES: u16 = 9_216;
 const BYTES_PER_WAITING: usize = 64;
 const BYTES_PER_FEED: usize = 256 << 20;
 
-/// Anonymous memory for the books of all feeds.
+/// Anonymous memory for the books of a feed.
 #[derive(Debug)]
 pub(super) struct BookMemory {
     base: NonNull<u8>,
     len: usize,
 }
 
+// SAFETY: the mapping belongs to the process, and `bytes` lends it to one at a time.
+unsafe impl Send for BookMemory {}
+
 impl BookMemory {
-    pub(super) fn reserve(feeds: &[FeedConfig]) -> Result<BookMemory, RunError> {
-        let bytes: usize = feeds
-            .iter()
-            .map(|feed| {
-                feed.max_orders * BYTES_PER_ORDER
-                    + feed.max_levels * BYTES_PER_LEVEL
-                    + feed.instruments * BYTES_PER_INSTRUMENT
-                    + feed.reorder_packets * (usize::from(WAITING_BYTES) + BYTES_PER_WAITING)
-                    + feed.snapshot.as_ref().map_or(0, |snapshot| snapshot.hold_bytes)
-                    + BYTES_PER_FEED
-            })
-            .sum();
-        let fail = |source| RunError::BookMemory { bytes, source };
+    fn reserve(feed: &FeedConfig) -> Result<BookMemory, RunError> {
+        let bytes = feed.max_orders * BYTES_PER_ORDER
+            + feed.max_levels * BYTES_PER_LEVEL
+            + feed.instruments * BYTES_PER_INSTRUMENT
+            + feed.reorder_packets * (usize::from(WAITING_BYTES) + BYTES_PER_WAITING)
+            + feed.snapshot.as_ref().map_or(0, |snapshot| snapshot.hold_bytes)
+            + BYTES_PER_FEED;
+        let fail = |source| RunError::BookMemory { feed: feed.name.clone(), bytes, source };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new anonymous mapping overlaps no memory in use.
@@ -60,12 +59,7 @@ impl BookMemory {
         Ok(BookMemory { base, len: bytes })
     }
 
-    /// Where it begins.
-    pub(super) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: mapped, readable and writable, zero at first, for as long as `self` lives; the
         // exclusive borrow makes it the only slice.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
@@ -79,58 +73,121 @@ impl Drop for BookMemory {
     }
 }
 
-/// Has the kernel give the pages of `bytes` bytes from `base` on now, rather than one by one when the
-/// first packets touch them.
-pub(super) fn populate(base: NonNull<u8>, bytes: usize) -> io::Result<()> {
-    // SAFETY: populating changes no content, and what is not mapped is an error.
-    match unsafe { libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+/// The pages that a feed has of its memory.
+#[derive(Debug)]
+pub(super) struct Pages {
+    feed: usize,
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: an address, which `give_back` alone uses.
+unsafe impl Send for Pages {}
+
+impl Pages {
+    /// Has the kernel give the pages now, rather than one by one when the first packets touch them.
+    fn populate(&self) -> io::Result<()> {
+        // SAFETY: populating changes no content, and what is not mapped is an error.
+        match unsafe {
+            libc::madvise(self.base.as_ptr().cast(), self.bytes, libc::MADV_POPULATE_WRITE)
+        } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The feed is not needed any more: the kernel has its pages back. Its addresses stay reserved.
+    pub(super) fn give_back(self, feed: Feed<'_>) {
+        if feed.index() != self.feed {
+            return;
+        }
+        drop(feed);
+        // SAFETY: the mapping is there until the run ends (it is lent for `'m`), and these are pages
+        // of it that the feed alone had, which is gone; they are lent to nobody again.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), self.bytes, libc::MADV_DONTNEED) };
     }
 }
 
-/// Adds the configured feeds. Days that the configuration does not fix are taken around
-/// `first_packet_ns`.
-pub(super) fn add_feeds<'m>(
-    pipeline: &mut Pipeline<'m>,
-    arena: &mut Arena<'m>,
-    config: &Config,
-    first_packet_ns: u64,
-) -> Result<(), RunError> {
-    let (mut first_instrument, mut first_place) = (0, 0);
-    for feed in &config.feeds {
-        let spec = FeedSpec {
-            identity: FeedIdentity {
-                name: text(&feed.name),
-                protocol: text(feed.protocol.name()),
-                group: feed.group.ip().octets(),
-                port: feed.group.port(),
-                first_instrument,
-                instruments: feed.instruments as u32,
-            },
-            publisher_id: feed.publisher_id,
-            orders: feed.max_orders as u32, // at most 2^28
-            levels: feed.max_levels as u32,
-            line_b: feed.group_b.map(|group| (group.ip().octets(), group.port())),
-            patience: Patience {
-                packets: feed.reorder_packets as u32, // at most 2^18
-                packet_bytes: WAITING_BYTES,
-                wait_ns: feed.reorder.as_nanos() as u64,
-                recovery_ns: feed.recovery.as_ref().map(|it| it.patience.as_nanos() as u64),
-            },
-        };
+/// A feed that the worker has.
+#[derive(Debug)]
+pub(super) struct AttachedFeed {
+    pub(super) name: String,
+    pub(super) index: usize,
+    pub(super) pages: Pages,
+}
+
+/// A feed that is ready to be attached.
+#[derive(Debug)]
+pub(super) struct MadeFeed<'m> {
+    pub(super) feed: Feed<'m>,
+    pub(super) pages: Pages,
+    /// Why its memory could not be touched beforehand.
+    pub(super) untouched: Option<io::Error>,
+}
+
+/// What the next feed gets of the segment. Nothing of it is given twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) feed: usize,
+    pub(super) instrument: usize,
+    depth: usize,
+}
+
+/// Makes feeds, one after the other.
+#[derive(Debug)]
+pub(super) struct FeedMaker<'m> {
+    segment: SegmentWriter<'m>,
+    memory: IterMut<'m, Option<BookMemory>>,
+    prefault: bool,
+    place: Place,
+}
+
+impl<'m> FeedMaker<'m> {
+    /// Feeds of `segment`, each in one of `memory`.
+    pub(super) fn new(
+        segment: SegmentWriter<'m>,
+        memory: &'m mut [Option<BookMemory>],
+        prefault: bool,
+    ) -> FeedMaker<'m> {
+        FeedMaker { segment, memory: memory.iter_mut(), prefault, place: Place::default() }
+    }
+
+    /// What the next feed gets.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Feeds made since [`place`](FeedMaker::place) returned `place` are not attached after all.
+    pub(super) fn rewind(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// Makes the next feed. Days that the configuration does not fix are taken around `now`, UTC
+    /// nanoseconds.
+    pub(super) fn make(
+        &mut self,
+        feed: &FeedConfig,
+        zones: Zones,
+        now: u64,
+    ) -> Result<MadeFeed<'m>, RunError> {
+        let failed = |source| RunError::Feed { feed: feed.name.clone(), source };
+        let memory = self.memory.next().ok_or_else(|| failed(AddFeedError::TooManyFeeds))?;
+        let memory = memory.insert(BookMemory::reserve(feed)?);
+        let base = memory.base;
+        let mut arena = Arena::new(memory.bytes());
+        let reserved = arena.left();
+        let Place { feed: index, instrument, depth } = self.place;
         let days = match feed.date {
-            Some(date) => trading_days::on(&feed.time_zone, date),
-            None => trading_days::around(&feed.time_zone, first_packet_ns),
+            Some(date) => trading_days::on(zones, &feed.time_zone, date),
+            None => trading_days::around(zones, &feed.time_zone, now),
         };
         // The zone was checked with the configuration.
         let days = days.unwrap_or_else(|| TradingDays::new([]));
-        let failed = |source| RunError::Feed { feed: feed.name.clone(), source };
-        let index = pipeline.add_feed(feed.protocol, &spec, &days, arena).map_err(failed)?;
+        let (spec, segment) = (spec(feed, instrument), &self.segment);
+        let mut made =
+            Feed::new(index, feed.protocol, &spec, &days, segment, &mut arena).map_err(failed)?;
         if let Some(choice) = &feed.depth {
-            pipeline
-                .choose_depth(index, choice, first_place, feed.depths(), arena)
-                .map_err(failed)?;
+            made.choose_depth(choice, depth, feed.depths(), segment, &mut arena).map_err(failed)?;
         }
         if let Some(snapshot) = &feed.snapshot {
             let patience = JoinPatience {
@@ -138,12 +195,68 @@ pub(super) fn add_feeds<'m>(
                 wait_ns: snapshot.patience.as_nanos() as u64,
                 after_loss: snapshot.after_loss,
             };
-            pipeline.join_by_snapshot(index, &patience, arena).map_err(failed)?;
+            made.join_by_snapshot(&patience, &mut arena).map_err(failed)?;
         }
-        first_instrument += feed.instruments as u32;
-        first_place += feed.depths();
+        let pages = Pages { feed: index, base, bytes: reserved - arena.left() };
+        let untouched = if self.prefault { pages.populate().err() } else { None };
+        self.place = Place {
+            feed: index + 1,
+            instrument: instrument + feed.instruments,
+            depth: depth + feed.depths(),
+        };
+        Ok(MadeFeed { feed: made, pages, untouched })
     }
-    Ok(())
+}
+
+/// Attaches the configured feeds before the worker starts.
+pub(super) fn attach_feeds<'m>(
+    pipeline: &mut Pipeline<'m>,
+    maker: &mut FeedMaker<'m>,
+    feeds: &[FeedConfig],
+    first_packet_ns: u64,
+    notice: &mut dyn FnMut(Notice),
+) -> Result<Vec<AttachedFeed>, RunError> {
+    let mut attached = Vec::with_capacity(feeds.len());
+    for feed in feeds {
+        let MadeFeed { feed: made, pages, untouched } =
+            maker.make(feed, Zones::System, first_packet_ns)?;
+        let name = feed.name.clone();
+        if let Some(error) = untouched {
+            notice(Notice::Warning(format!(
+                "cannot claim the memory of feed '{name}' at the start: {error}; the first packets \
+                 will wait for it"
+            )));
+        }
+        let index = made.index();
+        if pipeline.attach(made).is_err() {
+            return Err(RunError::Feed { feed: name, source: AddFeedError::TooManyFeeds });
+        }
+        attached.push(AttachedFeed { name, index, pages });
+    }
+    Ok(attached)
+}
+
+fn spec(feed: &FeedConfig, first_instrument: usize) -> FeedSpec {
+    FeedSpec {
+        identity: FeedIdentity {
+            name: text(&feed.name),
+            protocol: text(feed.protocol.name()),
+            group: feed.group.ip().octets(),
+            port: feed.group.port(),
+            first_instrument: first_instrument as u32, // at most 2^24
+            instruments: feed.instruments as u32,
+        },
+        publisher_id: feed.publisher_id,
+        orders: feed.max_orders as u32, // at most 2^28
+        levels: feed.max_levels as u32,
+        line_b: feed.group_b.map(|group| (group.ip().octets(), group.port())),
+        patience: Patience {
+            packets: feed.reorder_packets as u32, // at most 2^18
+            packet_bytes: WAITING_BYTES,
+            wait_ns: feed.reorder.as_nanos() as u64,
+            recovery_ns: feed.recovery.as_ref().map(|it| it.patience.as_nanos() as u64),
+        },
+    }
 }
 
 /// The text, cut to what the segment has room for (the configuration allows no more).

@@ -1,4 +1,4 @@
-//! What a live capture holds besides its sockets: pins, multicast membership, ledger.
+//! What a live capture holds besides its sockets: pins and ledger.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ use crate::control::ledger::LedgerFeeder;
 use crate::control::multicast::Membership;
 use crate::frames_file::FramesFile;
 use crate::nic_stamps::{NicStamps, STAMP_MAGIC};
-use crate::pins::{PinError, XskMap, stamp_magic};
+use crate::pins::{GroupMap, PinError, XskMap, stamp_magic};
 use crate::source::live::{Live, LiveSockets};
 use crate::xsk::{Granted, HugePages, Memory, Retention, Umem, XskOptions, XskSocket};
 
@@ -20,8 +20,8 @@ use super::RunError;
 #[derive(Debug)]
 pub(super) struct LiveParts {
     sockets: Vec<SocketParts>,
-    /// One for each interface.
-    memberships: Vec<Membership>,
+    /// What each interface's XDP program takes, with its name, as far as that may be looked at.
+    steered: Vec<(String, GroupMap)>,
     pub(super) ledger: LedgerFeeder,
 }
 
@@ -45,25 +45,31 @@ impl LiveParts {
         feeds: &[FeedConfig],
         clock: &ClockKeeper,
         shared: Option<&'m FramesFile>,
-    ) -> Result<(LiveSockets<'m>, LiveParts), RunError> {
+    ) -> Result<(LiveSockets<'m>, LiveParts, Vec<Membership>), RunError> {
         let (mut lives, mut parts) = (Vec::new(), LiveParts::none());
+        // One for each interface.
+        let mut memberships = Vec::new();
         for (interface, queue) in xdp.queues() {
             lives.push(parts.add(xdp, interface, queue, clock, shared)?);
         }
-        if xdp.join {
-            let mut interfaces: Vec<&str> = xdp.queues().map(|(interface, _)| interface).collect();
-            interfaces.sort_unstable();
-            interfaces.dedup();
-            for interface in interfaces {
+        let mut interfaces: Vec<&str> = xdp.queues().map(|(interface, _)| interface).collect();
+        interfaces.sort_unstable();
+        interfaces.dedup();
+        for interface in interfaces {
+            if xdp.join {
                 let groups = feeds.iter().flat_map(FeedConfig::groups).map(|group| *group.ip());
-                parts.memberships.push(Membership::join(interface, groups)?);
+                memberships.push(Membership::join(interface, groups)?);
+            }
+            // For a warning; capture does without.
+            if let Ok(map) = GroupMap::open(&xdp.pins(interface).join("groups")) {
+                parts.steered.push((interface.to_owned(), map));
             }
         }
-        Ok((LiveSockets(lives), parts))
+        Ok((LiveSockets(lives), parts, memberships))
     }
 
     fn none() -> LiveParts {
-        LiveParts { sockets: Vec::new(), memberships: Vec::new(), ledger: LedgerFeeder::default() }
+        LiveParts { sockets: Vec::new(), steered: Vec::new(), ledger: LedgerFeeder::default() }
     }
 
     fn add<'m>(
@@ -165,10 +171,15 @@ impl LiveParts {
         failures
     }
 
+    /// What each interface's XDP program takes, as far as that may be looked at.
+    pub(super) fn steered(&self) -> &[(String, GroupMap)] {
+        &self.steered
+    }
+
     /// What was granted, in words.
-    pub(super) fn describe(&self, xdp: &XdpConfig) -> String {
+    pub(super) fn describe(&self, xdp: &XdpConfig, memberships: &[Membership]) -> String {
         let sockets: Vec<String> = self.sockets.iter().map(SocketParts::describe).collect();
-        let groups = match self.memberships.iter().map(Membership::groups).sum() {
+        let groups = match memberships.iter().map(|one| one.groups().len()).sum() {
             0 => String::new(),
             1 => ", 1 group joined".to_owned(),
             groups => format!(", {groups} groups joined"),

@@ -4,7 +4,7 @@
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Names and meanings of counters
 //! are those of the segment.
 
-use super::look::{Look, Totals};
+use super::look::{FeedLook, Look, Totals};
 use crate::failure::Failure;
 use crate::source::Source;
 use clap::Args;
@@ -177,8 +177,17 @@ fn queues(text: &mut Exposition, looks: &[Look]) {
     }
 }
 
+/// The feeds of a worker, of those of one name the latest: a label stands for one series.
+fn current(look: &Look) -> impl Iterator<Item = &FeedLook> {
+    let name = |feed: &FeedLook| feed.identity.name.clone();
+    look.feeds.iter().enumerate().filter_map(move |(index, feed)| {
+        let later = look.feeds.iter().skip(index + 1);
+        (!later.into_iter().any(|other| name(other) == name(feed))).then_some(feed)
+    })
+}
+
 fn feeds(text: &mut Exposition, looks: &[Look]) {
-    let all = || looks.iter().flat_map(|look| look.feeds.iter().map(move |feed| (look, feed)));
+    let all = || looks.iter().flat_map(|look| current(look).map(move |feed| (look, feed)));
     for counter in FeedCounter::ALL {
         text.family(&format!("feed_{}_total", counter.name()), Kind::Counter, counter.help());
         for (look, feed) in all() {
@@ -186,7 +195,7 @@ fn feeds(text: &mut Exposition, looks: &[Look]) {
             text.sample(&labels, feed.counter(*counter));
         }
     }
-    type State = (&'static str, &'static str, fn(&super::look::FeedLook) -> u64);
+    type State = (&'static str, &'static str, fn(&FeedLook) -> u64);
     let states: [State; 5] = [
         ("feed_up", "1 for a feed of the worker, 0 once it was removed.", |feed| {
             (!feed.removed).into()
@@ -216,7 +225,7 @@ fn feeds(text: &mut Exposition, looks: &[Look]) {
             text.sample(&labels, value(feed));
         }
     }
-    type Causes = fn(&super::look::FeedLook) -> &[(&'static str, u64)];
+    type Causes = fn(&FeedLook) -> &[(&'static str, u64)];
     let causes: [(&str, &str, Causes); 2] = [
         ("feed_malformed_by_cause_total", "Why packets were malformed.", |feed| {
             &feed.packet_causes
@@ -237,7 +246,7 @@ fn feeds(text: &mut Exposition, looks: &[Look]) {
 }
 
 fn lines(text: &mut Exposition, looks: &[Look]) {
-    let feeds = || looks.iter().flat_map(|look| look.feeds.iter().map(move |feed| (look, feed)));
+    let feeds = || looks.iter().flat_map(|look| current(look).map(move |feed| (look, feed)));
     for counter in LineCounter::ALL {
         // The two that are states and no sums.
         let (name, kind) = match counter {

@@ -1,0 +1,341 @@
+//! Feeds of a capture that runs, confined, as an ordinary user: one is added while packets of
+//! another flow, and removed again. The first loses nothing, the second gives what it gives alone,
+//! a change that cannot be had leaves all as it was, and readers follow.
+
+mod rig;
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rig::{FEED, Process, Rig, WIRE, binary, fail, succeed, wait_for};
+use wiretape_core::event::{
+    Event, MboMsg, NO_INSTRUMENT, SessionMsg, SymbolMsg, flags, rtype, session_change,
+};
+use wiretape_core::segment::{Counter, FeedCounter, FeedState, Ledger, SegmentView};
+use wiretape_host::reader::Segment;
+
+const GROUPS: [&str; 3] = ["239.54.12.111:26477", "239.54.12.112:26478", "239.54.12.113:26479"];
+/// The exchange's end of the veth pair.
+const SERVER: &str = "10.77.0.1:26400";
+/// A user with no name and no rights of its own, and another.
+const NOBODY: u32 = 65_534;
+const SOMEBODY: u32 = 65_533;
+
+/// The market of feed `index`.
+fn market(index: usize) -> Vec<&'static str> {
+    let fixed = [
+        "--sim --seed 5 --messages 100k --symbols AAA,BBB --quiet --group",
+        "--sim --seed 9 --messages 20k --symbols XXX,YYY,ZZZ --quiet --group",
+    ];
+    let mut arguments: Vec<&str> = fixed[index].split(' ').collect();
+    arguments.push(GROUPS[index]);
+    arguments
+}
+
+fn feed(index: usize, more: &str) -> String {
+    format!(
+        "[[feed]]\nname = \"{}\"\nprotocol = \"itch50-moldudp64\"\ngroup = \"{}\"\n\
+         date = 2026-03-02\nmax_orders = 100000\nmax_levels = 50000\n{more}\n",
+        ["one", "two", "three"][index],
+        GROUPS[index]
+    )
+}
+
+/// A configuration with these feeds, and `more` in [worker].
+fn config(rig: &Rig, name: &str, more: &str, feeds: &[String]) -> PathBuf {
+    let text = format!(
+        "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n{more}\n\
+         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n{}",
+        rig.segments.display(),
+        rig.pins().display(),
+        feeds.concat()
+    );
+    rig.config(name, &text)
+}
+
+const ROOM: &str = "feed_slots = 2\ninstruments = 2000";
+
+/// A command of the capture's namespace as another user, with capabilities for a moment or without.
+fn as_user(rig: &Rig, user: u32, capabilities: &str, program: &Path) -> Command {
+    let (id, capabilities) = (user.to_string(), format!("-all{capabilities}"));
+    let mut command = rig.capture_tool("setpriv");
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.args([set, &capabilities]);
+    }
+    command.arg(program);
+    command
+}
+
+/// The events of the instruments from `first` on, as feed 0 with instruments from 0 on has them;
+/// and what the sessions of feed `feed` did.
+fn events_of(view: &SegmentView<'_>, feed: u8, first: u32, count: u32) -> (Vec<Event>, Vec<u8>) {
+    let (mut events, mut sessions) = (Vec::new(), Vec::new());
+    let mut reader = view.events().reader_from_oldest();
+    while let Some((_, event)) = reader.next_event().expect("a ring that holds the day") {
+        let id = event.header().instrument_id;
+        if let Some(session) = event.get::<SessionMsg>() {
+            if session.feed == feed {
+                sessions.push(session.change);
+            }
+            continue;
+        }
+        assert_ne!(event.rtype(), rtype::GAP, "{event:?}");
+        if id == NO_INSTRUMENT || !(first..first + count).contains(&id) {
+            continue;
+        }
+        let mut event = match (event.mbo(), event.get::<SymbolMsg>()) {
+            (Some(record), _) => {
+                assert_eq!((record.channel_id, record.flags & flags::MAYBE_BAD_BOOK), (feed, 0));
+                Event::new(&MboMsg { channel_id: 0, ..record })
+            }
+            (_, Some(record)) => Event::new(&SymbolMsg { feed: 0, ..record }),
+            _ => event,
+        };
+        event.words[0] -= u64::from(first) << 32;
+        events.push(event.without_receive_time());
+    }
+    (events, sessions)
+}
+
+/// The events of a market from a capture file.
+fn alone(index: usize) -> Vec<Event> {
+    let rig = Rig::offline("alone");
+    let pcap = rig.work.join("day.pcap");
+    succeed(rig.exchange("wiretape-exchange").args(market(index)).arg("--write").arg(&pcap));
+    let mut capture = rig.capture("wiretape-capture");
+    capture.arg("--pcap").arg(&pcap).arg("--segment-dir").arg(&rig.segments);
+    let feed = format!("itch50-moldudp64@{}", GROUPS[index]);
+    succeed(capture.args(["--name", "day", "--feed", &feed, "--date", "2026-03-02"]));
+    let segment = Segment::attach(&rig.segment("day")).expect("the segment");
+    let view = segment.view().expect("a sound segment");
+    events_of(&view, 0, 0, 1_000).0
+}
+
+fn exchange(rig: &Rig, index: usize, more: &[&str]) -> Process {
+    let mut exchange = rig.exchange("wiretape-exchange");
+    exchange.args(market(index)).args(["--udp", "--interface", WIRE, "--end-packets", "50"]);
+    Process::start(exchange.args(more))
+}
+
+/// Whether the capture is a member of the group of feed `index`.
+fn is_member(rig: &Rig, index: usize) -> bool {
+    let list = succeed(rig.capture_tool("ip").args(["maddress", "show", "dev", FEED]));
+    let group = GROUPS[index].split(':').next().expect("an address");
+    list.split_whitespace().any(|word| word == group)
+}
+
+/// A host that keeps the worker's events, and what it answers.
+struct Host {
+    process: Process,
+    socket: PathBuf,
+}
+
+impl Host {
+    fn start(rig: &Rig) -> Host {
+        let socket = rig.work.join("host.sock");
+        let mut host = Command::new(binary("wiretape-host"));
+        host.arg("--segment").arg(rig.segment("wire")).arg("--socket").arg(&socket);
+        let process = Process::start(&mut host);
+        wait_for("the host", || socket.exists());
+        Host { process, socket }
+    }
+
+    /// Rows of a kind of an instrument, as CSV.
+    fn rows(&self, kind: &str, symbol: &str) -> Vec<String> {
+        let mut query = Command::new(binary("wiretape"));
+        query.args(["query", "range", "--kind", kind, "--instrument", symbol, "--format", "csv"]);
+        let output = query.arg("--quiet").arg("--socket").arg(&self.socket).output();
+        let output = output.expect("ask the host");
+        let text = String::from_utf8(output.stdout).expect("text");
+        text.lines().skip(1).map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn a_feed_comes_and_goes_while_another_one_flows() {
+    let Some(rig) = Rig::network("reload") else { return };
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        println!("skipped: there is no setpriv to become another user with");
+        return;
+    }
+    let mut load = rig.capture("wiretape-xdp");
+    load.args(["load", "--interface", FEED, "--pin-group", &NOBODY.to_string()]);
+    succeed(load.args(["--group", GROUPS[0], "--pin-dir"]).arg(rig.pins()));
+    // The build may lie where that user cannot look.
+    let program = rig.work.join("wiretape-capture");
+    std::fs::copy(binary("wiretape-capture"), &program).expect("a copy of the program");
+    for path in [&rig.work, &rig.segments, &program] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    chown(&rig.segments, Some(NOBODY), Some(NOBODY)).expect("the user's own folder");
+    let one = config(&rig, "one.toml", ROOM, &[feed(0, "")]);
+    let mut command = as_user(&rig, NOBODY, ",+net_raw,+ipc_lock", &program);
+    let mut capture = Process::start(command.arg("--config").arg(&one));
+    wait_for("the segment", || rig.segment("wire").exists());
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    let view = segment.view().expect("a sound segment");
+    let host = Host::start(&rig);
+    let first = exchange(&rig, 0, &["--rate", "10000/s"]);
+    let messages = || view.feed(0).expect("the feed").counter(FeedCounter::Messages);
+    wait_for("messages of the first feed", || messages() > 1_000);
+
+    // As root, whose answer the capture must be able to send.
+    let reload = |config: &Path| {
+        let mut reload = rig.capture("wiretape-capture");
+        reload.arg("--reload").arg("--config").arg(config);
+        reload
+    };
+    refused_changes_leave_all_as_it_was(&rig, &program, &reload);
+    assert_eq!((view.feed_count(), view.feed_slots()), (1, 2));
+
+    let recovery = format!("recovery = [\"{SERVER}\"]");
+    let both = config(&rig, "both.toml", ROOM, &[feed(0, ""), feed(1, &recovery)]);
+    assert!(!is_member(&rig, 1));
+    let said = succeed(&mut reload(&both));
+    assert!(said.starts_with("feeds added: two\nwarning: "), "{said}");
+    let advice = format!("wiretape-xdp group add --interface {FEED} {}", GROUPS[1]);
+    assert!(said.contains(&advice), "{said}");
+    let mut group = rig.capture("wiretape-xdp");
+    group.args(["group", "add", "--interface", FEED, "--pin-dir"]).arg(rig.pins());
+    succeed(group.arg(GROUPS[1]));
+    assert!(is_member(&rig, 1));
+    let second = view.feed(1).expect("the feed is there once it was said to be");
+    assert_eq!(second.identity().first_instrument, 1_000);
+    assert!(succeed(&mut reload(&both)).starts_with("nothing to change"));
+
+    // What both lines lose, a server brings: the capture learned of it with the feed.
+    let lost = ["--rate", "10000/s", "--lose", "3000-3100", "--rerequest", SERVER];
+    let flow = exchange(&rig, 1, &[&lost[..], &["--linger", "2s"]].concat());
+    wait_for("the end of the second", || second.session().is_ok_and(|session| session.ended));
+    assert!(!view.feed(0).unwrap().session().unwrap().ended, "the first still flows");
+    capture.expect_alive();
+
+    // By its own user this time.
+    let mut back = as_user(&rig, NOBODY, "", &program);
+    let said = succeed(back.args(["--reload", "--json", "--config"]).arg(&one));
+    assert!(said.contains(r#""removed":["two"]"#), "{said}");
+    assert_eq!(second.state(), FeedState::Removed);
+    assert!(!is_member(&rig, 1) && is_member(&rig, 0));
+    let third = config(&rig, "third.toml", ROOM, &[feed(0, ""), feed(2, "")]);
+    let said = fail(&mut reload(&third));
+    assert!(said.contains("no place for feed 'three': each of the 2 is used once"), "{said}");
+    let output = flow.wait();
+    assert!(output.status.success(), "{}", rig::text(&output));
+    // Its group is still steered here, and belongs to nobody.
+    let others = view.counters().get(Counter::OtherGroup);
+    let _ = exchange(&rig, 1, &["--rate", "10000/s"]).wait();
+    assert!(view.counters().get(Counter::OtherGroup) > others);
+
+    wait_for("the end of the first", || view.feed(0).unwrap().session().is_ok_and(|s| s.ended));
+    first.wait();
+    // What the wire itself dropped is no affair of the capture's.
+    let sent = succeed(rig.exchange_tool("ip").args(["-s", "link", "show", "dev", WIRE]));
+    println!("{:?}\n{sent}", Ledger::read(&view.counters(), true));
+    expect_answers(&view, host);
+    let status = Command::new(binary("wiretape"))
+        .args(["status", "--segment"])
+        .arg(rig.segment("wire"))
+        .output()
+        .expect("ask for the status");
+    let status = rig::text(&status);
+    assert!(
+        status.contains("feed two (itch50-moldudp64, 239.54.12.112:26478), removed"),
+        "{status}"
+    );
+    let logs = succeed(
+        Command::new(binary("wiretape")).args(["logs", "--segment"]).arg(rig.segment("wire")),
+    );
+    assert!(logs.contains("feed 1: added") && logs.contains("feed 1: removed"), "{logs}");
+    let flags = std::fs::read_to_string(format!("/proc/{}/status", capture.pid())).unwrap();
+    assert!(
+        flags.contains("Seccomp:\t2") && flags.contains("CapEff:\t0000000000000000"),
+        "{flags}"
+    );
+    capture.expect_alive();
+    let said = capture.stop();
+    assert!(said.contains("feeds added: two") && said.contains("feeds removed: two"), "{said}");
+    assert!(said.contains("feed two: "), "the summary has it: {said}");
+    let left: Vec<_> = std::fs::read_dir(&rig.segments).unwrap().map(|e| e.unwrap()).collect();
+    let left: Vec<_> = left.iter().map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| name == "wire.seg" || name == "wire.lock"), "{left:?}");
+    let ledger = Ledger::read(&view.counters(), true);
+    assert!(ledger.closes() && ledger.lost() == 0, "{ledger:?}");
+}
+
+/// Each with its sentence and exit code.
+fn refused_changes_leave_all_as_it_was(
+    rig: &Rig,
+    program: &Path,
+    reload: &dyn Fn(&Path) -> Command,
+) {
+    let snapshot = format!("snapshot = [\"{SERVER}\"]");
+    let one = || feed(0, "");
+    let refused = [
+        (ROOM, vec![feed(0, "reorder_us = 7")], 1, "'reorder_us' of feed 'one'"),
+        ("feed_slots = 2\ninstruments = 3000", vec![one()], 1, "'instruments' in [worker]"),
+        (ROOM, vec![one(), feed(1, "depth = \"all\"")], 1, "feed 'two' wants depth"),
+        (ROOM, vec![one(), feed(1, &snapshot)], 1, "feed 'two' has snapshot servers"),
+        (ROOM, vec![one(), feed(1, "instruments = 1001")], 2, "want 2001 instruments together"),
+        (ROOM, vec![one(), feed(1, ""), feed(2, "")], 2, "more than the worker has room for"),
+        (ROOM, vec![one(), feed(0, "").replace("\"one\"", "\"x\"")], 2, "the group and port of"),
+    ];
+    for (worker, feeds, code, sentence) in refused {
+        let path = config(rig, "refused.toml", worker, &feeds);
+        let output = reload(&path).output().expect("start the command");
+        let said = rig::text(&output);
+        assert!(said.contains(sentence), "{sentence}: {said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
+    }
+    let path = config(rig, "refused.toml", ROOM, &[feed(0, ""), feed(1, "")]);
+    let stranger = || {
+        let mut stranger = as_user(rig, SOMEBODY, "", program);
+        fail(stranger.args(["--reload", "--config"]).arg(&path))
+    };
+    let said = stranger();
+    assert!(said.contains("cannot make the socket") && said.contains("ermission"), "{said}");
+    // Nor where the folder is everybody's.
+    let mode = |mode| std::fs::set_permissions(&rig.segments, PermissionsExt::from_mode(mode));
+    mode(0o777).expect("a mode");
+    let said = stranger();
+    assert!(said.contains("not allowed to send to"), "{said}");
+    mode(0o755).expect("a mode");
+    let mut other = reload(&path);
+    let said = fail(other.args(["--name", "other"]));
+    assert!(said.contains("no capture listens on"), "{said}");
+}
+
+/// Both feeds gave what they give alone, and the host has the second one's events.
+fn expect_answers(view: &SegmentView<'_>, host: Host) {
+    for (feed, expected_sessions) in [
+        (0_u8, &[session_change::START, session_change::END][..]),
+        (1, &[session_change::START, session_change::END, session_change::REMOVED]),
+    ] {
+        let (events, sessions) = events_of(view, feed, u32::from(feed) * 1_000, 1_000);
+        assert_eq!(sessions, expected_sessions, "feed {feed}");
+        let alone = alone(feed.into());
+        assert!(alone.len() > 15_000);
+        assert_eq!(events.len(), alone.len(), "feed {feed}");
+        let differing = events.iter().zip(&alone).position(|(live, file)| live != file);
+        assert_eq!(differing, None, "feed {feed}: index of the first event that differs");
+        let block = view.feed(feed.into()).unwrap();
+        assert_eq!(block.counter(FeedCounter::LostMessages), 0);
+        assert_eq!(block.counter(FeedCounter::BookErrors), 0);
+    }
+    let second = view.feed(1).unwrap();
+    assert!(second.counter(FeedCounter::RequestedMessages) >= 101);
+    assert!(second.counter(FeedCounter::RecoveryAnswers) > 0);
+
+    let (id, _) = view.symbols().iter().find(|(_, one)| one.symbol() == "YYY").expect("YYY");
+    assert!((1_000..2_000).contains(&id));
+    let mut records = 0;
+    let mut reader = view.events().reader_from_oldest();
+    while let Some((_, event)) = reader.next_event().unwrap() {
+        records += usize::from(event.mbo().is_some_and(|one| one.hd.instrument_id == id));
+    }
+    wait_for("the host", || host.rows("events", "YYY").len() == records);
+    let quotes = host.rows("quotes", "YYY");
+    assert!(quotes.len() > 1_000, "{}", quotes.len());
+    host.process.stop();
+}
