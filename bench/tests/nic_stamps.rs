@@ -64,8 +64,9 @@ fn exchange(rig: &Rig, segment: &Segment, arguments: &str) {
     });
 }
 
-fn stop(capture: Process, segment: &Segment) -> [u64; 4] {
-    capture.stop();
+/// Frames, and how many have the NIC's time, none of it, and one that was refused; and what was said.
+fn stop(capture: Process, segment: &Segment) -> ([u64; 4], String) {
+    let said = capture.stop();
     let view = segment.view().expect("a sound segment");
     let ledger = Ledger::read(&view.counters(), true);
     assert!(ledger.closes() && ledger.lost() == 0, "{ledger:?}");
@@ -81,7 +82,7 @@ fn stop(capture: Process, segment: &Segment) -> [u64; 4] {
     ] {
         assert_eq!(queue.get(counter), count, "{} of the queue", counter.name());
     }
-    counts
+    (counts, said)
 }
 
 fn now_ns() -> u64 {
@@ -139,8 +140,10 @@ fn a_driver_without_times_leaves_packets_to_the_hosts_clock_and_each_is_counted(
     let shown = succeed(status.args(["status", "--segment"]).arg(rig.segment("wire")));
     assert!(shown.contains("the NIC's receive times"), "{shown}");
     assert!(shown.contains("receive times: 0 of the NIC"), "{shown}");
-    let [frames, stamped, unstamped, refused] = stop(capture, &segment);
+    let ([frames, stamped, unstamped, refused], said) = stop(capture, &segment);
     assert!(frames > 1_000, "{frames}");
+    let warnings = said.matches(&format!("the NIC of {FEED} stamped none")).count();
+    assert_eq!(warnings, 1, "{said}");
     assert_eq!((stamped, unstamped, refused), (0, frames, 0));
     let total = Steering::at(&rig.pins(), FEED).status().expect("the program's status").total;
     assert_eq!((total.redirected, total.stamped, total.unstamped), (frames, 0, frames));
@@ -178,7 +181,8 @@ fn the_nics_time_is_that_of_the_event_and_of_the_recorded_frame() {
     while let Some(found) = reader.read(&mut frame).expect("no frame is missed") {
         times.push(found.ts_recv);
     }
-    let [frames, stamped, unstamped, refused] = stop(capture, &segment);
+    let ([frames, stamped, unstamped, refused], said) = stop(capture, &segment);
+    assert!(!said.contains("host's time"), "{said}");
     assert_eq!(times.len() as u64, frames, "all frames are kept");
     assert!(frames > 1_000 && frames < u64::from(RETAINED), "{frames}");
     assert_eq!(stamped + unstamped + refused, frames);
@@ -226,7 +230,7 @@ fn packets_of_several_frames_have_the_time_in_front_of_the_first() {
     exchange(&rig, &segment, "--messages 60000 --pack-window 100ms --max-payload 8000");
     let view = segment.view().expect("a sound segment");
     let bytes = view.counters().get(Counter::FrameBytes);
-    let [frames, stamped, unstamped, refused] = stop(capture, &segment);
+    let ([frames, stamped, unstamped, refused], _) = stop(capture, &segment);
     assert!(bytes / frames > 2_048, "{} bytes a packet need no second frame", bytes / frames);
     assert_eq!(stamped + unstamped + refused, frames);
     assert!(stamped.abs_diff(frames / 4 * 2) <= 2, "{stamped} of {frames}");

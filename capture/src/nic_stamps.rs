@@ -31,6 +31,28 @@ pub struct StampCounts {
     pub refused: u32,
 }
 
+/// Packets without one usable stamp after which that is told.
+const TELL_AFTER: u64 = 100;
+
+/// What is wrong where the NIC was asked and not one of its times could be used; `None` where some
+/// could, or too few packets came to say. Numbers since the start, of one queue of `interface`.
+pub fn complaint(interface: &str, stamped: u64, unstamped: u64, refused: u64) -> Option<String> {
+    let packets = unstamped.saturating_add(refused);
+    if stamped > 0 || packets < TELL_AFTER {
+        return None;
+    }
+    let what = if refused > unstamped {
+        "the NIC's clock is far from the system clock, on UTC and on TAI: keep it with ptp4l or \
+         phc2sys"
+            .to_owned()
+    } else {
+        format!(
+            "the NIC of {interface} stamped none: have it do so with hwstamp_ctl -i {interface} -r 1"
+        )
+    };
+    Some(format!("the first {packets} packets of {interface} have the host's time, since {what}"))
+}
+
 /// The NIC's times of one socket's packets.
 #[derive(Debug)]
 pub struct NicStamps {
@@ -131,5 +153,13 @@ mod tests {
         assert_eq!(stamps.counts(), expected);
         stamps.begin_batch(NOW + 1);
         assert_eq!(stamps.counts(), StampCounts::default());
+    }
+
+    #[test]
+    fn a_nic_of_which_no_time_can_be_used_is_told_of() {
+        assert_eq!(complaint("eth1", 1, 5_000, 5_000), None);
+        assert_eq!(complaint("eth1", 0, 99, 0), None);
+        assert!(complaint("eth1", 0, 100, 0).unwrap().contains("hwstamp_ctl -i eth1 -r 1"));
+        assert!(complaint("eth1", 0, 10, 90).unwrap().contains("far from the system clock"));
     }
 }

@@ -429,6 +429,9 @@ impl<'m> Control<'_, 'm> {
                     self.header().set_heartbeat_ns(monotonic_ns());
                     if let Some(live) = live {
                         live.ledger.update(&self.segment);
+                        for complaint in live.complaints() {
+                            notice(Notice::Warning(complaint));
+                        }
                         for (failure, none_left) in live.failures() {
                             if none_left {
                                 return Some(failure);

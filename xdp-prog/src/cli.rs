@@ -53,7 +53,7 @@ pub enum Command {
     /// Show mode, program, groups and counters.
     ///
     /// At rest, seen = passed + fragments + malformed + matched, and matched = redirected +
-    /// no-socket. `socket` says whether a receive queue has an AF_XDP socket; root is told, others
+    /// no-socket; where the driver is asked for receive times, it was for each that was redirected. `socket` says whether a receive queue has an AF_XDP socket; root is told, others
     /// see a question mark.
     Status(StatusArgs),
 

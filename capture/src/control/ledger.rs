@@ -51,6 +51,11 @@ impl TakenCounts {
         add(&self.unstamped, counts.unstamped);
         add(&self.refused, counts.refused);
     }
+
+    /// Frames with the NIC's time, without, and refused.
+    fn stamps(&self) -> [u64; 3] {
+        [&self.stamped, &self.unstamped, &self.refused].map(|word| word.load(Ordering::Relaxed))
+    }
 }
 
 #[inline]
@@ -93,6 +98,11 @@ impl LedgerFeeder {
         let baseline = map.read(identity.queue)?;
         self.queues.push(QueueFeeder { identity, map, baseline, socket, taken });
         Ok(())
+    }
+
+    /// Of queue number `index`: frames with the NIC's time, without, and refused.
+    pub fn stamps(&self, index: usize) -> [u64; 3] {
+        self.queues.get(index).map_or([0; 3], |queue| queue.taken.stamps())
     }
 
     /// Why the socket of queue number `index` will receive nothing any more, if so.
@@ -139,9 +149,8 @@ impl QueueFeeder {
         // for.
         counters.set(Counter::Frames, self.taken.frames.load(Ordering::Relaxed));
         counters.set(Counter::FrameOversize, self.taken.thrown_away.load(Ordering::Relaxed));
-        let stamps = [&self.taken.stamped, &self.taken.unstamped, &self.taken.refused];
-        for (counter, word) in STAMP_COUNTERS.into_iter().zip(stamps) {
-            counters.set(counter, word.load(Ordering::Relaxed));
+        for (counter, count) in STAMP_COUNTERS.into_iter().zip(self.taken.stamps()) {
+            counters.set(counter, count);
         }
         if let Ok(socket) = self.socket.read() {
             counters.set(Counter::SocketDropped, socket.rx_dropped);

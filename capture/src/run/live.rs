@@ -9,7 +9,7 @@ use crate::config::{FeedConfig, ReceiveStamps, XdpConfig};
 use crate::control::ledger::LedgerFeeder;
 use crate::control::multicast::Membership;
 use crate::frames_file::FramesFile;
-use crate::nic_stamps::{NicStamps, STAMP_MAGIC};
+use crate::nic_stamps::{self, NicStamps, STAMP_MAGIC};
 use crate::pins::{GroupMap, PinError, XskMap, stamp_magic};
 use crate::source::live::{Live, LiveSockets};
 use crate::xsk::{Granted, HugePages, Memory, Retention, Umem, XskOptions, XskSocket};
@@ -35,6 +35,8 @@ struct SocketParts {
     granted: Granted,
     /// Nothing arrives here any more, and that was told.
     is_over: Cell<bool>,
+    /// That the NIC's times are of no use was told, or some were.
+    stamps_are_known: Cell<bool>,
 }
 
 impl LiveParts {
@@ -136,6 +138,7 @@ impl LiveParts {
             socket: descriptor,
             granted,
             is_over,
+            stamps_are_known: Cell::new(false),
         });
         Ok(live)
     }
@@ -174,6 +177,21 @@ impl LiveParts {
     /// What each interface's XDP program takes, as far as that may be looked at.
     pub(super) fn steered(&self) -> &[(String, GroupMap)] {
         &self.steered
+    }
+
+    /// What is wrong with the NIC's times of queues of which that was not told yet.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        for (index, one) in self.sockets.iter().enumerate() {
+            if one.stamps_are_known.get() {
+                continue;
+            }
+            let [stamped, unstamped, refused] = self.ledger.stamps(index);
+            let complaint = nic_stamps::complaint(&one.interface, stamped, unstamped, refused);
+            one.stamps_are_known.set(stamped > 0 || complaint.is_some());
+            complaints.extend(complaint);
+        }
+        complaints
     }
 
     /// What was granted, in words.
