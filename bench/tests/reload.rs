@@ -13,6 +13,7 @@ use wiretape_core::event::{
     Event, MboMsg, NO_INSTRUMENT, SessionMsg, SymbolMsg, flags, rtype, session_change,
 };
 use wiretape_core::segment::{Counter, FeedCounter, FeedState, Ledger, SegmentView};
+use wiretape_host::dbn::{DbnFile, DbnRecord};
 use wiretape_host::reader::Segment;
 
 const GROUPS: [&str; 3] = ["239.54.12.111:26477", "239.54.12.112:26478", "239.54.12.113:26479"];
@@ -54,7 +55,7 @@ fn config(rig: &Rig, name: &str, more: &str, feeds: &[String]) -> PathBuf {
     rig.config(name, &text)
 }
 
-const ROOM: &str = "feed_slots = 2\ninstruments = 2000";
+const ROOM: &str = "feed_slots = 3\ninstruments = 3000";
 
 /// A command of the capture's namespace as another user, with capabilities for a moment or without.
 fn as_user(rig: &Rig, user: u32, capabilities: &str, program: &Path) -> Command {
@@ -177,6 +178,10 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
     let view = segment.view().expect("a sound segment");
     let host = Host::start(&rig);
+    let mut tail = Command::new(binary("wiretape"));
+    tail.args(["tail", "--from", "oldest", "--dbn", "--schema", "mbp-1", "--segment"]);
+    tail.arg(rig.segment("wire")).arg("--output").arg(rig.work.join("best.dbn"));
+    let tail = Process::start(&mut tail);
     let first = exchange(&rig, 0, &["--rate", "10000/s"]);
     let messages = || view.feed(0).expect("the feed").counter(FeedCounter::Messages);
     wait_for("messages of the first feed", || messages() > 1_000);
@@ -188,7 +193,7 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
         reload
     };
     refused_changes_leave_all_as_it_was(&rig, &program, &reload);
-    assert_eq!((view.feed_count(), view.feed_slots()), (1, 2));
+    assert_eq!((view.feed_count(), view.feed_slots()), (1, 3));
 
     let recovery = format!("recovery = [\"{SERVER}\"]");
     let both = config(&rig, "both.toml", ROOM, &[feed(0, ""), feed(1, &recovery)]);
@@ -218,11 +223,25 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     assert!(said.contains(r#""removed":["two"]"#), "{said}");
     assert_eq!(second.state(), FeedState::Removed);
     assert!(!is_member(&rig, 1) && is_member(&rig, 0));
-    let third = config(&rig, "third.toml", ROOM, &[feed(0, ""), feed(2, "")]);
-    let said = fail(&mut reload(&third));
-    assert!(said.contains("no place for feed 'three': each of the 2 is used once"), "{said}");
     let output = flow.wait();
     assert!(output.status.success(), "{}", rig::text(&output));
+
+    // The name may come again: another place, other instruments.
+    let said = succeed(&mut reload(&both));
+    assert_eq!(said, "feeds added: two\n", "its group is steered now");
+    let again = view.feed(2).expect("the third feed");
+    assert_eq!(again.identity().first_instrument, 2_000);
+    let flow = exchange(&rig, 1, &[&lost[..], &["--linger", "2s"]].concat());
+    wait_for("the end of the third", || again.session().is_ok_and(|session| session.ended));
+    // What cannot be had as a whole is not done by halves: feed two stays.
+    let third = config(&rig, "third.toml", ROOM, &[feed(0, ""), feed(2, "")]);
+    let said = fail(&mut reload(&third));
+    assert!(said.contains("no place for feed 'three': each of the 3 is used once"), "{said}");
+    assert!(again.state() == FeedState::Live && is_member(&rig, 1) && !is_member(&rig, 2));
+    expect_gauges(&rig, &[("two", 1)]);
+    assert_eq!(succeed(&mut reload(&one)), "feeds removed: two\n");
+    flow.wait();
+    expect_gauges(&rig, &[("one", 1), ("two", 0)]);
     // Its group is still steered here, and belongs to nobody.
     let others = view.counters().get(Counter::OtherGroup);
     let _ = exchange(&rig, 1, &["--rate", "10000/s"]).wait();
@@ -234,6 +253,9 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     let sent = succeed(rig.exchange_tool("ip").args(["-s", "link", "show", "dev", WIRE]));
     println!("{:?}\n{sent}", Ledger::read(&view.counters(), true));
     expect_answers(&view, host);
+    tail.signal(libc::SIGTERM);
+    tail.wait();
+    expect_best_quotes(&rig.work.join("best.dbn"), &rig.segment("wire"));
     let status = Command::new(binary("wiretape"))
         .args(["status", "--segment"])
         .arg(rig.segment("wire"))
@@ -274,11 +296,10 @@ fn refused_changes_leave_all_as_it_was(
     let one = || feed(0, "");
     let refused = [
         (ROOM, vec![feed(0, "reorder_us = 7")], 1, "'reorder_us' of feed 'one'"),
-        ("feed_slots = 2\ninstruments = 3000", vec![one()], 1, "'instruments' in [worker]"),
+        ("feed_slots = 3\ninstruments = 4000", vec![one()], 1, "'instruments' in [worker]"),
         (ROOM, vec![one(), feed(1, "depth = \"all\"")], 1, "feed 'two' wants depth"),
         (ROOM, vec![one(), feed(1, &snapshot)], 1, "feed 'two' has snapshot servers"),
-        (ROOM, vec![one(), feed(1, "instruments = 1001")], 2, "want 2001 instruments together"),
-        (ROOM, vec![one(), feed(1, ""), feed(2, "")], 2, "more than the worker has room for"),
+        (ROOM, vec![one(), feed(1, "instruments = 2001")], 2, "want 3001 instruments together"),
         (ROOM, vec![one(), feed(0, "").replace("\"one\"", "\"x\"")], 2, "the group and port of"),
     ];
     for (worker, feeds, code, sentence) in refused {
@@ -306,15 +327,48 @@ fn refused_changes_leave_all_as_it_was(
     assert!(said.contains("no capture listens on"), "{said}");
 }
 
+/// Metrics say whether feeds are up: one series for a name.
+fn expect_gauges(rig: &Rig, expected: &[(&str, u64)]) {
+    let mut metrics = Command::new(binary("wiretape"));
+    let text = succeed(metrics.args(["metrics", "--segment"]).arg(rig.segment("wire")));
+    for (feed, up) in expected {
+        let series = format!("wiretape_feed_up{{worker=\"wire\",feed=\"{feed}\"}} ");
+        let samples: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(&series)).collect();
+        assert_eq!(samples, [up.to_string()], "{feed}");
+    }
+}
+
+/// A follower that was there before the feed has the best quotes of it, of both its times alike.
+fn expect_best_quotes(file: &Path, segment: &Path) {
+    let mut rows = [const { Vec::new() }; 3];
+    for record in DbnFile::open(file).expect("the file of the follower") {
+        let DbnRecord::Mbp1(row) = record.expect("a whole record") else { continue };
+        let id = row.hd.instrument_id;
+        assert_eq!(row.flags.raw() & flags::MAYBE_BAD_BOOK, 0, "{row:?}");
+        // Those that a feed's end empties, at its time, are not the exchange's.
+        if row.sequence != 0 {
+            let best = (id % 1_000, row.sequence, row.levels[0].bid_px, row.levels[0].ask_px);
+            rows[id as usize / 1_000].push(best);
+        }
+    }
+    assert!(rows[0].len() > 10_000 && rows[1].len() > 2_000, "{:?}", rows.map(|of| of.len()));
+    assert_eq!(rows[1], rows[2]);
+    // And whoever looks at the book of what is gone is told.
+    let mut book = Command::new(binary("wiretape"));
+    let book = succeed(book.args(["book", "YYY", "--segment"]).arg(segment));
+    assert_eq!(book.matches("its feed was removed").count(), 2, "{book}");
+}
+
 /// Both feeds gave what they give alone, and the host has the second one's events.
 fn expect_answers(view: &SegmentView<'_>, host: Host) {
     for (feed, expected_sessions) in [
         (0_u8, &[session_change::START, session_change::END][..]),
         (1, &[session_change::START, session_change::END, session_change::REMOVED]),
+        (2, &[session_change::START, session_change::END, session_change::REMOVED]),
     ] {
         let (events, sessions) = events_of(view, feed, u32::from(feed) * 1_000, 1_000);
         assert_eq!(sessions, expected_sessions, "feed {feed}");
-        let alone = alone(feed.into());
+        let alone = alone(usize::from(feed.min(1)));
         assert!(alone.len() > 15_000);
         assert_eq!(events.len(), alone.len(), "feed {feed}");
         let differing = events.iter().zip(&alone).position(|(live, file)| live != file);
@@ -327,12 +381,13 @@ fn expect_answers(view: &SegmentView<'_>, host: Host) {
     assert!(second.counter(FeedCounter::RequestedMessages) >= 101);
     assert!(second.counter(FeedCounter::RecoveryAnswers) > 0);
 
-    let (id, _) = view.symbols().iter().find(|(_, one)| one.symbol() == "YYY").expect("YYY");
-    assert!((1_000..2_000).contains(&id));
+    let named = view.symbols().iter().filter(|(_, one)| one.symbol() == "YYY");
+    let ids: Vec<u32> = named.map(|(id, _)| id).collect();
+    assert_eq!(ids.iter().map(|id| id / 1_000).collect::<Vec<_>>(), [1, 2]);
     let mut records = 0;
     let mut reader = view.events().reader_from_oldest();
     while let Some((_, event)) = reader.next_event().unwrap() {
-        records += usize::from(event.mbo().is_some_and(|one| one.hd.instrument_id == id));
+        records += usize::from(event.mbo().is_some_and(|one| ids.contains(&one.hd.instrument_id)));
     }
     wait_for("the host", || host.rows("events", "YYY").len() == records);
     let quotes = host.rows("quotes", "YYY");
