@@ -120,6 +120,13 @@ fn exchange(rig: &Rig, index: usize, more: &[&str]) -> Process {
     Process::start(exchange.args(more))
 }
 
+/// Memory that a process has, in KiB.
+fn resident_kib(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 /// Whether the capture is a member of the group of feed `index`.
 fn is_member(rig: &Rig, index: usize) -> bool {
     let list = succeed(rig.capture_tool("ip").args(["maddress", "show", "dev", FEED]));
@@ -217,11 +224,14 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     assert!(!view.feed(0).unwrap().session().unwrap().ended, "the first still flows");
     capture.expect_alive();
 
+    let with_both = resident_kib(capture.pid());
     // By its own user this time.
     let mut back = as_user(&rig, NOBODY, "", &program);
     let said = succeed(back.args(["--reload", "--json", "--config"]).arg(&one));
     assert!(said.contains(r#""removed":["two"]"#), "{said}");
     assert_eq!(second.state(), FeedState::Removed);
+    let given_back = with_both.saturating_sub(resident_kib(capture.pid()));
+    assert!(given_back > 16 << 10, "of {with_both} KiB the books' were {given_back}");
     assert!(!is_member(&rig, 1) && is_member(&rig, 0));
     let output = flow.wait();
     assert!(output.status.success(), "{}", rig::text(&output));
