@@ -59,7 +59,7 @@ fn what_is_missing_is_said_in_one_sentence() {
     expect(&told, &["no interface nosuch0", "ip link"]);
     // No rights to load.
     let told = load(&mut without_rights(&rig, "wiretape-xdp"), &rig, FEED);
-    expect(&told, &["CAP_BPF and CAP_NET_ADMIN", "run as root"]);
+    expect(&told, &["CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", "run as root"]);
     // No program.
     let told = capture(&mut rig.capture("wiretape-capture"), &rig);
     expect(

@@ -219,7 +219,7 @@ pub(crate) fn queues_with_socket(maps: &Maps) -> Result<Vec<u32>, Error> {
 fn refused(source: libbpf_rs::Error) -> Error {
     let reason = match source.kind() {
         ErrorKind::PermissionDenied => {
-            "it needs the capabilities CAP_BPF and CAP_NET_ADMIN, so run as root; \
+            "it needs the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, so run as root; \
              if you do, --verbose shows what the verifier has against it"
         }
         ErrorKind::InvalidInput => {

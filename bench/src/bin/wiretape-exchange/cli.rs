@@ -235,7 +235,7 @@ pub struct LossArgs {
     #[arg(long, value_name = "HOW", value_parser = units::impairment, requires = "line_b")]
     pub impair_b: Option<Impairment>,
     /// Answer re-requests on this address and port with what was sent, or lost on purpose
-    #[arg(long, value_name = "ADDR:PORT", value_parser = units::group, group = "server")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = units::server, group = "server")]
     pub rerequest: Option<SocketAddrV4>,
     /// How long to go on answering after the last packet
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration,
@@ -248,7 +248,7 @@ pub struct LossArgs {
 pub struct GlimpseArgs {
     /// Serve on this address and port the market as it is at each login: stocks, their states,
     /// resting orders, and the number of the message with which the feed goes on
-    #[arg(long, value_name = "ADDR:PORT", value_parser = units::group, group = "server")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = units::server, group = "server")]
     pub glimpse: Option<SocketAddrV4>,
     /// Let only this user in; up to 6 and 10 characters
     #[arg(long, value_name = "USER:PASSWORD", value_parser = units::login, requires = "glimpse")]

@@ -115,7 +115,16 @@ pub fn speed(text: &str) -> Result<Pace, String> {
 
 /// A group and port: `239.1.2.3:26477`.
 pub fn group(text: &str) -> Result<SocketAddrV4, String> {
-    text.parse().map_err(|_| format!("'{text}' is not an address and port: write 239.1.2.3:26477"))
+    address(text, "239.1.2.3:26477")
+}
+
+/// Where a server listens: `10.0.0.1:26400`.
+pub fn server(text: &str) -> Result<SocketAddrV4, String> {
+    address(text, "10.0.0.1:26400")
+}
+
+fn address(text: &str, example: &str) -> Result<SocketAddrV4, String> {
+    text.parse().map_err(|_| format!("'{text}' is not an address and port: write {example}"))
 }
 
 /// A MoldUDP64 session: at most ten printable ASCII characters, padded with spaces.
