@@ -15,6 +15,8 @@ const UNIT_RUNGS: usize = 8;
 const CLASSES: usize = 14;
 /// Rungs that are looked at one by one, from the best, before the search halves the rest.
 const LINEAR_RUNGS: usize = 16;
+/// Rungs up to which a gap is closed one by one: a call of memmove takes as long as moving eight.
+const MOVED_ONE_BY_ONE: usize = 8;
 /// No block.
 const NONE: u32 = u32::MAX;
 
@@ -95,18 +97,24 @@ impl<'m> Ladders<'m> {
         rungs.unwrap_or(&mut [])
     }
 
-    /// Where `key` stands (`Ok`), or where it would (`Err`): the number of rungs below it.
-    #[inline]
-    pub(super) fn find(&self, ladder: &Ladder, key: i64) -> Result<usize, usize> {
+    /// Where `key` stands, and its value (`Ok`), or where it would (`Err`): the number of rungs below
+    /// it.
+    #[inline(always)]
+    pub(super) fn find(&self, ladder: &Ladder, key: i64) -> Result<(usize, u64), usize> {
         let rungs = self.rungs_of(ladder);
         let mut below = rungs.len();
         for rung in rungs.iter().rev().take(LINEAR_RUNGS) {
             if rung.key <= key {
-                return if rung.key == key { Ok(below.wrapping_sub(1)) } else { Err(below) };
+                return match rung.key == key {
+                    true => Ok((below.wrapping_sub(1), rung.value)),
+                    false => Err(below),
+                };
             }
             below = below.wrapping_sub(1);
         }
-        rungs.get(..below).unwrap_or(&[]).binary_search_by_key(&key, |rung| rung.key)
+        let position =
+            rungs.get(..below).unwrap_or(&[]).binary_search_by_key(&key, |rung| rung.key)?;
+        Ok((position, rungs.get(position).map_or(0, |rung| rung.value)))
     }
 
     /// Puts `rung` at `position`, as [`find`](Self::find) gave it.
@@ -136,7 +144,14 @@ impl<'m> Ladders<'m> {
         if rungs.is_empty() {
             return;
         }
-        rungs.copy_within(1.., 0);
+        if rungs.len() <= MOVED_ONE_BY_ONE {
+            let mut carried = Rung::default();
+            for slot in rungs.iter_mut().rev() {
+                core::mem::swap(slot, &mut carried);
+            }
+        } else {
+            rungs.copy_within(1.., 0);
+        }
         ladder.len = ladder.len.wrapping_sub(1);
         if ladder.units > 1 && ladder.len <= ladder.units {
             // Of half the size there may be none; then the block stays as it is.
@@ -268,8 +283,8 @@ mod tests {
                             prop_assert!(model.len() >= UNIT_RUNGS || ladders.fresh > 20);
                         }
                     }
-                    (_, Ok(position)) => {
-                        prop_assert_eq!(position, model.range(..key).count());
+                    (_, Ok((position, value))) => {
+                        prop_assert_eq!((position, value), (model.range(..key).count(), key as u64));
                         ladders.remove(ladder, position);
                         model.remove(&key);
                     }
@@ -295,7 +310,7 @@ mod tests {
         assert_eq!(ladders.insert(&mut ladder, RUNGS_MAX, one_more), Err(LadderFull));
         assert_eq!(ladder.len as usize, RUNGS_MAX);
         for key in (0..RUNGS_MAX as i64).rev() {
-            let position = ladders.find(&ladder, key).unwrap();
+            let (position, _) = ladders.find(&ladder, key).unwrap();
             ladders.remove(&mut ladder, position);
         }
         assert_eq!((ladder.len, ladder.units), (0, 1));

@@ -116,16 +116,15 @@ impl<'m> LevelBook<'m> {
         let ladder = &mut book.ladders[side_index(side)];
         let rung = Rung { key: ladder::key(side, price), value: u64::from(size) };
         match self.ladders.find(ladder, rung.key) {
-            Ok(position) if size == 0 => {
-                let previous = self.ladders.rungs_of(ladder).get(position);
-                let previous = previous.map_or(0, |rung| rung.value as u32);
+            Ok((position, previous)) if size == 0 => {
                 self.ladders.remove(ladder, position);
                 self.levels = self.levels.wrapping_sub(1);
-                Ok(LevelChange::Removed { previous })
+                Ok(LevelChange::Removed { previous: previous as u32 })
             }
-            Ok(position) => {
-                let found = self.ladders.rungs_of_mut(ladder).get_mut(position);
-                let previous = found.map_or(0, |found| core::mem::replace(found, rung).value);
+            Ok((position, previous)) => {
+                if let Some(found) = self.ladders.rungs_of_mut(ladder).get_mut(position) {
+                    *found = rung;
+                }
                 Ok(LevelChange::Changed { previous: previous as u32 })
             }
             Err(_) if size == 0 => Ok(LevelChange::Absent),

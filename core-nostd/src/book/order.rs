@@ -77,12 +77,16 @@ impl<'m> Orders<'m> {
         Some(handle)
     }
 
+    /// Gives an order's place back; returns what stood there.
     #[inline]
-    pub(super) fn release(&mut self, handle: u32) {
+    pub(super) fn release(&mut self, handle: u32) -> Order {
         let next = self.free;
-        self.get_mut(handle).next = next;
+        let place = self.get_mut(handle);
+        let order = *place;
+        place.next = next;
         self.free = handle;
         self.in_use = self.in_use.wrapping_sub(1);
+        order
     }
 
     pub(super) fn capacity(&self) -> u32 {

@@ -129,10 +129,6 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
         price: i64,
         size: u32,
     ) -> Result<Added, BookError> {
-        let known = self.instruments.get(instrument as usize).is_some();
-        if !known {
-            return Err(BookError::UnknownInstrument);
-        }
         let added = self.add_new(market(instrument, side), order_id, price, size);
         if added.is_err() {
             self.mark(instrument, health::BOOK_ERROR);
@@ -315,12 +311,32 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
 
     #[inline]
     fn add_new(&mut self, market: u32, id: u64, price: i64, size: u32) -> Result<Added, BookError> {
+        let Some(instrument) = self.instruments.get_mut((market >> 1) as usize) else {
+            return Err(BookError::UnknownInstrument);
+        };
         check(price, size)?;
         let located = self.index.locate(id, &self.orders);
         if located.handle != 0 {
             return Err(BookError::DuplicateOrder);
         }
-        let level = self.level_at(market, price)?;
+        let side = &mut instrument.sides[(market & 1) as usize];
+        let key = ladder::key(side_of(market), price);
+        let level = match self.ladders.find(&side.ladder, key) {
+            Ok((_, level)) => level as u32,
+            Err(position) => {
+                let level = self.levels.claim(price).ok_or(BookError::LevelsFull)?;
+                let rung = Rung { key, value: u64::from(level) };
+                if self.ladders.insert(&mut side.ladder, position, rung).is_err() {
+                    self.levels.release(level);
+                    return Err(BookError::LevelsFull);
+                }
+                if position.wrapping_add(1) == side.ladder.len as usize {
+                    side.best = level;
+                }
+                level
+            }
+        };
+        let top = side.best == level;
         let Some(handle) = self.orders.claim() else {
             self.drop_if_empty(market, level);
             return Err(BookError::OrdersFull);
@@ -330,6 +346,7 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
             self.drop_if_empty(market, level);
             return Err(BookError::OrdersFull);
         }
+        instrument.orders = instrument.orders.wrapping_add(1);
         let queue = self.levels.get_mut(level);
         let prev = core::mem::replace(&mut queue.tail, handle);
         queue.size = queue.size.wrapping_add(u64::from(size));
@@ -341,70 +358,23 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
         }
         *self.orders.get_mut(handle) =
             Order { id, size, level, prev, next: 0, market, reserved: 0 };
-        let Some(instrument) = self.instruments.get_mut((market >> 1) as usize) else {
-            return Err(BookError::UnknownInstrument);
-        };
-        instrument.orders = instrument.orders.wrapping_add(1);
-        Ok(Added { top: instrument.sides[(market & 1) as usize].best == level })
-    }
-
-    /// The level at `price`, made if there is none.
-    #[inline]
-    fn level_at(&mut self, market: u32, price: i64) -> Result<u32, BookError> {
-        let Some(instrument) = self.instruments.get_mut((market >> 1) as usize) else {
-            return Err(BookError::UnknownInstrument);
-        };
-        let side = &mut instrument.sides[(market & 1) as usize];
-        let key = ladder::key(side_of(market), price);
-        let position = match self.ladders.find(&side.ladder, key) {
-            Ok(position) => {
-                let rung = self.ladders.rungs_of(&side.ladder).get(position);
-                return Ok(rung.map_or(0, |rung| rung.value as u32));
-            }
-            Err(position) => position,
-        };
-        let level = self.levels.claim(price).ok_or(BookError::LevelsFull)?;
-        let rung = Rung { key, value: u64::from(level) };
-        if self.ladders.insert(&mut side.ladder, position, rung).is_err() {
-            self.levels.release(level);
-            return Err(BookError::LevelsFull);
-        }
-        if position.wrapping_add(1) == side.ladder.len as usize {
-            side.best = level;
-        }
-        Ok(level)
+        Ok(Added { top })
     }
 
     /// Removes a level that no order joined.
     #[cold]
     fn drop_if_empty(&mut self, market: u32, level: u32) {
-        if self.levels.get(level).count == 0 {
-            self.drop_level(market, level);
+        let (count, price) = (self.levels.get(level).count, self.levels.get(level).price);
+        if let (0, Some(instrument)) = (count, self.instruments.get_mut((market >> 1) as usize)) {
+            let side = &mut instrument.sides[(market & 1) as usize];
+            drop_level(&mut self.ladders, &mut self.levels, side, side_of(market), price, level);
         }
-    }
-
-    /// Removes an empty level.
-    #[inline]
-    fn drop_level(&mut self, market: u32, level: u32) {
-        let Some(instrument) = self.instruments.get_mut((market >> 1) as usize) else {
-            return;
-        };
-        let side = &mut instrument.sides[(market & 1) as usize];
-        let key = ladder::key(side_of(market), self.levels.get(level).price);
-        if let Ok(position) = self.ladders.find(&side.ladder, key) {
-            self.ladders.remove(&mut side.ladder, position);
-            if side.best == level {
-                let best = self.ladders.rungs_of(&side.ladder).last();
-                side.best = best.map_or(0, |rung| rung.value as u32);
-            }
-        }
-        self.levels.release(level);
     }
 
     /// Removes the order that the index located.
     #[inline]
     fn take_out(&mut self, place: Place, handle: u32) -> Reduced {
-        let order = *self.orders.get(handle);
+        let order = self.orders.release(handle);
         self.index.remove(place, order.id);
         let level = self.levels.get_mut(order.level);
         level.size = level.size.wrapping_sub(u64::from(order.size));
@@ -412,25 +382,26 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
         let (price, count) = (level.price, level.count);
         if order.prev == 0 {
             level.head = order.next;
+        } else {
+            self.orders.get_mut(order.prev).next = order.next;
         }
         if order.next == 0 {
             level.tail = order.prev;
-        }
-        if order.prev != 0 {
-            self.orders.get_mut(order.prev).next = order.next;
-        }
-        if order.next != 0 {
+        } else {
             self.orders.get_mut(order.next).prev = order.prev;
         }
-        self.orders.release(handle);
-        let reduced = self.reduced(&order, price, order.size, 0);
-        if let Some(instrument) = self.instruments.get_mut((order.market >> 1) as usize) {
+        let (market, side) = (order.market, side_of(order.market));
+        let mut top = false;
+        if let Some(instrument) = self.instruments.get_mut((market >> 1) as usize) {
             instrument.orders = instrument.orders.wrapping_sub(1);
+            let book = &mut instrument.sides[(market & 1) as usize];
+            top = book.best == order.level;
+            if count == 0 {
+                let (ladders, levels) = (&mut self.ladders, &mut self.levels);
+                drop_level(ladders, levels, book, side, price, order.level);
+            }
         }
-        if count == 0 {
-            self.drop_level(order.market, order.level);
-        }
-        reduced
+        Reduced { price, instrument: market >> 1, removed: order.size, left: 0, side, top }
     }
 
     #[inline]
@@ -451,6 +422,26 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
         let instrument = self.instruments.get((order.market >> 1) as usize);
         instrument.is_some_and(|i| i.sides[(order.market & 1) as usize].best == order.level)
     }
+}
+
+/// Removes an empty level, which stands at `price`, from its side.
+#[inline]
+fn drop_level(
+    ladders: &mut Ladders<'_>,
+    levels: &mut Levels<'_>,
+    book: &mut SideBook,
+    side: Side,
+    price: i64,
+    level: u32,
+) {
+    if let Ok((position, _)) = ladders.find(&book.ladder, ladder::key(side, price)) {
+        ladders.remove(&mut book.ladder, position);
+        if book.best == level {
+            let best = ladders.rungs_of(&book.ladder).last();
+            book.best = best.map_or(0, |rung| rung.value as u32);
+        }
+    }
+    levels.release(level);
 }
 
 /// What any order must have.

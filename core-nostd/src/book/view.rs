@@ -149,8 +149,8 @@ impl<I: OrderIndex> OrderBook<'_, I> {
 
     fn level(&self, instrument: u32, side: Side, price: i64) -> Option<u32> {
         let ladder = self.instruments.get(instrument as usize)?.sides[side_index(side)].ladder;
-        let position = self.ladders.find(&ladder, super::ladder::key(side, price)).ok()?;
-        self.ladders.rungs_of(&ladder).get(position).map(|rung| rung.value as u32)
+        let (_, level) = self.ladders.find(&ladder, super::ladder::key(side, price)).ok()?;
+        Some(level as u32)
     }
 
     /// The orders from `first` to the end of its queue.
