@@ -37,11 +37,12 @@ use wiretape_core::book::{
     BookError, BookSpec, HashIndex, OrderBook, OrderIndex, PagedIndex, PagedSpec,
 };
 use wiretape_core::event::{MboMsg, RecordHeader, Side, action, flags};
+use wiretape_core::wire::binaryfile::BinaryFile;
 use wiretape_core::wire::itch50::Message;
 
 mod scaled_day;
 
-use scaled_day::{frames, messages, read_day, scaled};
+use scaled_day::{messages, read_day, scaled};
 
 const PASSES: usize = 7;
 
@@ -92,7 +93,9 @@ fn main() -> Result<()> {
         }
         show(name, best * 1e9 / count as f64, &format!("{result:016x}"));
     };
-    measure("lengths only", messages, &mut || frames(&feed).map(|frame| frame.len() as u64).sum());
+    measure("lengths only", messages, &mut || {
+        BinaryFile::new(&feed).map(|message| message.len() as u64).sum()
+    });
     measure("decode", messages, &mut || self::messages(&feed).map(|m| u64::from(m.kind())).sum());
     measure("decode, by itchy", messages, &mut || itchy_pass(&feed));
     measure("decode, book by hash", messages, &mut || replay(&mut hashed, &feed, false));

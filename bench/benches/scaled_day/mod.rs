@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use wiretape_core::wire::binaryfile::BinaryFile;
 use wiretape_core::wire::itch50::Message;
 use zerocopy::byteorder::big_endian::{U16, U64};
 
@@ -30,18 +31,8 @@ pub fn read_day(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// The messages' bytes: each stands behind its length.
-pub fn frames(mut feed: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (length, rest) = feed.split_first_chunk::<2>()?;
-        let (frame, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-        feed = rest;
-        Some(frame)
-    })
-}
-
 pub fn messages(feed: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    frames(feed).filter_map(|frame| Message::parse(frame).ok())
+    BinaryFile::new(feed).filter_map(|frame| Message::parse(frame).ok())
 }
 
 /// The day's messages, `copies` times, with fresh locates and references.
@@ -57,7 +48,7 @@ fn repeat(day: &[u8], copies: usize) -> Result<Vec<u8>> {
         bail!("{copies} copies of {} locates do not fit 16 bits", locates.len());
     }
     let mut feed = Vec::with_capacity(copies * day.len());
-    for frame in frames(day) {
+    for frame in BinaryFile::new(day) {
         for copy in 0..copies {
             feed.extend_from_slice(&(frame.len() as u16).to_be_bytes());
             let start = feed.len();

@@ -19,8 +19,8 @@
 //!
 //! Sequences start at 1. A reader that was lapped learns exactly which range it missed.
 
-use super::pace::expect_write;
 use crate::event::{EVENT_WORDS, Event};
+use crate::prefetch::expect_write;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Words of a slot: the stamp, then the event.

@@ -1,5 +1,5 @@
-//! What keeps two cores that share a ring out of each other's way: asking for cache lines before
-//! they are needed, and not asking for the other side's position too often.
+//! What keeps two cores that share a ring out of each other's way: how far ahead to ask for cache
+//! lines, and not asking for the other side's position too often.
 
 use crate::sync::spin_loop;
 
@@ -27,37 +27,6 @@ pub(super) const fn items_per_line(item_bytes: usize) -> u64 {
 #[inline(always)]
 pub(super) const fn begins_line(position: u64, item_bytes: usize) -> bool {
     position & items_per_line(item_bytes).wrapping_sub(1) == 0
-}
-
-/// Asks for the cache line at `address`, to write to it. Any address will do: nothing is accessed.
-#[inline(always)]
-pub(super) fn expect_write(address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    // SAFETY: a prefetch changes no memory, no register and no flag, and does not fault. The
-    // intrinsic is no help: without a target feature it gives up the intent to write, which is
-    // the point. Processors that lack the instruction run it as a no-op.
-    unsafe {
-        core::arch::asm!(
-            "prefetchw [{}]",
-            in(reg) address,
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-    let _ = address;
-}
-
-/// Asks for the cache line at `address`, to read it. Any address will do.
-#[inline(always)]
-pub(super) fn expect_read(address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch does not fault, whatever the address; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-    let _ = address;
 }
 
 /// How long one side waits before it looks at the other's position again.

@@ -29,13 +29,12 @@ use core::{cell::Cell, marker::PhantomData};
 
 use super::{
     AttachError, CapacityError, Full, mask_of,
-    pace::{
-        LINES_AHEAD, Pace, begins_line, expect_read, expect_write, items_ahead, items_per_line,
-    },
+    pace::{LINES_AHEAD, Pace, begins_line, items_ahead, items_per_line},
     shared::{self, Kind, Layout},
     slot::{Slot, Slots, WordSlots},
     slot_of,
 };
+use crate::prefetch::{expect_read, expect_write};
 use crate::sync::{AtomicU64, CachePadded, Ordering};
 
 pub use chunk::{ReadChunk, WriteChunk};

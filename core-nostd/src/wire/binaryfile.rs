@@ -4,6 +4,11 @@
 //! files simply end. There is no sequence number: the n-th message is number n of its day.
 
 use super::block;
+use crate::prefetch::expect_read;
+
+/// Bytes ahead at which lines are asked for. Where the next message stands is known from its length
+/// only, so that the walk waits for each line: 5.7 ns a message of a day in memory without, 3.3 with.
+const AHEAD: usize = 2048;
 
 /// How a piece of a file ends, once [`BinaryFile`] gives no more messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,7 @@ impl<'a> Iterator for BinaryFile<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
+        expect_read(self.rest.as_ptr().wrapping_add(AHEAD));
         match block::split(self.rest, u16::from_be_bytes)? {
             ([], _) => None,
             (message, rest) => {
