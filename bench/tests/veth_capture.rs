@@ -61,13 +61,7 @@ fn deep10_through_af_xdp_gives_the_events_of_the_file() {
         let frames = frames_of(&path);
         assert_eq!(frames.len(), 121_314);
         let live = rig.capture("live", 4096, |rig, segment| {
-            let mut sent = 0;
-            for chunk in frames.chunks(256) {
-                chunk.iter().for_each(|frame| rig.send(frame));
-                sent += chunk.len() as u64;
-                segment.wait_for_frames(sent.saturating_sub(1024));
-            }
-            segment.wait_for_frames(sent);
+            rig.send_paced(&frames, segment);
         });
         let (summary, live_events) = live;
         let feed = &summary.feeds[0];
@@ -98,21 +92,23 @@ fn tagged_frames_give_the_events_of_untagged_ones() {
         frames.truncate(6_000);
         frames.retain(|frame| frame.len() <= 1_400);
         let (untagged, plain) = rig.capture("plain", 4096, |rig, segment| {
-            frames.iter().for_each(|frame| rig.send(frame));
-            segment.wait_for_frames(frames.len() as u64);
+            rig.send_paced(&frames, segment);
         });
-        let (summary, tagged) = rig.capture("tagged", 4096, |rig, segment| {
-            for (number, frame) in frames.iter().enumerate() {
+        let tagged: Vec<Vec<u8>> = frames
+            .iter()
+            .enumerate()
+            .map(|(number, frame)| {
                 let (addresses, rest) = frame.split_at(12);
                 let tags: &[u8] = match number % 3 {
                     0 => &[],
                     1 => &[0x81, 0x00, 0x20, 0x64],
                     _ => &[0x88, 0xA8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x64],
                 };
-                rig.send(&[addresses, tags, rest].concat());
-            }
-            segment.wait_for_frames(frames.len() as u64);
-        });
+                [addresses, tags, rest].concat()
+            })
+            .collect();
+        let (summary, tagged) =
+            rig.capture("tagged", 4096, |rig, segment| rig.send_paced(&tagged, segment));
         assert!(summary.ledger.closes() && summary.ledger.lost() == 0, "{summary}");
         let feed = |summary: &Summary| (summary.feeds[0].gaps, summary.feeds[0].messages);
         assert_eq!(feed(&summary), feed(&untagged));
@@ -154,11 +150,9 @@ fn a_capture_outlives_a_replaced_program_and_ends_with_an_unloaded_one() {
         let frames = &frames_of(&path)[..2_000];
         let steering = Steering::at(&rig.bpf(), INTERFACE);
         let (result, _) = rig.try_capture("replaced", 4096, |rig, segment| {
-            frames[..1_000].iter().for_each(|frame| rig.send(frame));
-            segment.wait_for_frames(1_000);
+            rig.send_paced(&frames[..1_000], segment);
             steering.replace(true).unwrap();
-            frames[1_000..].iter().for_each(|frame| rig.send(frame));
-            segment.wait_for_frames(2_000);
+            rig.send_paced(&frames[1_000..], segment);
             steering.unload().unwrap();
             segment.wait_for(State::Ended);
         });
@@ -166,10 +160,8 @@ fn a_capture_outlives_a_replaced_program_and_ends_with_an_unloaded_one() {
         assert!(error.contains("XDP program of vb was unloaded"), "{error}");
         // The interface is as it was, and the same name can be used again.
         rig.load().unwrap();
-        let (summary, _) = rig.capture("replaced", 4096, |rig, segment| {
-            frames.iter().for_each(|frame| rig.send(frame));
-            segment.wait_for_frames(2_000);
-        });
+        let (summary, _) =
+            rig.capture("replaced", 4096, |rig, segment| rig.send_paced(frames, segment));
         assert!(summary.ledger.closes(), "{summary}");
     });
 }
@@ -317,6 +309,18 @@ impl Rig {
             receive_stamps: false,
         };
         load.run()
+    }
+
+    /// Sends no more at a time than a veth takes in (256 packets) while nobody looks, and waits until
+    /// all of it was taken.
+    fn send_paced(&self, frames: &[Vec<u8>], segment: &Segment) {
+        let mut sent = segment.view().counters().get(Counter::Frames);
+        for chunk in frames.chunks(64) {
+            chunk.iter().for_each(|frame| self.send(frame));
+            sent += chunk.len() as u64;
+            segment.wait_for_frames(sent.saturating_sub(128));
+        }
+        segment.wait_for_frames(sent);
     }
 
     fn send(&self, frame: &[u8]) {
