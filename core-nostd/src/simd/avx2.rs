@@ -4,21 +4,24 @@ use core::arch::x86_64::*;
 
 use super::dispatch::compiled;
 use super::packing::LANES;
-use super::{Compare, portable};
+use super::{Compare, lines, portable};
 
 // Of these the compiler makes as good code as can be written by hand.
-compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
+compiled! { "avx2,bmi1,bmi2,popcnt" => lines {
     fn min_i64(values: &[i64]) -> i64;
     fn max_i64(values: &[i64]) -> i64;
     fn min_u32(values: &[u32]) -> u32;
     fn max_u32(values: &[u32]) -> u32;
-    fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
     fn delta(values: &mut [i64], before: i64);
-    fn undelta(values: &mut [i64], before: i64);
     fn zigzag(values: &mut [i64]);
     fn multiply_add(values: &mut [i64], factor: i64, summand: i64);
     fn unzigzag(values: &mut [i64]);
     fn range(values: &[u64]) -> u64;
+}}
+
+compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
+    fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
+    fn undelta(values: &mut [i64], before: i64);
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);
 }}
 
@@ -54,6 +57,7 @@ mod by_hand {
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     pub(super) fn sum_i64(values: &[i64]) -> i128 {
+        let (front, values) = lines::split(values);
         let (rows, rest) = values.as_chunks::<8>();
         let (zero, sign) = (_mm256_setzero_si256(), _mm256_set1_epi64x(i64::MIN));
         let [mut whole, mut high] = [[zero; 2]; 2];
@@ -69,13 +73,15 @@ mod by_hand {
         let (whole, high) = (lane_sum(whole), lane_sum(high));
         let low = whole.wrapping_sub(high << 32);
         let sum = (i128::from(high) << 32) + i128::from(low);
-        sum - ((8 * rows.len() as i128) << 63) + portable::sum_i64(rest)
+        let ends = portable::sum_i64(front) + portable::sum_i64(rest);
+        sum - ((8 * rows.len() as i128) << 63) + ends
     }
 
     /// As the portable code, with two pairs of sums.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     pub(super) fn sum_u32(values: &[u32]) -> u64 {
+        let (front, values) = lines::split(values);
         let (rows, rest) = values.as_chunks::<16>();
         let [mut whole, mut high] = [[_mm256_setzero_si256(); 2]; 2];
         for row in rows {
@@ -88,7 +94,8 @@ mod by_hand {
         }
         let (whole, high) = (lane_sum(whole), lane_sum(high));
         let low = whole.wrapping_sub(high << 32);
-        low.wrapping_add(high).wrapping_add(portable::sum_u32(rest))
+        let ends = portable::sum_u32(front).wrapping_add(portable::sum_u32(rest));
+        low.wrapping_add(high).wrapping_add(ends)
     }
 
     /// The end of `portable::fold_lanes` without a partial row: the upper half of the lanes into
@@ -164,7 +171,11 @@ mod by_hand {
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
-        portable::notional_in_chunks(prices, sizes, |prices, sizes| notional_small(prices, sizes))
+        let (front, prices) = lines::split(prices);
+        let (front_sizes, sizes) = sizes.split_at(front.len().min(sizes.len()));
+        let small = |prices: &[i64], sizes: &[u32]| notional_small(prices, sizes);
+        portable::notional(front, front_sizes)
+            .wrapping_add(portable::notional_in_chunks(prices, sizes, small))
     }
 
     /// The sums of both halves of the prices, the lower unsigned and the upper signed, times

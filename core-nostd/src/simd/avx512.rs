@@ -4,20 +4,23 @@ use core::arch::x86_64::*;
 
 use super::dispatch::compiled;
 use super::packing::LANES;
-use super::{Compare, portable};
+use super::{Compare, lines, portable};
 
 // Of these the compiler makes as good code as can be written by hand.
-compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => portable {
+compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => lines {
     fn min_i64(values: &[i64]) -> i64;
     fn max_i64(values: &[i64]) -> i64;
     fn min_u32(values: &[u32]) -> u32;
     fn max_u32(values: &[u32]) -> u32;
-    fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
     fn delta(values: &mut [i64], before: i64);
     fn zigzag(values: &mut [i64]);
     fn multiply_add(values: &mut [i64], factor: i64, summand: i64);
     fn unzigzag(values: &mut [i64]);
     fn range(values: &[u64]) -> u64;
+}}
+
+compiled! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt" => portable {
+    fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);
 }}
 
@@ -58,14 +61,43 @@ mod by_hand {
         scalar(scalar(a, c), scalar(b, d))
     }
 
+    /// The folds with their 64 lanes turned up by `by`, at most 7.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    fn turned(mut folds: [__m512d; F64_LANES / 8], by: usize) -> [__m512d; F64_LANES / 8] {
+        // The last eight lanes once more in front of all.
+        let mut lanes = [[0.0; 8]; 1 + F64_LANES / 8];
+        for (lanes, fold) in lanes.iter_mut().zip([folds[7]].into_iter().chain(folds)) {
+            // SAFETY: `lanes` is 64 writable bytes, and the store asks for no alignment.
+            unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), fold) };
+        }
+        let lanes = lanes.as_flattened();
+        let (_, lanes) = lanes.split_at(8_usize.saturating_sub(by));
+        for (fold, eight) in folds.iter_mut().zip(lanes.as_chunks::<8>().0) {
+            // SAFETY: `eight` is 64 readable bytes, and the load asks for no alignment.
+            *fold = unsafe { _mm512_loadu_pd(eight.as_ptr()) };
+        }
+        folds
+    }
+
     macro_rules! fold_f64 {
-        ($name:ident, $start:expr, $vector:ident, $scalar:ident) => {
+        ($name:ident, $start:expr, $vector:ident, $masked:ident, $scalar:ident) => {
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
             pub(super) fn $name(values: &[f64]) -> f64 {
                 const REGISTERS: usize = F64_LANES / 8;
                 let start: fn(&[f64]) -> f64 = $start;
                 let mut folds = [_mm512_set1_pd(start(values)); REGISTERS];
+                let (front, values) = lines::split(values);
+                if !front.is_empty() {
+                    // In the last lanes, until all are turned.
+                    let mask = !0_u8 << (8_usize.saturating_sub(front.len()) & 7);
+                    let from = front.as_ptr().wrapping_sub(8_usize.saturating_sub(front.len()));
+                    // SAFETY: the load touches the values that the mask names: those of `front`.
+                    let eight = unsafe { _mm512_maskz_loadu_pd(mask, from) };
+                    folds[REGISTERS - 1] =
+                        $masked(folds[REGISTERS - 1], mask, eight, folds[REGISTERS - 1]);
+                }
                 let (rows, rest) = values.as_chunks::<F64_LANES>();
                 for row in rows {
                     for (fold, eight) in folds.iter_mut().zip(row.as_chunks::<8>().0) {
@@ -75,28 +107,38 @@ mod by_hand {
                         *fold = $vector(eight, *fold);
                     }
                 }
-                if rest.is_empty() {
-                    return halve(folds, |value, fold| $vector(value, fold), portable::$scalar);
+                if !rest.is_empty() {
+                    for (at, fold) in folds.iter_mut().enumerate() {
+                        let left = rest.len().saturating_sub(8 * at).min(8);
+                        let mask = !(!0_u32 << left) as u8;
+                        let from = rest.as_ptr().wrapping_add(8 * at);
+                        // SAFETY: the load touches the values that the mask names: those of
+                        // `rest` from `8 * at` on.
+                        let eight = unsafe { _mm512_maskz_loadu_pd(mask, from) };
+                        *fold = $masked(*fold, mask, eight, *fold);
+                    }
                 }
-                let mut lanes = [0.0; F64_LANES];
-                for (lanes, fold) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(folds) {
-                    // SAFETY: `lanes` is 64 writable bytes, and the store asks for no alignment.
-                    unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), fold) };
+                if !front.is_empty() {
+                    folds = turned(folds, front.len());
                 }
-                portable::finish_lanes(&mut lanes, rest, portable::$scalar)
+                halve(folds, |value, fold| $vector(value, fold), portable::$scalar)
             }
         };
     }
-    fold_f64!(sum_f64, portable::f64_start, _mm512_add_pd, add);
+    fold_f64!(sum_f64, portable::f64_start, _mm512_add_pd, _mm512_mask_add_pd, add);
     // Like the portable code, these take the fold, their second operand, unless the first is
     // truly less or greater.
-    fold_f64!(min_f64, |_| f64::INFINITY, _mm512_min_pd, lesser);
-    fold_f64!(max_f64, |_| f64::NEG_INFINITY, _mm512_max_pd, greater);
+    fold_f64!(min_f64, |_| f64::INFINITY, _mm512_min_pd, _mm512_mask_min_pd, lesser);
+    fold_f64!(max_f64, |_| f64::NEG_INFINITY, _mm512_max_pd, _mm512_mask_max_pd, greater);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn notional(prices: &[i64], sizes: &[u32]) -> i128 {
-        portable::notional_in_chunks(prices, sizes, |prices, sizes| notional_small(prices, sizes))
+        let (front, prices) = lines::split(prices);
+        let (front_sizes, sizes) = sizes.split_at(front.len().min(sizes.len()));
+        let small = |prices: &[i64], sizes: &[u32]| notional_small(prices, sizes);
+        portable::notional(front, front_sizes)
+            .wrapping_add(portable::notional_in_chunks(prices, sizes, small))
     }
 
     /// The sums of both halves of the prices, the lower unsigned and the upper signed, times
@@ -142,6 +184,7 @@ mod by_hand {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn sum_i64(values: &[i64]) -> i128 {
+        let (front, values) = lines::split(values);
         let (rows, rest) = values.as_chunks::<16>();
         let zero = _mm512_setzero_si512();
         let [mut whole, mut high] = [[zero; 2]; 2];
@@ -156,13 +199,15 @@ mod by_hand {
         let whole = _mm512_reduce_add_epi64(_mm512_add_epi64(whole[0], whole[1]));
         let high = _mm512_reduce_add_epi64(_mm512_add_epi64(high[0], high[1]));
         let low = whole.wrapping_sub(high << 32) as u64;
-        (i128::from(high) << 32) + i128::from(low) + portable::sum_i64(rest)
+        let ends = portable::sum_i64(front) + portable::sum_i64(rest);
+        (i128::from(high) << 32) + i128::from(low) + ends
     }
 
     /// As the portable code, with two pairs of sums.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn sum_u32(values: &[u32]) -> u64 {
+        let (front, values) = lines::split(values);
         let (rows, rest) = values.as_chunks::<32>();
         let zero = _mm512_setzero_si512();
         let [mut whole, mut high] = [[zero; 2]; 2];
@@ -177,7 +222,8 @@ mod by_hand {
         let whole = _mm512_reduce_add_epi64(_mm512_add_epi64(whole[0], whole[1])) as u64;
         let high = _mm512_reduce_add_epi64(_mm512_add_epi64(high[0], high[1])) as u64;
         let low = whole.wrapping_sub(high << 32);
-        low.wrapping_add(high).wrapping_add(portable::sum_u32(rest))
+        let ends = portable::sum_u32(front).wrapping_add(portable::sum_u32(rest));
+        low.wrapping_add(high).wrapping_add(ends)
     }
 
     #[inline]
@@ -286,6 +332,9 @@ mod by_hand {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn undelta(values: &mut [i64], before: i64) {
+        let (front, values) = lines::split_mut(values);
+        portable::undelta(front, before);
+        let before = front.last().copied().unwrap_or(before);
         let zero = _mm512_setzero_si512();
         let last = _mm512_set1_epi64(7);
         let mut carry = _mm512_set1_epi64(before);

@@ -17,6 +17,8 @@
 //! code is no straw man: the compiler makes SSE2 of it where it can, so that the width alone gains
 //! at most 2 times with AVX2 and 4 times with AVX-512:
 //!
+//! * Registers that lie across two cache lines take twice as long to load or store, so those that
+//!   can begin at a line do (`lines`), whatever the column's alignment.
 //! * Minimum, maximum of integers and masks, for which SSE2 has no instructions: 4 to 20 times.
 //! * `f64` folds are two loads and two additions a cycle on both sides: the width.
 //! * Integer sums take two additions, a shift (and with AVX2, for signed ones, a flip of the sign)
@@ -38,6 +40,8 @@ mod portable;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod lines;
 
 pub mod block;
 pub mod gorilla;
