@@ -252,3 +252,24 @@ fn an_instrument_that_no_directory_announced_is_counted_and_marked_until_one_doe
         assert_eq!(worker.market(3).bid_sz, 60);
     });
 }
+
+#[test]
+fn a_change_that_names_an_instrument_without_room_leaves_the_order_as_readers_have_it() {
+    with_worker(|mut worker| {
+        worker.take(&add(1, 5, 100, 10_000));
+        for bad in [
+            execute(900, 5, 10),
+            cancel(900, 5, 10),
+            delete(900, 5),
+            replace(900, 5, 6, 100, 11_000),
+        ] {
+            worker.take(&bad);
+        }
+        assert_eq!(worker.view.counters().get(Counter::InstrumentsFull), 4);
+        worker.take(&cancel(1, 5, 40));
+        let entry = worker.market(1);
+        assert_eq!((entry.bid_px, entry.bid_sz, entry.orders), (1_000_000_000, 60, 1));
+        worker.take(&delete(1, 5));
+        assert_eq!((worker.count(FeedCounter::BookErrors), worker.market(1).orders), (0, 0));
+    });
+}

@@ -40,11 +40,13 @@ use crate::wire::moldudp64;
 /// of another venue go to the hash beside the pages.
 const REFERENCES: u64 = 1 << 32;
 
+type Book<'m> = OrderBook<'m, PagedIndex<'m>>;
+
 /// An ITCH feed: its session, its book, and the day that its times count from.
 #[derive(Debug)]
 pub struct ItchFeed<'m> {
     channel: Channel<'m>,
-    book: OrderBook<'m, PagedIndex<'m>>,
+    book: Book<'m>,
     days: TradingDays,
     /// Local midnight as UTC nanoseconds.
     midnight: u64,
@@ -234,12 +236,12 @@ impl<'m> ItchFeed<'m> {
                 self.execute(&m.head, order, shares, price, printable, publisher);
             }
             Message::OrderCancel(m) => {
-                let outcome = self.book.reduce(m.order_ref.get(), m.cancelled.get());
-                self.cancel(&m.head, m.order_ref.get(), outcome, publisher);
+                let (order, shares) = (m.order_ref.get(), m.cancelled.get());
+                self.cancel(&m.head, order, |book| book.reduce(order, shares), publisher);
             }
             Message::OrderDelete(m) => {
-                let outcome = self.book.remove(m.order_ref.get());
-                self.cancel(&m.head, m.order_ref.get(), outcome, publisher);
+                let order = m.order_ref.get();
+                self.cancel(&m.head, order, |book| book.remove(order), publisher);
             }
             Message::OrderReplace(m) => self.replace(m, publisher),
             Message::Trade(m) => {
@@ -392,11 +394,12 @@ impl<'m> ItchFeed<'m> {
         &mut self,
         head: &Head,
         order: u64,
-        outcome: Result<Reduced, BookError>,
+        change: impl FnOnce(&mut Book<'m>) -> Result<Reduced, BookError>,
         publisher: &mut Publisher<'m>,
     ) {
+        // Before the book changes: what is not to be published must leave it as readers have it.
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
-        let reduced = match outcome {
+        let reduced = match change(&mut self.book) {
             Ok(reduced) => reduced,
             Err(error) => {
                 self.channel.book_error(local, error.index(), &stamp, publisher);
