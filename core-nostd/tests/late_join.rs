@@ -304,6 +304,8 @@ fn books_that_a_loss_made_doubtful_are_made_anew() {
     let feed = view.feed(0).unwrap();
     assert_eq!(feed.counter(FeedCounter::SnapshotsWanted), 1);
     assert!(!feed.session().unwrap().maybe_bad_book);
+    // Those of the book, and none of the one before it.
+    assert_eq!(view.market().read(1).unwrap().unwrap().orders, 10);
     // A feed that loses again at once says so and goes on: it does not stand still all day.
     pipeline.on_frame(&frame(0, &payload(13, 14)), START + 40_000);
     pipeline.on_time(START + 60_000);

@@ -338,6 +338,7 @@ impl<'m> Channel<'m> {
         for market in self.markets.iter_mut().take(self.used as usize) {
             if market.is_known() {
                 market.set_health(health::BOOK_ERROR | health::UNDIRECTED, false);
+                market.forget_orders();
             }
         }
         emptied || change.change == session_change::SNAPSHOT

@@ -175,6 +175,11 @@ impl MarketState {
         this.orders = this.orders.wrapping_add_signed(change);
     }
 
+    /// The book is empty: none of the orders counted is in it any more.
+    pub fn forget_orders(&mut self) {
+        self.orders = 0;
+    }
+
     /// Takes the exchange's status letter in.
     pub fn set_status(&mut self, status: u8) {
         self.ready().status = status;
