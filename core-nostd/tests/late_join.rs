@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use wiretape_core::event::session_change::{NEW_SESSION, SNAPSHOT, START as SESSION_START};
 use wiretape_core::event::{GapMsg, MboMsg, SessionMsg, action, flags, gap_reason, rtype};
 use wiretape_core::feed::arbiter::Patience;
-use wiretape_core::feed::arbiter::join::{JoinPatience, SnapshotPart, SnapshotRequest};
+use wiretape_core::feed::arbiter::join::{
+    JoinPatience, SNAPSHOT_AHEAD_MAX, SnapshotPart, SnapshotRequest,
+};
 use wiretape_core::pipeline::Pipeline;
 use wiretape_core::ring::broadcast::Reader;
 use wiretape_core::segment::{FeedCounter, SegmentView, health};
@@ -276,6 +278,23 @@ fn a_snapshot_older_than_what_waits_is_refused() {
     snapshot(&mut pipeline, &request, 6, START + 1);
     pipeline.on_time(START + 2);
     assert_eq!(read(&mut reader), joined_late(9));
+}
+
+#[test]
+fn a_snapshot_far_ahead_of_what_waits_is_of_another_session_and_refused() {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
+    let mut reader = view.events().reader_from_oldest();
+    pipeline.on_frame(&frame(0, &payload(7, 9)), START);
+    let request = pipeline.next_snapshot().unwrap();
+    for next_seq in [u64::MAX, 7 + SNAPSHOT_AHEAD_MAX + 1] {
+        pipeline.on_snapshot(&request, SnapshotPart::Begin { next_seq }, START + 1);
+    }
+    pipeline.on_time(START + 2);
+    // It would have made every message to come a known one.
+    pipeline.on_frame(&frame(0, &payload(9, 10)), START + 3);
+    assert_eq!(read(&mut reader), joined_late(10));
+    assert_eq!(view.feed(0).unwrap().counter(FeedCounter::SnapshotsFailed), 1);
 }
 
 #[test]

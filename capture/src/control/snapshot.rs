@@ -4,7 +4,8 @@
 //! The worker says what it wants through one ring and takes the pieces from another. In between
 //! is a thread of its own that may wait for a server: it takes a snapshot in as a whole, and hands
 //! it over only if it is whole and knows every message before the first that the lines brought.
-//! A server that is behind is asked again; one that fails, after the others were tried.
+//! A server that is behind is asked again; one that fails, or is of another session, after the
+//! others were tried.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use wiretape_core::feed::arbiter::join::{SnapshotPart, SnapshotRequest};
+use wiretape_core::feed::arbiter::join::{SNAPSHOT_AHEAD_MAX, SnapshotPart, SnapshotRequest};
 use wiretape_core::ring::slot::Slot;
 use wiretape_core::ring::spsc::{Cursors, SlotConsumer, SlotProducer, split};
 use wiretape_core::wire::glimpse::EndOfSnapshot;
@@ -172,6 +173,17 @@ pub enum SnapshotError {
         /// The first message that the lines brought.
         from: u64,
     },
+    /// The snapshot claims more than the feed can have sent meanwhile.
+    #[error(
+        "the snapshot ends at message {next_seq}, far beyond message {from}, at which the feed was \
+         joined: it is of another session"
+    )]
+    FarAhead {
+        /// The first message that it does not know.
+        next_seq: u64,
+        /// The first message that the lines brought.
+        from: u64,
+    },
     /// What came is no SoupBinTCP.
     #[error("the server does not speak SoupBinTCP: {0}")]
     Protocol(MessageError),
@@ -274,12 +286,16 @@ impl<'m> SnapshotClient<'m> {
             let mut behind = false;
             for &server in &config.servers {
                 match self.fetch_from(server, config, end) {
-                    Ok(whole) if whole.next_seq >= request.from => return Ok(whole),
-                    Ok(Whole { next_seq, .. }) => {
+                    Ok(Whole { next_seq, .. }) if next_seq < request.from => {
                         behind = true;
                         let from = request.from;
                         failed = Some((server, SnapshotError::Older { next_seq, from }));
                     }
+                    Ok(Whole { next_seq, .. }) if next_seq - request.from > SNAPSHOT_AHEAD_MAX => {
+                        let from = request.from;
+                        failed = Some((server, SnapshotError::FarAhead { next_seq, from }));
+                    }
+                    Ok(whole) => return Ok(whole),
                     Err(SnapshotError::Stopped) => return Err((server, SnapshotError::Stopped)),
                     Err(error) => failed = Some((server, error)),
                 }
@@ -549,6 +565,7 @@ mod tests {
             (refused, "user or password are wrong"),
             (accepted(&[Packet::Sequenced(b"one")]), "broke off after 1 messages"),
             (accepted(&[Packet::EndOfSession]), "broke off after 0 messages"),
+            (good(u64::MAX), "it is of another session"),
             (accepted(&[Packet::Sequenced(&[0; MESSAGE_BYTES + 1])]), "longer than any"),
             (accepted(&[Packet::Sequenced(unnumbered.as_bytes())]), "names no message"),
             (b"\0\x05HTTP/1.1 200 OK".to_vec(), "does not speak SoupBinTCP"),

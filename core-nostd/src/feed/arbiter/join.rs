@@ -8,7 +8,7 @@
 //!
 //! In both cases every packet from then on is kept whole, in order of arrival, in memory claimed
 //! at the start. The snapshot has to know every message before the first that is kept; what it
-//! knows beyond is skipped as known. Between, or behind, a message that is missing is a hole like
+//! knows beyond, up to [`SNAPSHOT_AHEAD_MAX`], is skipped as known. Between, or behind, a message that is missing is a hole like
 //! any other: waited for, asked for, given up.
 //!
 //! Without a snapshot in time, or without room for what waits, the feed goes on as one that
@@ -22,13 +22,16 @@
 use super::{Arbiter, settle};
 use crate::arena::{Arena, ArenaError};
 use crate::feed::publisher::Publisher;
-use crate::feed::session::{Packet, PacketKind};
+use crate::feed::session::{JUMP_LIMIT, Packet, PacketKind};
 use crate::feed::translator::Translator;
 use crate::segment::{FeedCounter, RECOVERY_LINE};
 
 /// First pause between a join that failed and the next try; twice as long each time.
 const FIRST_RETRY_NS: u64 = 10_000_000_000;
 const LONGEST_RETRY_NS: u64 = 640_000_000_000;
+/// Messages that a snapshot may know beyond the first that the lines brought. One that claims more
+/// is of another session, and would make known ones of all messages to come.
+pub const SNAPSHOT_AHEAD_MAX: u64 = JUMP_LIMIT;
 /// Packets let through at a time.
 const PORTION: usize = 16;
 
@@ -328,7 +331,9 @@ pub(super) fn on_snapshot<'m, T: Translator<'m>>(
 ) {
     let Some(join) = arbiter.join.as_mut().filter(|join| join.ticket == ticket) else { return };
     match (join.phase, part) {
-        (Phase::Waiting, SnapshotPart::Begin { next_seq }) if *next_seq >= join.from => {
+        (Phase::Waiting, SnapshotPart::Begin { next_seq })
+            if next_seq.checked_sub(join.from).is_some_and(|more| more <= SNAPSHOT_AHEAD_MAX) =>
+        {
             join.phase = Phase::Taking;
             join.until_ns = publisher.ts_recv().saturating_add(join.patience.wait_ns);
             translator.begin_snapshot(join.session, *next_seq, publisher);
