@@ -2,8 +2,8 @@
 //! lost in silence.
 //!
 //! ```text
-//!   redirected = taken by the worker + dropped by the socket + RX ring full
-//!   taken      = datagrams of a feed + other group + malformed, by cause + oversize
+//!   redirected = taken by the worker + oversize + dropped by the socket + RX ring full
+//!   taken      = datagrams of a feed + other group + malformed, by cause
 //! ```
 //!
 //! `rx_fill_ring_empty_descs` and `rx_dropped` count the same loss, so only the latter enters.

@@ -1,11 +1,14 @@
 //! The shared-memory segment of one capture worker: what the worker writes and anyone may read.
 //!
 //! ```text
-//!  ┌────────┬───────────────┬──────────┬──────────┬──────────┬───────┬────────┬─────────┐
-//!  │ header │ events (ring) │ market   │ symbols  │ counters │ feeds │ lines  │ latency │
-//!  │ 4 KiB  │ 64 B a slot   │ 128 B a  │ 64 B a   │ 8 B each │ 4 KiB │ 3 a    │ histo-  │
-//!  │        │               │ instrum. │ instrum. │          │ each  │ feed   │ grams   │
-//!  └────────┴───────────────┴──────────┴──────────┴──────────┴───────┴────────┴─────────┘
+//!  ┌────────┬───────────────┬──────────┬──────────┬──────────┬───────┬────────┐
+//!  │ header │ events (ring) │ market   │ symbols  │ counters │ feeds │ lines  │
+//!  │ 4 KiB  │ 64 B a slot   │ 128 B an │ 64 B an  │ 8 B each │ 4 KiB │ 3 a    │
+//!  │        │               │ instrum. │ instrum. │          │ each  │ feed   │
+//!  ├────────┴───┬───────────┴───┬──────┴────────┬─┴──────────┴───────┴────────┤
+//!  │ latency    │ logs (ring)   │ depth         │ queues                      │
+//!  │ histogram  │ 64 B a frame  │ 512 B a place │ 512 B each                  │
+//!  └────────────┴───────────────┴───────────────┴─────────────────────────────┘
 //! ```
 //!
 //! The segment is seen as 64-bit atomic words throughout, so that a reader of a segment whose

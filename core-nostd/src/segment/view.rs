@@ -207,6 +207,7 @@ fn regions_fit(layout: &SegmentLayout, words: usize) -> bool {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::layout::REGIONS;
     use super::super::{Counter, FeedCounter, FeedIdentity, SegmentSpec, SegmentWriter};
     use super::*;
     use crate::event::Event;
@@ -286,7 +287,7 @@ mod tests {
             Err(AttachError::Version { expected: VERSION, found: 9 })
         ));
         words[1].store(u64::from(VERSION), Ordering::Relaxed);
-        for i in 64..82 {
+        for i in 64..64 + 2 * REGIONS {
             let old = words[i].swap(u64::MAX - 3, Ordering::Relaxed);
             assert_eq!(SegmentView::attach(&words).unwrap_err(), AttachError::Regions, "word {i}");
             words[i].store(old, Ordering::Relaxed);

@@ -133,9 +133,9 @@ columns! {
         bid_size: u64,
         /// Quantity at the best offer.
         ask_size: u64,
-        /// Orders at the best bid; 0 on price-level feeds.
+        /// Orders at the best bid; 1 on price-level feeds, 0 where there is none.
         bid_count: u32,
-        /// Orders at the best offer; 0 on price-level feeds.
+        /// Orders at the best offer; 1 on price-level feeds, 0 where there is none.
         ask_count: u32,
         /// DBN flags; `MAYBE_BAD_BOOK` where something was lost before.
         flags: u8,
