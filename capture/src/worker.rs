@@ -130,7 +130,7 @@ impl<'m> Worker<'m> {
     /// Takes a feed in, or lets one go, as it was told.
     #[cold]
     pub fn change_feeds(&mut self, orders: &Orders<'m>) {
-        let now = self.clock.as_mut().map_or(0, WorkerClock::now).max(self.received_ns);
+        let now = self.now();
         orders.carry_out(|change| match change {
             FeedChange::Attach(feed) => {
                 let index = feed.index();
@@ -154,14 +154,17 @@ impl<'m> Worker<'m> {
     #[inline]
     pub fn poll<S: Source>(&mut self, source: &mut S) -> Result<Polled, SourceError> {
         let pipeline = &mut self.pipeline;
-        let mut received_ns = 0;
+        let mut received_ns = None;
         let polled = source.poll(&mut |frame, ts_recv| {
-            received_ns = ts_recv;
+            received_ns = Some(ts_recv);
             pipeline.on_frame(frame, ts_recv);
         })?;
         if let Polled::Frames(_) = polled {
-            self.received_ns = received_ns;
-            self.end_batch(source.drops(), received_ns);
+            self.count_drops(source.drops());
+        }
+        // None, where of all that came nothing could be used.
+        if let Some(received_ns) = received_ns {
+            self.end_batch(received_ns);
         }
         if self.pipeline.is_waiting() {
             self.look_after_missing(polled);
@@ -210,13 +213,18 @@ impl<'m> Worker<'m> {
     }
 
     #[inline]
-    fn end_batch(&mut self, drops: SourceDrops, received_ns: u64) {
-        let counters = self.pipeline.segment().counters();
-        counters.add(Counter::Batches, 1);
+    fn count_drops(&mut self, drops: SourceDrops) {
         if drops != self.drops {
             self.drops = drops;
-            counters.set(Counter::FrameOversize, drops.oversize.wrapping_add(drops.invalid));
+            let dropped = drops.oversize.wrapping_add(drops.invalid);
+            self.pipeline.segment().counters().set(Counter::FrameOversize, dropped);
         }
+    }
+
+    #[inline]
+    fn end_batch(&mut self, received_ns: u64) {
+        self.received_ns = received_ns;
+        self.pipeline.segment().counters().add(Counter::Batches, 1);
         if let Some(clock) = &mut self.clock {
             self.done_ns = clock.now();
             if let Some(latency) = &mut self.latency {
@@ -269,8 +277,107 @@ pub fn pin_to_core(core: usize) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use wiretape_core::arena::Arena;
+    use wiretape_core::event::SessionMsg;
+    use wiretape_core::feed::arbiter::Patience;
+    use wiretape_core::feed::channel::FeedSpec;
+    use wiretape_core::feed::trading_day::TradingDays;
+    use wiretape_core::pipeline::Protocol;
+    use wiretape_core::segment::{
+        FeedIdentity, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter,
+    };
+    use wiretape_core::sync::AtomicU64;
+
     use super::*;
     use crate::clock::ClockKeeper;
+
+    const SPEC: SegmentSpec<'_> = SegmentSpec {
+        worker: "w",
+        epoch: 1,
+        pid: 1,
+        event_slots: 64,
+        instruments: 1,
+        feeds: 1,
+        depths: 0,
+    };
+
+    fn words() -> Vec<AtomicU64> {
+        let total = SegmentLayout::new(&SPEC).unwrap().total_words;
+        (0..total).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    /// A worker with a clock and one feed.
+    fn worker<'m>(words: &'m [AtomicU64], books: &'m mut [u8]) -> Worker<'m> {
+        let segment = SegmentWriter::create(words, &SPEC).unwrap();
+        segment.start();
+        let mut pipeline = Pipeline::new(segment);
+        let identity = FeedIdentity { instruments: 1, ..FeedIdentity::default() };
+        let (publisher_id, line_b, patience) = (2, None, Patience::NONE);
+        let feed = FeedSpec { identity, publisher_id, orders: 8, levels: 8, line_b, patience };
+        let (days, mut arena) = (TradingDays::default(), Arena::new(books));
+        pipeline.add_feed(Protocol::Deep10, &feed, &days, &mut arena).unwrap();
+        Worker::new(pipeline, Some(ClockKeeper::new().worker_clock()), Idle::Spin)
+    }
+
+    /// Hands over one frame of the year 2012, then packets that are too long.
+    struct TooLong {
+        polls: u64,
+    }
+
+    const RECEIVED: u64 = 1_340_285_400_000_000_000;
+
+    impl Source for TooLong {
+        fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
+            self.polls += 1;
+            if self.polls > 1 {
+                return Ok(Polled::Frames(0));
+            }
+            sink(&[0; 60], RECEIVED);
+            Ok(Polled::Frames(1))
+        }
+
+        fn wait(&self, _: Duration) {}
+
+        fn drops(&self) -> SourceDrops {
+            SourceDrops { oversize: self.polls - 1, invalid: 0 }
+        }
+    }
+
+    #[test]
+    fn a_batch_of_which_nothing_can_be_used_is_counted_and_changes_no_time() {
+        let (words, mut books) = (words(), vec![0; 1 << 20]);
+        let mut worker = worker(&words, &mut books);
+        let mut source = TooLong { polls: 0 };
+        for frames in [1, 0, 0] {
+            assert_eq!(worker.poll(&mut source).unwrap(), Polled::Frames(frames));
+        }
+        let view = SegmentView::attach(&words).unwrap();
+        let count = |counter| view.counters().get(counter);
+        assert_eq!((count(Counter::Batches), count(Counter::FrameOversize)), (1, 2));
+        assert_eq!(view.latency().unwrap().count(), 1);
+        assert_eq!(worker.received_ns, RECEIVED);
+    }
+
+    /// The receive times of the events rise, whatever clock stamps the frames.
+    #[test]
+    fn a_feed_goes_by_the_clock_of_the_frames() {
+        let (words, mut books) = (words(), vec![0; 1 << 20]);
+        let mut worker = worker(&words, &mut books);
+        worker.poll(&mut TooLong { polls: 0 }).unwrap();
+        let (orders, stop) = (Orders::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| orders.change(FeedChange::Detach(0), &stop));
+            while !asker.is_finished() {
+                worker.change_feeds(&orders);
+            }
+        });
+        let view = SegmentView::attach(&words).unwrap();
+        let (_, event) = view.events().reader_from_oldest().next_event().unwrap().unwrap();
+        let removed = event.get::<SessionMsg>().unwrap();
+        assert!(removed.ts_recv >= RECEIVED && removed.ts_recv < RECEIVED + 60_000_000_000);
+    }
 
     /// What waits in silence waits as long as it would if the NIC's clock were the system's.
     #[test]
