@@ -4,7 +4,8 @@
 //!
 //! It has no name until the run that fills it starts, so that a start that fails leaves nothing
 //! behind; then it takes the place of the one before. A recorder that still maps that one reads
-//! on in it, and learns from the segment that its writer is gone.
+//! on in it, and learns from the segment that its writer is gone. Whoever holds the worker's lock
+//! removes it: [`SegmentFile`](crate::segment_file::SegmentFile).
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -60,7 +61,6 @@ pub struct FramesFile {
     words: MappedWords,
     spec: FramesSpec,
     path: PathBuf,
-    unlink_on_exit: bool,
 }
 
 impl FramesFile {
@@ -99,7 +99,7 @@ impl FramesFile {
         }
         let words = MappedWords::map(&file, bytes).map_err(failed("map a file in"))?;
         let path = frames_path(dir, worker);
-        Ok(FramesFile { file, words, spec, path, unlink_on_exit: false })
+        Ok(FramesFile { file, words, spec, path })
     }
 
     /// The whole, as a reader finds it.
@@ -137,19 +137,6 @@ impl FramesFile {
         link(Path::new(&nameless), &aside)
             .and_then(|()| fs::rename(&aside, &self.path))
             .map_err(failed("put the frames in place at"))
-    }
-
-    /// Removes the file when this is dropped.
-    pub fn unlink_on_exit(&mut self) {
-        self.unlink_on_exit = true;
-    }
-}
-
-impl Drop for FramesFile {
-    fn drop(&mut self) {
-        if self.unlink_on_exit {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 
@@ -213,11 +200,9 @@ mod tests {
                 assert_eq!(reader.spec(), spec(epoch));
             }
         }
-        let mut last = FramesFile::reserve(dir.path(), "w", spec(3)).unwrap();
-        last.publish().unwrap();
-        last.unlink_on_exit();
-        drop(last);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // One that is never published leaves the other where it is.
+        drop(FramesFile::reserve(dir.path(), "w", spec(3)).unwrap());
+        assert!(path.exists() && fs::read_dir(dir.path()).unwrap().count() == 1);
     }
 
     #[test]

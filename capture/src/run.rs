@@ -79,12 +79,7 @@ pub fn run(
         depths: config.feeds.iter().map(FeedConfig::depths).sum(),
     };
     let layout = SegmentLayout::new(&spec)?;
-    let mut frames = shared_frames(config, epoch)?;
-    if let Some(frames) = &mut frames
-        && config.worker.unlink_on_exit
-    {
-        frames.unlink_on_exit();
-    }
+    let frames = shared_frames(config, epoch)?;
     // The source is looked at before anything is put in place: its mistakes are the common ones.
     let source = OpenSource::open(config, &clock, frames.as_ref())?;
     let mut file =

@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wiretape_core::segment::{SegmentView, State};
 use wiretape_core::sync::AtomicU64;
@@ -127,6 +128,8 @@ pub struct SegmentFile {
     aside: PathBuf,
     lock_path: PathBuf,
     unlink_on_exit: bool,
+    /// What lies at `path` is this run's.
+    in_place: AtomicBool,
     // Dropped last: the name is free once everything else is done.
     _lock: File,
 }
@@ -143,8 +146,16 @@ impl SegmentFile {
         let map = make_aside(&aside, dir, bytes).inspect_err(|_| {
             let _ = fs::remove_file(&aside);
         })?;
-        let unlink_on_exit = false;
-        Ok(SegmentFile { map, predecessor, path, aside, lock_path, unlink_on_exit, _lock: lock })
+        Ok(SegmentFile {
+            map,
+            predecessor,
+            path,
+            aside,
+            lock_path,
+            unlink_on_exit: false,
+            in_place: AtomicBool::new(false),
+            _lock: lock,
+        })
     }
 
     /// The segment's words.
@@ -156,6 +167,7 @@ impl SegmentFile {
     pub fn publish(&self) -> Result<(), SegmentFileError> {
         fs::rename(&self.aside, &self.path)
             .map_err(failed("put the segment in place at", &self.path))?;
+        self.in_place.store(true, Ordering::Relaxed);
         let old = self.predecessor.as_ref().and_then(|map| SegmentView::attach(map.words()).ok());
         if let Some(old) = old
             && old.header().state().is_live()
@@ -169,7 +181,7 @@ impl SegmentFile {
     /// Removes the frames that an earlier capture of this name shared with recorders, if this one
     /// shares none.
     pub fn remove_frames(&self) -> Result<(), SegmentFileError> {
-        let path = self.path.with_extension("frames");
+        let path = self.frames_path();
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(failed("remove the frames of an earlier capture", &path)(source))
@@ -178,12 +190,18 @@ impl SegmentFile {
         }
     }
 
+    fn frames_path(&self) -> PathBuf {
+        self.path.with_extension("frames")
+    }
+
     /// Where readers find it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes segment and lock file when this is dropped.
+    /// Removes segment, shared frames and lock file when this is dropped: here, for whoever does not
+    /// hold the lock may find another capture's files under these names. What an earlier run left
+    /// stays where this one never put its own in place.
     pub fn unlink_on_exit(&mut self) {
         self.unlink_on_exit = true;
     }
@@ -194,7 +212,10 @@ impl Drop for SegmentFile {
         // There only if it was never put in place.
         let _ = fs::remove_file(&self.aside);
         if self.unlink_on_exit {
-            let _ = fs::remove_file(&self.path);
+            if *self.in_place.get_mut() {
+                let _ = fs::remove_file(&self.path);
+                let _ = fs::remove_file(self.frames_path());
+            }
             let _ = fs::remove_file(&self.lock_path);
         }
     }
@@ -357,9 +378,16 @@ mod tests {
         create(dir.path(), 1).publish().unwrap();
         drop(create(dir.path(), 2));
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
-        let mut last = create(dir.path(), 3);
+        fs::write(dir.path().join("w.frames"), b"of the first").unwrap();
+        let unlinking = |epoch| {
+            let mut file = create(dir.path(), epoch);
+            file.unlink_on_exit();
+            file
+        };
+        drop(unlinking(3));
+        assert_eq!(names(dir.path()), ["w.frames", "w.seg"]);
+        let last = unlinking(4);
         last.publish().unwrap();
-        last.unlink_on_exit();
         drop(last);
         assert_eq!(names(dir.path()), [""; 0]);
     }
