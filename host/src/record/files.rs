@@ -78,7 +78,10 @@ impl Files {
         let period = self.period(time_ns);
         self.open.as_ref().is_some_and(|file| {
             let full = |most| file.bytes.saturating_add(len as u64) > most;
-            file.period != period || self.rotation.bytes.is_some_and(full)
+            // One of the period just before comes late, as cards' clocks differ: it stays in this
+            // file. Of an earlier one, somebody set the clock back.
+            let other = period > file.period || period.saturating_add(1) < file.period;
+            other || self.rotation.bytes.is_some_and(full)
         })
     }
 
@@ -154,5 +157,45 @@ fn file_time(time_ns: u64) -> String {
     match Timestamp::from_nanosecond(i128::from(time_ns)) {
         Ok(time) => format!("{}", time.strftime("%Y%m%dT%H%M%S.%9fZ")),
         Err(_) => time_ns.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::Compression;
+    use super::*;
+
+    const HOUR: u64 = 3_600_000_000_000;
+
+    fn files(dir: &std::path::Path, rotation: Rotation) -> Files {
+        let output = Output::start(dir, "w", Compression::None, None, 1).unwrap();
+        Files::new("w".to_owned(), rotation, output)
+    }
+
+    #[test]
+    fn a_late_packet_of_the_hour_before_begins_no_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let every = Some(Duration::from_secs(3_600));
+        let mut files = files(dir.path(), Rotation { bytes: None, every });
+        assert!(!files.ends_before(0, 1), "there is none yet");
+        assert!(files.begin(500 * HOUR + 1).is_ok());
+        assert!(!files.ends_before(501 * HOUR - 1, 1));
+        assert!(files.ends_before(501 * HOUR, 1));
+        assert!(!files.ends_before(500 * HOUR - 1, 1), "late");
+        assert!(files.ends_before(499 * HOUR - 1, 1), "the clock was set back");
+    }
+
+    #[test]
+    fn a_file_ends_before_it_would_be_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = files(dir.path(), Rotation { bytes: Some(10), every: None });
+        assert!(files.begin(1).is_ok());
+        assert!(!files.ends_before(u64::MAX, 10) && files.ends_before(2, 11));
+        let appended = files.append(|out| {
+            out.extend([0; 6]);
+            Ok(())
+        });
+        assert!(appended.is_ok());
+        assert!(!files.ends_before(2, 4) && files.ends_before(2, 5));
     }
 }
