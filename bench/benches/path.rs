@@ -315,7 +315,7 @@ fn whole_path(input: &Input, depth: bool) -> Result<Pass> {
     let mut arena = Arena::with_contents_as_found(&mut books);
     let index = pipeline.add_feed(input.protocol, &feed, &TradingDays::new([0]), &mut arena)?;
     if depth {
-        pipeline.choose_depth(index, &DepthChoice::All, 0, depths, &mut arena)?;
+        pipeline.choose_depth(index, &DepthChoice::All, 0..depths as u32, &mut arena)?;
     }
     let start = Instant::now();
     for (frame, ts_recv) in input.frames().zip(1_000_000_000..) {

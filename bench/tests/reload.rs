@@ -1,9 +1,11 @@
 //! Feeds of a capture that runs, confined, as an ordinary user: one is added while packets of
 //! another flow, and removed again. The first loses nothing, the second gives what it gives alone,
-//! a change that cannot be had leaves all as it was, and readers follow.
+//! a change that cannot be had leaves all as it was, and readers follow. What room was reserved for,
+//! depth and snapshots, a feed that is added has as if it had been there.
 
 mod rig;
 
+use std::fmt::Display;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +14,9 @@ use rig::{FEED, Process, Rig, WIRE, binary, fail, succeed, wait_for};
 use wiretape_core::event::{
     Event, MboMsg, NO_INSTRUMENT, SessionMsg, SymbolMsg, flags, rtype, session_change,
 };
-use wiretape_core::segment::{Counter, FeedCounter, FeedState, Ledger, SegmentView};
+use wiretape_core::segment::{
+    Counter, DepthEntry, DepthLevel, Features, FeedCounter, FeedState, Ledger, SegmentView,
+};
 use wiretape_host::dbn::{DbnFile, DbnRecord};
 use wiretape_host::reader::Segment;
 
@@ -23,11 +27,12 @@ const SERVER: &str = "10.77.0.1:26400";
 const NOBODY: u32 = 65_534;
 const SOMEBODY: u32 = 65_533;
 
-/// The market of feed `index`.
+/// The market of feed `index`: that of the third is another day of the second's instruments.
 fn market(index: usize) -> Vec<&'static str> {
     let fixed = [
         "--sim --seed 5 --messages 100k --symbols AAA,BBB --quiet --group",
         "--sim --seed 9 --messages 20k --symbols XXX,YYY,ZZZ --quiet --group",
+        "--sim --seed 10 --messages 20k --symbols XXX,YYY,ZZZ --quiet --group",
     ];
     let mut arguments: Vec<&str> = fixed[index].split(' ').collect();
     arguments.push(GROUPS[index]);
@@ -44,7 +49,7 @@ fn feed(index: usize, more: &str) -> String {
 }
 
 /// A configuration with these feeds, and `more` in [worker].
-fn config(rig: &Rig, name: &str, more: &str, feeds: &[String]) -> PathBuf {
+fn config(rig: &Rig, name: &str, more: impl Display, feeds: &[String]) -> PathBuf {
     let text = format!(
         "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n{more}\n\
          [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n{}",
@@ -100,24 +105,41 @@ fn events_of(view: &SegmentView<'_>, feed: u8, first: u32, count: u32) -> (Vec<E
     (events, sessions)
 }
 
-/// The events of a market from a capture file.
-fn alone(index: usize) -> Vec<Event> {
+/// What a worker that had the feed of a market from the start has of it at the end, from a capture
+/// file; with depth of all.
+fn alone<T>(index: usize, look: impl FnOnce(&SegmentView<'_>) -> T) -> T {
     let rig = Rig::offline("alone");
     let pcap = rig.work.join("day.pcap");
     succeed(rig.exchange("wiretape-exchange").args(market(index)).arg("--write").arg(&pcap));
+    let path = config(&rig, "day.toml", "instruments = 1000", &[feed(index, "depth = \"all\"")]);
     let mut capture = rig.capture("wiretape-capture");
-    capture.arg("--pcap").arg(&pcap).arg("--segment-dir").arg(&rig.segments);
-    let feed = format!("itch50-moldudp64@{}", GROUPS[index]);
-    succeed(capture.args(["--name", "day", "--feed", &feed, "--date", "2026-03-02"]));
-    let segment = Segment::attach(&rig.segment("day")).expect("the segment");
-    let view = segment.view().expect("a sound segment");
-    events_of(&view, 0, 0, 1_000).0
+    succeed(capture.arg("--config").arg(&path).arg("--pcap").arg(&pcap));
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    look(&segment.view().expect("a sound segment"))
+}
+
+/// Ten levels and features of an instrument of feed `index`, without what only one worker has:
+/// numbers, and times of receipt.
+fn depth_of(view: &SegmentView<'_>, index: u16, symbol: &str) -> Option<DepthEntry> {
+    let mut named = view.symbols().iter();
+    let (id, _) = named.find(|(_, one)| one.feed == index && one.symbol() == symbol)?;
+    let entry = view.depth().read(view.depth().place_of(id)?).expect("a whole entry")?;
+    assert_eq!(entry.instrument, id);
+    let features = Features { trade_intensity: 0, ..entry.features };
+    Some(DepthEntry { instrument: 0, event_seq: 0, ts_recv: 0, features, ..entry })
 }
 
 fn exchange(rig: &Rig, index: usize, more: &[&str]) -> Process {
     let mut exchange = rig.exchange("wiretape-exchange");
     exchange.args(market(index)).args(["--udp", "--interface", WIRE, "--end-packets", "50"]);
     Process::start(exchange.args(more))
+}
+
+/// Has the capture that runs change its feeds; as root.
+fn reload(rig: &Rig, config: &Path) -> Command {
+    let mut reload = rig.capture("wiretape-capture");
+    reload.arg("--reload").arg("--config").arg(config);
+    reload
 }
 
 /// Memory that a process has, in KiB.
@@ -194,12 +216,8 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     wait_for("messages of the first feed", || messages() > 1_000);
 
     // As root, whose answer the capture must be able to send.
-    let reload = |config: &Path| {
-        let mut reload = rig.capture("wiretape-capture");
-        reload.arg("--reload").arg("--config").arg(config);
-        reload
-    };
-    refused_changes_leave_all_as_it_was(&rig, &program, &reload);
+    let reload = |config: &Path| reload(&rig, config);
+    refused_changes_leave_all_as_it_was(&rig, &program);
     assert_eq!((view.feed_count(), view.feed_slots()), (1, 3));
 
     let recovery = format!("recovery = [\"{SERVER}\"]");
@@ -296,28 +314,29 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     assert!(ledger.closes() && ledger.lost() == 0, "{ledger:?}");
 }
 
+/// A change that is refused with this sentence and exit code.
+fn expect_refusal(rig: &Rig, worker: &str, feeds: &[String], code: i32, sentence: &str) {
+    let path = config(rig, "refused.toml", worker, feeds);
+    let output = reload(rig, &path).output().expect("start the command");
+    let said = rig::text(&output);
+    assert!(said.contains(sentence), "{sentence}: {said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+}
+
 /// Each with its sentence and exit code.
-fn refused_changes_leave_all_as_it_was(
-    rig: &Rig,
-    program: &Path,
-    reload: &dyn Fn(&Path) -> Command,
-) {
+fn refused_changes_leave_all_as_it_was(rig: &Rig, program: &Path) {
     let snapshot = format!("snapshot = [\"{SERVER}\"]");
     let one = || feed(0, "");
     let refused = [
         (ROOM, vec![feed(0, "reorder_us = 7")], 1, "'reorder_us' of feed 'one'"),
         ("feed_slots = 3\ninstruments = 4000", vec![one()], 1, "'instruments' in [worker]"),
-        (ROOM, vec![one(), feed(1, "depth = \"all\"")], 1, "feed 'two' wants depth"),
+        (ROOM, vec![one(), feed(1, "depth = \"all\"")], 1, "raise depth_slots in [worker]"),
         (ROOM, vec![one(), feed(1, &snapshot)], 1, "feed 'two' has snapshot servers"),
         (ROOM, vec![one(), feed(1, "instruments = 2001")], 2, "want 3001 instruments together"),
         (ROOM, vec![one(), feed(0, "").replace("\"one\"", "\"x\"")], 2, "the group and port of"),
     ];
     for (worker, feeds, code, sentence) in refused {
-        let path = config(rig, "refused.toml", worker, &feeds);
-        let output = reload(&path).output().expect("start the command");
-        let said = rig::text(&output);
-        assert!(said.contains(sentence), "{sentence}: {said}");
-        assert_eq!(output.status.code(), Some(code), "{said}");
+        expect_refusal(rig, worker, &feeds, code, sentence);
     }
     let path = config(rig, "refused.toml", ROOM, &[feed(0, ""), feed(1, "")]);
     let stranger = || {
@@ -332,7 +351,7 @@ fn refused_changes_leave_all_as_it_was(
     let said = stranger();
     assert!(said.contains("not allowed to send to"), "{said}");
     mode(0o755).expect("a mode");
-    let mut other = reload(&path);
+    let mut other = reload(rig, &path);
     let said = fail(other.args(["--name", "other"]));
     assert!(said.contains("no capture listens on"), "{said}");
 }
@@ -378,7 +397,7 @@ fn expect_answers(view: &SegmentView<'_>, host: Host) {
     ] {
         let (events, sessions) = events_of(view, feed, u32::from(feed) * 1_000, 1_000);
         assert_eq!(sessions, expected_sessions, "feed {feed}");
-        let alone = alone(usize::from(feed.min(1)));
+        let alone = alone(usize::from(feed.min(1)), |view| events_of(view, 0, 0, 1_000).0);
         assert!(alone.len() > 15_000);
         assert_eq!(events.len(), alone.len(), "feed {feed}");
         let differing = events.iter().zip(&alone).position(|(live, file)| live != file);
@@ -403,4 +422,88 @@ fn expect_answers(view: &SegmentView<'_>, host: Host) {
     let quotes = host.rows("quotes", "YYY");
     assert!(quotes.len() > 1_000, "{}", quotes.len());
     host.process.stop();
+}
+
+/// Depth that a reader shows, as JSON; the first line is the feed's that was there first.
+fn book(rig: &Rig, symbol: &str) -> Vec<serde_json::Value> {
+    let mut book = Command::new(binary("wiretape"));
+    book.args(["book", symbol, "--depth", "--json", "--segment"]).arg(rig.segment("wire"));
+    let said = succeed(&mut book);
+    said.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
+}
+
+/// Room for three is reserved: the first feed's has one, and two go from feed to feed.
+#[test]
+fn feeds_that_come_have_the_depth_of_a_worker_that_had_them() {
+    let Some(rig) = Rig::network("reloaddepth") else { return };
+    rig.load_xdp(&GROUPS);
+    let room = "feed_slots = 3\ninstruments = 3000\ndepth_slots = 3";
+    let first = || feed(0, "depth = [\"BBB\"]");
+    let mut capture = rig.start_capture(&config(&rig, "one.toml", room, &[first()]), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    let view = segment.view().expect("a sound segment");
+    assert_eq!((view.depth().len(), view.feed_count()), (3, 1));
+
+    let all_three = [first(), feed(1, "depth = [\"XXX\", \"YYY\", \"ZZZ\"]")];
+    let sentence = "the feeds want depth of 4 instruments together, the worker has room for 3: \
+                    raise depth_slots in [worker], and restart a capture that runs";
+    expect_refusal(&rig, room, &all_three, 2, sentence);
+    // A file that does not say so is sent, and the capture knows.
+    expect_refusal(&rig, ROOM, &all_three, 1, sentence);
+    let raised = room.replace("depth_slots = 3", "depth_slots = 4");
+    expect_refusal(&rig, &raised, &all_three, 1, "'depth_slots' in [worker] is not as");
+    assert_eq!((view.depth().len(), view.feed_count(), is_member(&rig, 1)), (3, 1, false));
+
+    let chosen = "depth = [\"YYY\", \"XXX\"]";
+    let two = config(&rig, "two.toml", room, &[first(), feed(1, chosen)]);
+    assert_eq!(succeed(&mut reload(&rig, &two)), "feeds added: two\n");
+    let expect_day = |index: usize| {
+        let flow = exchange(&rig, index, &["--rate", "10000/s"]);
+        let feed = view.feed(index).expect("the feed");
+        wait_for("the end of the day", || feed.session().is_ok_and(|session| session.ended));
+        flow.wait();
+        let of_both = |view: &SegmentView<'_>, index: usize| {
+            ["XXX", "YYY"].map(|symbol| depth_of(view, index as u16, symbol))
+        };
+        let [xxx, yyy] = of_both(&view, index);
+        assert_eq!([xxx, yyy], alone(index, |view| of_both(view, 0)));
+        let ten = |side: &[DepthLevel]| side.iter().all(DepthLevel::is_some);
+        assert!(ten(&xxx.expect("depth").bids) && ten(&yyy.expect("depth").asks));
+        assert_eq!((depth_of(&view, index as u16, "ZZZ"), yyy.unwrap().health), (None, 0));
+        yyy
+    };
+    let left = expect_day(1);
+
+    // One goes and one comes, at once, in its places.
+    let three = config(&rig, "three.toml", room, &[first(), feed(2, chosen)]);
+    assert_eq!(succeed(&mut reload(&rig, &three)), "feeds added: three; removed: two\n");
+    assert_eq!(depth_of(&view, 1, "YYY"), left, "as it stood, until its place is needed");
+    let [of_two] = &book(&rig, "YYY")[..] else { panic!("{:?}", book(&rig, "YYY")) };
+    assert_eq!(of_two["feed_removed"], true);
+    assert_eq!(of_two["depth"]["bids"].as_array().map(Vec::len), Some(10));
+    assert_ne!(expect_day(2), left);
+    let [of_two, of_three] = &book(&rig, "YYY")[..] else { panic!("{:?}", book(&rig, "YYY")) };
+    assert!(of_two["depth"].is_null());
+    assert_eq!(of_three["depth"]["asks"].as_array().map(Vec::len), Some(10));
+    let mut text = Command::new(binary("wiretape"));
+    text.args(["book", "YYY", "--depth", "--segment"]).arg(rig.segment("wire"));
+    assert!(succeed(&mut text).contains("no depth: what was there of it has made room"));
+
+    // The first has its own place still, and status and metrics say whose they are.
+    let flow = exchange(&rig, 0, &["--rate", "40000/s"]);
+    wait_for("the end", || view.feed(0).unwrap().session().is_ok_and(|one| one.ended));
+    flow.wait();
+    assert_eq!(depth_of(&view, 0, "BBB"), alone(0, |view| depth_of(view, 0, "BBB")));
+    let asked = |what: &str| {
+        let mut asked = Command::new(binary("wiretape"));
+        rig::text(&asked.args([what, "--segment"]).arg(rig.segment("wire")).output().unwrap())
+    };
+    let status = asked("status");
+    assert!(status.contains("depth of 1 (room for 1)"), "{status}");
+    assert_eq!(status.matches("depth of 2 (room for 2)").count(), 1, "{status}");
+    let metrics = asked("metrics");
+    assert!(metrics.contains("wiretape_feed_depths{worker=\"wire\",feed=\"three\"} 2\n"));
+    capture.expect_alive();
+    let said = capture.stop();
+    assert_eq!(said.matches("feeds are as they were: ").count(), 2, "{said}");
 }

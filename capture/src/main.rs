@@ -23,7 +23,7 @@ Examples:
   wiretape-capture --reload --config /etc/wiretape/itch-a.toml
       Have the worker that runs take in feeds which the file has besides, and let go those that it
       no longer has. All else must be as it was, or nothing is changed. `wiretape-xdp group add`
-      comes first for new groups, and feed_slots in [worker] makes room for feeds.
+      comes first for new groups. feed_slots and depth_slots in [worker] make room for feeds to come.
   wiretape-capture --pcap DEEP10.pcap.gz --feed deep10-iextp@224.2.3.10:16648
       Decode a capture file into a segment, as fast as it goes.
   wiretape-capture --pcap DEEP10.pcap.gz --groups
@@ -265,11 +265,13 @@ fn describe(config: &Config) -> String {
         SourceConfig::Pcap(pcap) => format!("pcap {}", pcap.path.display()),
     };
     let mut text = format!(
-        "worker {} on {core}: {} event slots, {} instruments, room for {} feeds, in {}\nsource {source}",
+        "worker {} on {core}: {} event slots, {} instruments, room for {} feeds and the depth of {} \
+         instruments, in {}\nsource {source}",
         worker.name,
         worker.event_slots,
         worker.instruments,
         worker.feed_slots,
+        worker.depth_slots,
         worker.segment_dir.display()
     );
     for feed in &config.feeds {

@@ -25,7 +25,7 @@ pub use error::RunError;
 pub use summary::{FeedSummary, Summary};
 
 use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
-use crate::config::{Config, FeedConfig, Idle, PcapConfig, SourceConfig, WorkerConfig};
+use crate::config::{Config, Idle, PcapConfig, SourceConfig, WorkerConfig};
 use crate::control::control_socket::{ControlSocket, ControlWaker};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
 use crate::control::multicast::Membership;
@@ -76,7 +76,7 @@ pub fn run(
         event_slots: config.worker.event_slots,
         instruments: config.worker.instruments,
         feeds: config.worker.feed_slots,
-        depths: config.feeds.iter().map(FeedConfig::depths).sum(),
+        depths: config.worker.depth_slots,
     };
     let layout = SegmentLayout::new(&spec)?;
     let frames = shared_frames(config, epoch)?;
@@ -97,7 +97,7 @@ pub fn run(
     let prefault = config.worker.prefault && matches!(source, OpenSource::Live(..));
     let mut maker = FeedMaker::new(segment, &mut memory, prefault);
     let first_packet_ns = source.first_packet_ns();
-    let attached = attach_feeds(&mut pipeline, &mut maker, &config.feeds, first_packet_ns, notice)?;
+    let attached = attach_feeds(&mut pipeline, &mut maker, config, first_packet_ns, notice)?;
     let text = source.describe(config);
     segment.header().set_source(&text);
     let frames = frames.as_ref();

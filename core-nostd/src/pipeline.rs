@@ -7,7 +7,7 @@
 //! Feeds come and go between two frames. A [`Feed`] is made elsewhere, in memory of its own, and
 //! [attached](Pipeline::attach), which costs a copy of what it is (not of its books).
 //! [Detached](Pipeline::detach), it is handed back whole, so that its memory can be given up where
-//! there is time. Its place in the segment stays its own.
+//! there is time. Its place in the segment stays its own; those for depth are free again.
 
 mod feed;
 
@@ -164,8 +164,8 @@ impl<'m> Pipeline<'m> {
         self.feeds.get_mut(index)?.as_mut()
     }
 
-    /// Gives instruments of feed `feed` ten levels of depth and features, in `places` places of
-    /// the segment from `first_place` on. To be called before the first frame.
+    /// Gives instruments of feed `feed` ten levels of depth and features, in these `places` of the
+    /// segment. To be called before the first frame.
     ///
     /// # Errors
     /// There is no such feed, or the arena is used up.
@@ -173,13 +173,14 @@ impl<'m> Pipeline<'m> {
         &mut self,
         feed: usize,
         choice: &DepthChoice,
-        first_place: usize,
-        places: usize,
+        places: impl ExactSizeIterator<Item = u32>,
         arena: &mut Arena<'m>,
     ) -> Result<(), AddFeedError> {
         let segment = *self.publisher.segment();
         let feed = self.feed_mut(feed).ok_or(AddFeedError::TooManyFeeds)?;
-        feed.choose_depth(choice, first_place, places, &segment, arena)
+        feed.choose_depth(choice, places, &segment, arena)?;
+        feed.protocol.channel().publish_depth_usage();
+        Ok(())
     }
 
     /// Lets feed `feed` join sessions that have been going on by snapshots, which the caller

@@ -1,5 +1,5 @@
-//! Feeds that come and go while packets arrive: each gives the events that it gives alone, whatever
-//! the others do, and what belongs to none is counted.
+//! Feeds that come and go while packets arrive: each gives the events and the depth that it gives
+//! alone, whatever the others do or left behind, and what belongs to none is counted.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,20 +8,23 @@ use wiretape_core::arena::Arena;
 use wiretape_core::event::{Event, GapMsg, MboMsg, SessionMsg, SymbolMsg, rtype, session_change};
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::channel::FeedSpec;
+use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Feed, Pipeline, Protocol};
 use wiretape_core::segment::{
-    Counter, FeedCounter, FeedIdentity, FeedState, Ledger, SegmentLayout, SegmentSpec, SegmentView,
-    SegmentWriter,
+    Counter, DepthEntry, FeedCounter, FeedGauge, FeedIdentity, FeedState, Ledger, SegmentLayout,
+    SegmentSpec, SegmentView, SegmentWriter, health,
 };
 use wiretape_core::wire::frame::Route;
-use wiretape_core::wire::itch50::{AddOrder, Head, Price4};
+use wiretape_core::wire::itch50::{AddOrder, Head, OrderDelete, Price4};
 use wiretape_core::wire::moldudp64::Builder;
 use zerocopy::IntoBytes;
 
 const FEEDS: usize = 3;
 const PORT: u16 = 26477;
 const INSTRUMENTS: usize = 4;
+/// Places for depth: fewer than feeds that want one.
+const DEPTHS: u32 = 2;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 const START: u64 = MIDNIGHT + 34_200_000_000_000;
 const WAIT_NS: u64 = 20_000;
@@ -32,7 +35,7 @@ const SPEC: SegmentSpec<'static> = SegmentSpec {
     event_slots: 1 << 12,
     instruments: FEEDS * INSTRUMENTS,
     feeds: FEEDS,
-    depths: 0,
+    depths: DEPTHS as usize,
 };
 
 /// A group that packets come to.
@@ -42,9 +45,7 @@ fn group(feed: usize) -> [u8; 4] {
 
 /// Messages `first..end` of a feed as a frame.
 fn frame(feed: usize, first: u64, end: u64) -> Vec<u8> {
-    let mut buffer = vec![0; 1400];
-    let mut builder = Builder::new(&mut buffer, *b"TEST000001", first).unwrap();
-    for number in first..end {
+    let orders = (first..end).map(|number| {
         let order = AddOrder {
             head: Head::new(AddOrder::KIND, 1, 0, 34_200_000_000_000 + number),
             order_ref: number.into(),
@@ -53,7 +54,17 @@ fn frame(feed: usize, first: u64, end: u64) -> Vec<u8> {
             stock: *b"TEST    ",
             price: Price4::new(10_000 + number as u32),
         };
-        assert!(builder.push(order.as_bytes()));
+        order.as_bytes().to_vec()
+    });
+    packet(feed, first, &orders.collect::<Vec<_>>())
+}
+
+/// Messages of a feed from number `first` on as a frame.
+fn packet(feed: usize, first: u64, messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut buffer = vec![0; 1400];
+    let mut builder = Builder::new(&mut buffer, *b"TEST000001", first).unwrap();
+    for message in messages {
+        assert!(builder.push(message));
     }
     let payload = builder.finish();
     let mut frame = vec![0; payload.len() + 60];
@@ -68,10 +79,12 @@ fn words() -> Vec<AtomicU64> {
     (0..words).map(|_| AtomicU64::new(0)).collect()
 }
 
-/// Feed `index`, made beside the pipeline; `deaf` to a group of its own that nothing comes to.
+/// Feed `index`, made beside the pipeline, with depth at these places; `deaf` to a group of its own
+/// that nothing comes to.
 fn make<'m>(
     index: usize,
     deaf: bool,
+    places: &[u32],
     segment: &SegmentWriter<'m>,
     memory: &'m mut [u8],
 ) -> Feed<'m> {
@@ -92,7 +105,18 @@ fn make<'m>(
     };
     let days = TradingDays::new([MIDNIGHT]);
     let mut arena = Arena::with_contents_as_found(memory);
-    Feed::new(index, Protocol::Itch50, &spec, &days, segment, &mut arena).unwrap()
+    let mut feed = Feed::new(index, Protocol::Itch50, &spec, &days, segment, &mut arena).unwrap();
+    if !places.is_empty() {
+        let places = places.iter().copied();
+        feed.choose_depth(&DepthChoice::All, places, segment, &mut arena).unwrap();
+    }
+    feed
+}
+
+/// What there is of the depth of feed `index`'s instrument.
+fn depth_of(view: &SegmentView<'_>, index: usize) -> Option<DepthEntry> {
+    let instrument = (index * INSTRUMENTS + 1) as u32;
+    view.depth().read(view.depth().place_of(instrument)?).unwrap()
 }
 
 fn memory() -> Vec<Vec<u8>> {
@@ -131,10 +155,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(prop_oneof![20 => packet, 2 => Just(Step::Attach), 1 => detach], 1..120)
 }
 
-/// What a run gives: events by feed, and packets that belonged to no feed.
+/// What a run gives: events by feed, depth of those that are there at the end, and packets that
+/// belonged to no feed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
     events: [Vec<Event>; FEEDS],
+    depth: [Option<DepthEntry>; FEEDS],
     others: u64,
 }
 
@@ -149,6 +175,9 @@ fn run(steps: &[Step], alone: Option<usize>) -> Told {
     let mut pipeline = Pipeline::new(segment);
     let (mut attached, mut next, mut now) = (0, [1; FEEDS], START);
     let (mut told, mut live) = (Told::default(), [false; FEEDS]);
+    // Each feed takes one while there is one, and leaves it to the next when it goes.
+    let mut free: Vec<u32> = (0..DEPTHS).collect();
+    let mut places = [None; FEEDS];
     for step in steps {
         now += 1_000;
         match *step {
@@ -160,7 +189,9 @@ fn run(steps: &[Step], alone: Option<usize>) -> Told {
             Step::Attach if attached < FEEDS => {
                 assert_eq!(view.feed_count(), attached);
                 let deaf = alone.is_some_and(|only| only != attached);
-                let feed = make(attached, deaf, &segment, memory.next().unwrap());
+                places[attached] = free.pop();
+                let mine = places[attached].as_slice();
+                let feed = make(attached, deaf, mine, &segment, memory.next().unwrap());
                 assert_eq!(view.feed_count(), attached, "nobody knows of it before it is there");
                 pipeline.attach(feed).unwrap();
                 live[attached] = true;
@@ -174,6 +205,7 @@ fn run(steps: &[Step], alone: Option<usize>) -> Told {
                 live[feed] = false;
                 if let Some(gone) = gone {
                     assert_eq!(view.feed(feed).unwrap().state(), FeedState::Removed);
+                    free.extend(places[feed]);
                     // Its place is not used again in this epoch.
                     assert!(pipeline.attach(gone).is_err());
                 }
@@ -181,6 +213,15 @@ fn run(steps: &[Step], alone: Option<usize>) -> Told {
         }
     }
     pipeline.finish(now + 1_000);
+    for (index, place) in places.iter().enumerate().filter(|(index, _)| live[*index]) {
+        let entry = depth_of(&view, index);
+        assert!(place.is_some() || entry.is_none(), "no place, and depth: {entry:?}");
+        let gauge = |gauge| view.feed(index).unwrap().gauge(gauge);
+        assert_eq!(gauge(FeedGauge::DepthsCapacity), place.iter().count() as u64);
+        assert!(gauge(FeedGauge::Depths) <= gauge(FeedGauge::DepthsCapacity));
+        // Where its last event is in the ring is not the feed's affair.
+        told.depth[index] = entry.map(|entry| DepthEntry { event_seq: 0, ..entry });
+    }
     while let Some((_, event)) = reader.next_event().expect("a ring that holds it all") {
         told.events[feed_of(&event)].push(event);
     }
@@ -202,6 +243,7 @@ proptest! {
         for feed in 0..FEEDS {
             let alone = run(&steps, Some(feed));
             prop_assert_eq!(&together.events[feed], &alone.events[feed]);
+            prop_assert_eq!(&together.depth[feed], &alone.depth[feed]);
             prop_assert!(alone.others >= together.others);
         }
     }
@@ -216,7 +258,8 @@ fn a_feed_that_goes_gives_up_what_it_waits_for_and_says_goodbye() {
     let mut reader = view.events().reader_from_oldest();
     let mut pipeline = Pipeline::new(segment);
     let (first, rest) = memory.split_first_mut().unwrap();
-    let (a, b) = (make(0, false, &segment, first), make(1, false, &segment, &mut rest[0]));
+    let a = make(0, false, &[], &segment, first);
+    let b = make(1, false, &[], &segment, &mut rest[0]);
     // The second place is not the next one.
     let b = pipeline.attach(b).unwrap_err();
     pipeline.attach(a).unwrap();
@@ -274,4 +317,43 @@ fn a_feed_that_goes_gives_up_what_it_waits_for_and_says_goodbye() {
     assert_eq!(counters.get(Counter::Datagrams), 3);
     let feed = view.feed(0).unwrap();
     assert_eq!(feed.counter(FeedCounter::Messages), 4);
+}
+
+/// What a feed leaves behind stays as it stood until the next feed's instrument takes its place, and
+/// is marked by nobody.
+#[test]
+fn a_place_for_depth_is_the_next_feeds() {
+    let (words, mut memory) = (words(), memory());
+    let segment = SegmentWriter::create(&words, &SPEC).unwrap();
+    segment.start();
+    let view = SegmentView::attach(&words).unwrap();
+    let mut pipeline = Pipeline::new(segment);
+    let (first, rest) = memory.split_first_mut().unwrap();
+    pipeline.attach(make(0, false, &[1], &segment, first)).unwrap();
+    pipeline.on_frame(&frame(0, 1, 4), START);
+    let left = depth_of(&view, 0).expect("depth of the first feed");
+    assert_eq!(view.depth().place_of(left.instrument), Some(1));
+    let feed = view.feed(0).unwrap();
+    assert_eq!([FeedGauge::Depths, FeedGauge::DepthsCapacity].map(|one| feed.gauge(one)), [1, 1]);
+
+    // The next is made while the first is still there, and comes when it is gone.
+    let next = make(1, false, &[1], &segment, &mut rest[0]);
+    drop(pipeline.detach(0, START + 1).unwrap());
+    pipeline.attach(next).unwrap();
+    assert_eq!(depth_of(&view, 0), Some(left));
+    // Its instrument is announced, but the first message about it is an error: no event yet.
+    let mut directory = Head::new(b'R', 1, 0, 34_200_000_000_000).as_bytes().to_vec();
+    directory.extend(*b"TEST    ");
+    directory.resize(39, 0);
+    let head = Head::new(OrderDelete::KIND, 1, 0, 34_200_000_000_001);
+    let unknown = OrderDelete { head, order_ref: 77.into() };
+    pipeline.on_frame(&packet(1, 1, &[directory, unknown.as_bytes().to_vec()]), START + 2);
+    let feed = view.feed(1).unwrap();
+    assert_eq!((feed.counter(FeedCounter::BookErrors), feed.gauge(FeedGauge::Depths)), (1, 1));
+    assert_eq!((depth_of(&view, 0), depth_of(&view, 1)), (Some(left), None));
+    pipeline.on_frame(&frame(1, 3, 6), START + 3);
+    assert_eq!(depth_of(&view, 0), None);
+    let entry = depth_of(&view, 1).expect("depth of the second feed");
+    assert_eq!((entry.health, entry.features.order_flow), (health::BOOK_ERROR, 300));
+    assert_eq!(entry.bids.iter().filter(|level| level.is_some()).count(), 3);
 }

@@ -31,7 +31,7 @@ const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [233, 215, 21, 4], [233, 215, 
 const LINE_B: [u8; 4] = [233, 49, 196, 111];
 const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
-const DEPTHS: usize = 16;
+const DEPTHS: u32 = 16;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 const DETACHED_BEFORE: usize = 500;
 
@@ -161,7 +161,7 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
         event_slots: 1 << 14,
         instruments: GROUPS.len() * INSTRUMENTS as usize,
         feeds: GROUPS.len(),
-        depths: GROUPS.len() * DEPTHS,
+        depths: GROUPS.len() * DEPTHS as usize,
     };
     let words = SegmentLayout::new(&spec).unwrap().total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
@@ -195,7 +195,8 @@ fn here(frames: &[Vec<u8>]) -> [u64; 2] {
         };
         pipeline.add_feed(protocol, &spec, &TradingDays::new([MIDNIGHT]), &mut arena).unwrap();
         let all = DepthChoice::All;
-        pipeline.choose_depth(index, &all, index * DEPTHS, DEPTHS, &mut arena).unwrap();
+        let first = index as u32 * DEPTHS;
+        pipeline.choose_depth(index, &all, first..first + DEPTHS, &mut arena).unwrap();
     }
     let mut reader = SegmentView::attach(&words).unwrap().events().reader_from_oldest();
     let mut events = [Event::default(); 64];

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Origin, Place, suggestion};
+use super::servers::{check_recovery, check_snapshot};
 use super::tables::{DepthNames, FeedTable, Located, SourceTable, Tables, WorkerTable};
 use super::{
-    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, ReceiveStamps, RecoveryConfig,
-    SnapshotConfig, SourceConfig, WorkerConfig, XdpConfig,
+    Config, DepthChoice, FeedConfig, Idle, PcapConfig, Protocol, ReceiveStamps, SourceConfig,
+    WorkerConfig, XdpConfig,
 };
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
@@ -22,22 +23,13 @@ const EVENT_SLOTS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 30;
 const WAKE_MS: std::ops::RangeInclusive<usize> = 0..=1_000;
 const FEED_SLOTS: std::ops::RangeInclusive<usize> = 1..=MAX_FEEDS;
 const INSTRUMENTS: std::ops::RangeInclusive<usize> = 1..=1 << 24;
+const DEPTH_SLOTS: std::ops::RangeInclusive<usize> = 0..=1 << 24;
 const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
 
 /// Packets that may wait: 16,384 of the longest take 150 MiB of address space.
 const REORDER_PACKETS: std::ops::RangeInclusive<usize> = 0..=1 << 18;
 /// Longer than lines of one venue differ, shorter than anyone waits.
 const REORDER_US: u64 = 1_000;
-/// What a re-request server answers in, with a few tries.
-const RECOVERY_MS: u64 = 500;
-/// What a server takes for the orders of a whole market, with room.
-const SNAPSHOT_MS: u64 = 5_000;
-/// Some seconds of a busy feed.
-const SNAPSHOT_HOLD_MIB: usize = 64;
-const HOLD_MIB: std::ops::RangeInclusive<usize> = 1..=65_536;
-/// SoupBinTCP's fields.
-const USER_MAX: usize = 6;
-const PASSWORD_MAX: usize = 10;
 
 /// `running` is the worker that a configuration is meant for which runs already.
 pub(super) fn check(
@@ -50,7 +42,7 @@ pub(super) fn check(
         None => tables.feed.len().clamp(1, MAX_FEEDS),
     };
     let zones = if running.is_some() { Zones::Bundled } else { Zones::System };
-    let worker = check_worker(place, &tables.worker, feed_slots)?;
+    let mut worker = check_worker(place, &tables.worker, feed_slots)?;
     let Some(source) = &tables.source else {
         return Err(ConfigError::at(
             place,
@@ -83,6 +75,13 @@ pub(super) fn check(
         }
         feeds.push(feed);
     }
+    // What is reserved for feeds to come; without a word about it, no more than these need.
+    let depth_slots = match running {
+        Some(running) => running.depth_slots,
+        None => feeds.iter().map(FeedConfig::depths).sum(),
+    };
+    worker.depth_slots =
+        within(place, &tables.worker.depth_slots, "depth_slots", depth_slots, &DEPTH_SLOTS)?;
     check_feeds_together(place, &tables, &feeds, &worker)?;
     Ok(Config { worker, source, feeds })
 }
@@ -121,6 +120,15 @@ fn check_feeds_together(
         );
         return Err(ConfigError::at(place, last, sentence));
     }
+    let wanted = feeds.iter().map(FeedConfig::depths).sum::<usize>();
+    if wanted > worker.depth_slots {
+        let sentence = format!(
+            "the feeds want depth of {wanted} instruments together, the worker has room for {}: raise \
+             depth_slots in [worker], and restart a capture that runs",
+            worker.depth_slots
+        );
+        return Err(ConfigError::at(place, last, sentence));
+    }
     Ok(())
 }
 
@@ -152,6 +160,7 @@ fn check_worker(
         event_slots,
         instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
         feed_slots: within(place, &table.feed_slots, "feed_slots", feed_slots, &FEED_SLOTS)?,
+        depth_slots: 0, // once the feeds are known
         idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
         unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
         prefault: value(&table.prefault).unwrap_or(true),
@@ -356,7 +365,7 @@ fn check_feed(
     })
 }
 
-fn address(
+pub(super) fn address(
     place: Place<'_>,
     origin: Origin,
     key: &str,
@@ -403,110 +412,6 @@ fn check_depth(place: Place<'_>, table: &FeedTable) -> Result<Option<DepthChoice
     Ok((!symbols.is_empty()).then_some(DepthChoice::Symbols(symbols)))
 }
 
-fn check_recovery(
-    place: Place<'_>,
-    table: &FeedTable,
-    protocol: Protocol,
-) -> Result<Option<RecoveryConfig>, ConfigError> {
-    let Some(recovery) = &table.recovery else {
-        return match &table.recovery_ms {
-            Some(ms) => {
-                let sentence =
-                    "'recovery_ms' says how long servers may take; 'recovery' names none";
-                Err(ConfigError::at(place, ms.origin, sentence))
-            }
-            None => Ok(None),
-        };
-    };
-    if protocol != Protocol::Itch50 {
-        let sentence = format!(
-            "{} has no re-request servers that capture can ask; those of MoldUDP64 it can",
-            protocol.name()
-        );
-        return Err(ConfigError::at(place, recovery.origin, sentence));
-    }
-    let example = "a list of addresses and ports, such as [\"10.1.2.3:26400\"]";
-    let servers = recovery.value.iter();
-    let servers: Vec<SocketAddrV4> = servers
-        .map(|text| address(place, recovery.origin, "recovery", text, example))
-        .collect::<Result<_, _>>()?;
-    if servers.is_empty() {
-        let sentence = format!("'recovery' is empty: it is {example}");
-        return Err(ConfigError::at(place, recovery.origin, sentence));
-    }
-    let patience = Duration::from_millis(value(&table.recovery_ms).unwrap_or(RECOVERY_MS));
-    Ok(Some(RecoveryConfig { servers, patience }))
-}
-
-fn check_snapshot(
-    place: Place<'_>,
-    table: &FeedTable,
-    protocol: Protocol,
-) -> Result<Option<SnapshotConfig>, ConfigError> {
-    let Some(snapshot) = &table.snapshot else {
-        let lonely = [
-            ("snapshot_login", origin_of(&table.snapshot_login)),
-            ("snapshot_ms", origin_of(&table.snapshot_ms)),
-            ("snapshot_hold_mib", origin_of(&table.snapshot_hold_mib)),
-            ("snapshot_after_loss", origin_of(&table.snapshot_after_loss)),
-        ];
-        return match lonely.into_iter().find_map(|(key, origin)| Some((key, origin?))) {
-            Some((key, origin)) => {
-                let sentence = format!("'{key}' is about servers; 'snapshot' names none");
-                Err(ConfigError::at(place, origin, sentence))
-            }
-            None => Ok(None),
-        };
-    };
-    if !protocol.has_snapshots() {
-        let sentence = format!(
-            "{} has no snapshots that capture can fetch; those of Nasdaq's GLIMPSE it can",
-            protocol.name()
-        );
-        return Err(ConfigError::at(place, snapshot.origin, sentence));
-    }
-    let example = "a list of addresses and ports, such as [\"10.1.2.3:26401\"]";
-    let servers: Vec<SocketAddrV4> = snapshot
-        .value
-        .iter()
-        .map(|text| address(place, snapshot.origin, "snapshot", text, example))
-        .collect::<Result<_, _>>()?;
-    if servers.is_empty() {
-        let sentence = format!("'snapshot' is empty: it is {example}");
-        return Err(ConfigError::at(place, snapshot.origin, sentence));
-    }
-    let hold_mib =
-        within(place, &table.snapshot_hold_mib, "snapshot_hold_mib", SNAPSHOT_HOLD_MIB, &HOLD_MIB)?;
-    Ok(Some(SnapshotConfig {
-        servers,
-        login: check_login(place, &table.snapshot_login)?,
-        patience: Duration::from_millis(value(&table.snapshot_ms).unwrap_or(SNAPSHOT_MS)),
-        hold_bytes: hold_mib << 20,
-        after_loss: value(&table.snapshot_after_loss).unwrap_or(true),
-    }))
-}
-
-fn check_login(
-    place: Place<'_>,
-    login: &Option<Located<String>>,
-) -> Result<Option<(String, String)>, ConfigError> {
-    let Some(Located { value, origin }) = login else { return Ok(None) };
-    let fits = |text: &str, most| text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
-    match value.split_once(':') {
-        Some((user, password)) if fits(user, USER_MAX) && fits(password, PASSWORD_MAX) => {
-            Ok(Some((user.to_owned(), password.to_owned())))
-        }
-        // The value stays out of the message: it holds a password.
-        _ => {
-            let sentence = format!(
-                "snapshot_login is \"USER:PASSWORD\", of up to {USER_MAX} and {PASSWORD_MAX} \
-                 letters and digits"
-            );
-            Err(ConfigError::at(place, *origin, sentence))
-        }
-    }
-}
-
 fn check_name(
     place: Place<'_>,
     name: &Option<Located<String>>,
@@ -526,11 +431,11 @@ fn check_name(
     Err(ConfigError::at(place, *origin, sentence))
 }
 
-fn value<T: Clone>(from: &Option<Located<T>>) -> Option<T> {
+pub(super) fn value<T: Clone>(from: &Option<Located<T>>) -> Option<T> {
     from.as_ref().map(|located| located.value.clone())
 }
 
-fn origin_of<T>(from: &Option<Located<T>>) -> Option<Origin> {
+pub(super) fn origin_of<T>(from: &Option<Located<T>>) -> Option<Origin> {
     from.as_ref().map(|located| located.origin)
 }
 
@@ -550,7 +455,7 @@ fn required<T: Clone, U>(
     })
 }
 
-fn within(
+pub(super) fn within(
     place: Place<'_>,
     from: &Option<Located<usize>>,
     key: &str,

@@ -7,6 +7,7 @@
 mod changes;
 mod error;
 mod meaning;
+mod servers;
 mod tables;
 
 use std::fs;
@@ -53,6 +54,9 @@ pub struct WorkerConfig {
     pub instruments: usize,
     /// Feeds that the segment has room for, those included that come while the worker runs.
     pub feed_slots: usize,
+    /// Instruments that the segment has room for depth of, those of feeds included that come while the
+    /// worker runs.
+    pub depth_slots: usize,
     /// What to do while nothing comes.
     pub idle: Idle,
     /// Remove the segment's file at a clean end.

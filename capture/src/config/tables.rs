@@ -42,6 +42,7 @@ pub(super) struct WorkerTable {
     pub event_slots: Value<usize>,
     pub instruments: Value<usize>,
     pub feed_slots: Value<usize>,
+    pub depth_slots: Value<usize>,
     pub idle: Value<String>,
     pub unlink_on_exit: Value<bool>,
     pub prefault: Value<bool>,

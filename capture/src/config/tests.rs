@@ -390,3 +390,38 @@ fn there_is_room_for_the_feeds_that_there_are_unless_there_is_to_be_more() {
     let text = complaint("core = 3", "feed_slots = 17");
     assert_eq!(text, "capture.toml:4: feed_slots must be from 1 to 16, not 17");
 }
+
+#[test]
+fn room_for_depth_is_what_the_feeds_need_unless_there_is_to_be_more() {
+    let with = |worker: &str, deep: &str| {
+        let text = XDP.replacen("core = 3", &format!("core = 3\n{worker}"), 1);
+        text.replacen("name = \"deep\"", &format!("name = \"deep\"\n{deep}"), 1)
+    };
+    let slots = |worker, deep| parse(&with(worker, deep)).map(|config| config.worker.depth_slots);
+    assert_eq!(slots("", ""), Ok(0));
+    assert_eq!(slots("", "depth = [\"A\", \"B\"]"), Ok(2));
+    assert_eq!(slots("", "depth = \"all\""), Ok(8192));
+    assert_eq!(slots("depth_slots = 9", "depth = [\"A\"]"), Ok(9));
+    assert_eq!(
+        slots("depth_slots = 1", "depth = [\"A\", \"B\"]").unwrap_err().sentence,
+        "the feeds want depth of 2 instruments together, the worker has room for 1: raise \
+         depth_slots in [worker], and restart a capture that runs"
+    );
+    // What a running worker has room for stays, and what goes makes room.
+    let running = parse(&with("depth_slots = 3", "depth = [\"A\", \"B\"]")).unwrap();
+    let beside = |text: String| {
+        let text = ConfigText { name: "x.toml".into(), text, flags: Overrides::default() };
+        text.check_beside(&running.worker).map_err(|error| error.sentence)
+    };
+    let more = with("", "depth = [\"A\", \"B\", \"C\", \"D\"]");
+    assert!(beside(more).unwrap_err().contains("depth of 4 instruments"));
+    let other = with("", "depth = [\"X\", \"Y\", \"Z\"]").replace("\"deep\"", "\"other\"");
+    let changes = running.changes_to(&beside(other).unwrap()).unwrap();
+    assert_eq!((changes.removed, changes.added[0].depths()), (vec!["deep".to_owned()], 3));
+    let wanted = beside(with("depth_slots = 4", "depth = [\"A\", \"B\"]")).unwrap();
+    let refused = running.changes_to(&wanted).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "'depth_slots' in [worker] is not as the capture runs: that needs a restart"
+    );
+}

@@ -11,7 +11,7 @@ use std::sync::mpsc::Sender;
 use wiretape_core::event_loop::Priority;
 
 use super::Notice;
-use super::feeds::{AttachedFeed, FeedMaker, MadeFeed};
+use super::feeds::{AttachedFeed, FeedMaker, MadeFeed, free_depth_places};
 use crate::clock::utc_ns;
 use crate::config::{
     ChangeError, Config, ConfigError, ConfigText, FeedChanges, FeedConfig, RecoveryConfig,
@@ -44,11 +44,6 @@ enum Refusal {
          run: lower its instruments, or raise those of [worker] and restart"
     )]
     Instruments { feed: String, wanted: usize, left: usize },
-    #[error(
-        "feed '{feed}' wants depth, whose places are laid out at the start: leave depth out, or \
-         restart"
-    )]
-    Depth { feed: String },
     #[error(
         "feed '{feed}' has snapshot servers, but the capture started without any, and gave up the \
          right to connect: leave them out, or restart"
@@ -118,7 +113,7 @@ impl<'m> FeedChanger<'_, 'm> {
         let changes = self.config.changes_to(&wanted)?;
         self.check_room(&changes.added)?;
         let place = self.maker.place();
-        let made = self.make(&changes.added)?;
+        let made = self.make(&changes)?;
         if let Err(error) = self.join(&changes.added) {
             self.maker.rewind(place);
             give_back(made);
@@ -152,9 +147,6 @@ impl<'m> FeedChanger<'_, 'm> {
                 return Err(Refusal::Instruments { feed: name, wanted, left });
             }
             left -= feed.instruments;
-            if feed.depth.is_some() {
-                return Err(Refusal::Depth { feed: name });
-            }
             if feed.snapshot.is_some() && self.teachers.snapshots.is_none() {
                 return Err(Refusal::Snapshots { feed: name });
             }
@@ -162,12 +154,15 @@ impl<'m> FeedChanger<'_, 'm> {
         Ok(())
     }
 
-    /// Makes `added`, all or none.
-    fn make(&mut self, added: &[FeedConfig]) -> Result<Vec<MadeFeed<'m>>, Refusal> {
+    /// Makes the feeds that come, all or none. They may have the places for depth of those that go,
+    /// which do so before they come.
+    fn make(&mut self, changes: &FeedChanges) -> Result<Vec<MadeFeed<'m>>, Refusal> {
         let (place, now) = (self.maker.place(), utc_ns());
-        let mut made = Vec::with_capacity(added.len());
-        for feed in added {
-            match self.maker.make(feed, Zones::Bundled, now) {
+        let stay = self.attached.iter().filter(|one| !changes.removed.contains(&one.name));
+        let mut free = free_depth_places(self.config.worker.depth_slots, stay);
+        let mut made = Vec::with_capacity(changes.added.len());
+        for feed in &changes.added {
+            match self.maker.make(feed, &mut free, Zones::Bundled, now) {
                 Ok(one) => made.push(one),
                 Err(error) => {
                     self.maker.rewind(place);
@@ -243,14 +238,15 @@ impl<'m> FeedChanger<'_, 'm> {
                 pages.give_back(feed);
             }
         }
-        for (feed, MadeFeed { feed: made, pages, .. }) in changes.added.iter().zip(made) {
+        for (feed, made) in changes.added.iter().zip(made) {
+            let MadeFeed { feed: made, pages, depth_places, .. } = made;
             let index = made.index();
             match self.orders.change(FeedChange::Attach(made), self.ends)? {
                 // Places are given in order, so that this does not happen.
                 Some(refused) => pages.give_back(refused),
                 None => {
                     let name = feed.name.clone();
-                    self.attached.push(AttachedFeed { name, index, pages });
+                    self.attached.push(AttachedFeed { name, index, pages, depth_places });
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Makes feeds, and the memory for their books.
 
+use std::collections::HashSet;
 use std::io;
 use std::ptr::NonNull;
 use std::slice::IterMut;
@@ -13,7 +14,7 @@ use wiretape_core::pipeline::{AddFeedError, Feed, Pipeline};
 use wiretape_core::segment::{FeedIdentity, SegmentWriter};
 
 use super::{Notice, RunError};
-use crate::config::FeedConfig;
+use crate::config::{Config, FeedConfig};
 use crate::trading_days::{self, Zones};
 
 /// Address space per order, level and instrument: several times what books take. Only what the
@@ -114,6 +115,18 @@ pub(super) struct AttachedFeed {
     pub(super) name: String,
     pub(super) index: usize,
     pub(super) pages: Pages,
+    /// Its places of the segment's for depth.
+    pub(super) depth_places: Vec<u32>,
+}
+
+/// The first of the segment's `slots` places for depth that none of `feeds` has.
+pub(super) fn free_depth_places<'a>(
+    slots: usize,
+    feeds: impl IntoIterator<Item = &'a AttachedFeed>,
+) -> impl Iterator<Item = u32> {
+    let taken = feeds.into_iter().flat_map(|feed| feed.depth_places.iter().copied());
+    let taken: HashSet<u32> = taken.collect();
+    (0..slots as u32).filter(move |place| !taken.contains(place)) // at most 2^24
 }
 
 /// A feed that is ready to be attached.
@@ -121,16 +134,16 @@ pub(super) struct AttachedFeed {
 pub(super) struct MadeFeed<'m> {
     pub(super) feed: Feed<'m>,
     pub(super) pages: Pages,
+    pub(super) depth_places: Vec<u32>,
     /// Why its memory could not be touched beforehand.
     pub(super) untouched: Option<io::Error>,
 }
 
-/// What the next feed gets of the segment. Nothing of it is given twice.
+/// What the next feed gets of the segment, besides places for depth. Nothing of it is given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) feed: usize,
     pub(super) instrument: usize,
-    depth: usize,
 }
 
 /// Makes feeds, one after the other.
@@ -162,11 +175,12 @@ impl<'m> FeedMaker<'m> {
         self.place = place;
     }
 
-    /// Makes the next feed. Days that the configuration does not fix are taken around `now`, UTC
-    /// nanoseconds.
+    /// Makes the next feed, with as many places for depth as it wants of those that are `free`. Days
+    /// that the configuration does not fix are taken around `now`, UTC nanoseconds.
     pub(super) fn make(
         &mut self,
         feed: &FeedConfig,
+        free: &mut impl Iterator<Item = u32>,
         zones: Zones,
         now: u64,
     ) -> Result<MadeFeed<'m>, RunError> {
@@ -176,7 +190,7 @@ impl<'m> FeedMaker<'m> {
         let base = memory.base;
         let mut arena = Arena::new(memory.bytes());
         let reserved = arena.left();
-        let Place { feed: index, instrument, depth } = self.place;
+        let Place { feed: index, instrument } = self.place;
         let days = match feed.date {
             Some(date) => trading_days::on(zones, &feed.time_zone, date),
             None => trading_days::around(zones, &feed.time_zone, now),
@@ -186,8 +200,10 @@ impl<'m> FeedMaker<'m> {
         let (spec, segment) = (spec(feed, instrument), &self.segment);
         let mut made =
             Feed::new(index, feed.protocol, &spec, &days, segment, &mut arena).map_err(failed)?;
+        let depth_places: Vec<u32> = free.take(feed.depths()).collect();
         if let Some(choice) = &feed.depth {
-            made.choose_depth(choice, depth, feed.depths(), segment, &mut arena).map_err(failed)?;
+            let places = depth_places.iter().copied();
+            made.choose_depth(choice, places, segment, &mut arena).map_err(failed)?;
         }
         if let Some(snapshot) = &feed.snapshot {
             let patience = JoinPatience {
@@ -199,12 +215,8 @@ impl<'m> FeedMaker<'m> {
         }
         let pages = Pages { feed: index, base, bytes: reserved - arena.left() };
         let untouched = if self.prefault { pages.populate().err() } else { None };
-        self.place = Place {
-            feed: index + 1,
-            instrument: instrument + feed.instruments,
-            depth: depth + feed.depths(),
-        };
-        Ok(MadeFeed { feed: made, pages, untouched })
+        self.place = Place { feed: index + 1, instrument: instrument + feed.instruments };
+        Ok(MadeFeed { feed: made, pages, depth_places, untouched })
     }
 }
 
@@ -212,14 +224,15 @@ impl<'m> FeedMaker<'m> {
 pub(super) fn attach_feeds<'m>(
     pipeline: &mut Pipeline<'m>,
     maker: &mut FeedMaker<'m>,
-    feeds: &[FeedConfig],
+    config: &Config,
     first_packet_ns: u64,
     notice: &mut dyn FnMut(Notice),
 ) -> Result<Vec<AttachedFeed>, RunError> {
-    let mut attached = Vec::with_capacity(feeds.len());
-    for feed in feeds {
-        let MadeFeed { feed: made, pages, untouched } =
-            maker.make(feed, Zones::System, first_packet_ns)?;
+    let mut attached = Vec::with_capacity(config.feeds.len());
+    let mut free = free_depth_places(config.worker.depth_slots, []);
+    for feed in &config.feeds {
+        let MadeFeed { feed: made, pages, depth_places, untouched } =
+            maker.make(feed, &mut free, Zones::System, first_packet_ns)?;
         let name = feed.name.clone();
         if let Some(error) = untouched {
             notice(Notice::Warning(format!(
@@ -231,7 +244,7 @@ pub(super) fn attach_feeds<'m>(
         if pipeline.attach(made).is_err() {
             return Err(RunError::Feed { feed: name, source: AddFeedError::TooManyFeeds });
         }
-        attached.push(AttachedFeed { name, index, pages });
+        attached.push(AttachedFeed { name, index, pages, depth_places });
     }
     Ok(attached)
 }

@@ -83,6 +83,7 @@ impl<'m> Channel<'m> {
     /// States in the segment that the feed is there, and who it is.
     #[cold]
     pub fn announce_feed(&self, identity: &FeedIdentity) {
+        self.publish_depth_usage();
         self.writer.set_identity(identity);
     }
 
@@ -131,6 +132,14 @@ impl<'m> Channel<'m> {
         for (gauge, value) in gauges {
             self.writer.set_gauge(gauge, value.into());
         }
+    }
+
+    /// Says in the segment how many instruments have depth, if any can.
+    #[cold]
+    pub fn publish_depth_usage(&self) {
+        let Some((used, places)) = self.depth.as_ref().map(DepthBoard::usage) else { return };
+        self.writer.set_gauge(FeedGauge::Depths, used as u64);
+        self.writer.set_gauge(FeedGauge::DepthsCapacity, places as u64);
     }
 
     /// The place that a local instrument has for depth, if it was chosen.
@@ -277,9 +286,10 @@ impl<'m> Channel<'m> {
         }
         if let (Some(board), Some(place)) =
             (&mut self.depth, self.depth_places.get_mut(local as usize))
-            && board.announce(place, symbol)
         {
-            self.count(FeedCounter::DepthsFull, 1);
+            let is_full = board.announce(place, symbol);
+            self.count(FeedCounter::DepthsFull, u64::from(is_full));
+            self.publish_depth_usage();
         }
         entry
     }
@@ -303,7 +313,7 @@ impl<'m> Channel<'m> {
         let stamp = MessageStamp { instrument, ..*stamp };
         self.publish_market(local, publisher.last_sequence(), &stamp, publisher);
         if let (Some(board), Some(place)) = (&self.depth, self.depth_place(local)) {
-            board.mark(place, health::BOOK_ERROR);
+            board.mark(place, instrument, health::BOOK_ERROR);
         }
     }
 

@@ -2,7 +2,8 @@
 //! the segment after each event that concerns them.
 //!
 //! A symbol is looked at once, when it is announced; from then on an instrument has its place by
-//! index or has none.
+//! index or has none. Which places of the segment a feed has is said when it is made: any, in any
+//! order, those of a feed that is gone too.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -41,7 +42,12 @@ struct Past {
     intensity: u64,
     intensity_ns: u64,
     trades: u64,
+    /// Its place in the segment.
+    place: u64,
 }
+
+// With the place it is still a cache line.
+const _: () = assert!(size_of::<Past>() == 64);
 
 /// Half of a trade's weight is gone after 2^33 ns.
 const HALF_LIFE_SHIFT: u32 = 33;
@@ -55,26 +61,27 @@ pub struct DepthBoard<'m> {
     segment: SegmentWriter<'m>,
     choice: DepthChoice,
     past: &'m mut [Past],
-    first_place: usize,
     used: usize,
 }
 
 impl<'m> DepthBoard<'m> {
-    /// The board of a feed whose places are `count` of the segment's from `first_place` on.
+    /// The board of a feed that has these `places` of the segment's.
     pub fn new(
         segment: SegmentWriter<'m>,
         choice: &DepthChoice,
-        first_place: usize,
-        count: usize,
+        places: impl ExactSizeIterator<Item = u32>,
         arena: &mut Arena<'m>,
     ) -> Result<Self, ArenaError> {
-        Ok(DepthBoard {
-            segment,
-            choice: choice.clone(),
-            past: arena.alloc_slice("depth features", count)?,
-            first_place,
-            used: 0,
-        })
+        let past: &mut [Past] = arena.alloc_slice("depth features", places.len())?;
+        for (past, place) in past.iter_mut().zip(places) {
+            past.place = place.into();
+        }
+        Ok(DepthBoard { segment, choice: choice.clone(), past, used: 0 })
+    }
+
+    /// Instruments that have a place, and places that there are.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.used, self.past.len())
     }
 
     /// Gives an instrument whose symbol was announced a `place` (plus one; 0 is none), if it was
@@ -99,13 +106,14 @@ impl<'m> DepthBoard<'m> {
     /// Forgets the past at the start of a session.
     pub fn start_session(&mut self) {
         for past in self.past.iter_mut() {
-            *past = Past::zeroed();
+            *past = Past { place: past.place, ..Past::zeroed() };
         }
     }
 
-    /// Marks the entry of a place.
-    pub fn mark(&self, place: usize, bits: u8) {
-        self.segment.mark_depth(self.first_place.wrapping_add(place), bits);
+    /// Marks what is at `place` of `instrument`.
+    pub fn mark(&self, place: usize, instrument: u32, bits: u8) {
+        let Some(past) = self.past.get(place) else { return };
+        self.segment.mark_depth(past.place as usize, instrument, bits);
     }
 
     /// Publishes what is at `place` now. `trades` counts the instrument's since the start of the
@@ -121,6 +129,7 @@ impl<'m> DepthBoard<'m> {
     ) {
         let Some(past) = self.past.get_mut(place) else { return };
         let features = past.advance(&bids, &asks, trades, stamp.ts_recv);
+        let place = past.place as usize;
         let entry = DepthEntry {
             instrument: stamp.instrument,
             health,
@@ -131,7 +140,7 @@ impl<'m> DepthBoard<'m> {
             asks,
             features,
         };
-        self.segment.set_depth(self.first_place.wrapping_add(place), &entry);
+        self.segment.set_depth(place, &entry);
     }
 }
 

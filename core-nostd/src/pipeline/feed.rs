@@ -51,20 +51,19 @@ impl<'m> Feed<'m> {
         Ok(Feed { index, name, protocol, arbiter, identity, addresses })
     }
 
-    /// Gives instruments of the feed ten levels of depth and features, in `places` places of
-    /// `segment` from `first_place` on.
+    /// Gives instruments of the feed ten levels of depth and features, in these `places` of
+    /// `segment`. They are the feed's until it is detached.
     ///
     /// # Errors
     /// The arena is used up.
     pub fn choose_depth(
         &mut self,
         choice: &DepthChoice,
-        first_place: usize,
-        places: usize,
+        places: impl ExactSizeIterator<Item = u32>,
         segment: &SegmentWriter<'m>,
         arena: &mut Arena<'m>,
     ) -> Result<(), AddFeedError> {
-        let board = DepthBoard::new(*segment, choice, first_place, places, arena)?;
+        let board = DepthBoard::new(*segment, choice, places, arena)?;
         Ok(self.protocol.channel().set_depth(board, arena)?)
     }
 

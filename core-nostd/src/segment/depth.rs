@@ -1,7 +1,8 @@
 //! Ten levels of depth and the features of chosen instruments, a sequence lock each.
 //!
-//! A place belongs to one instrument, whose id stands in its entry. Levels and features are of one
-//! and the same moment: that after the event whose sequence the entry has.
+//! A place belongs to the instrument whose id stands in its entry, until its feed was removed and the
+//! place is another instrument's. Levels and features are of one and the same moment: that after the
+//! event whose sequence the entry has.
 
 use super::cell::{Cell, CellBusy};
 use crate::event::UNDEF_PRICE;
@@ -174,7 +175,7 @@ impl<'m> DepthTable<'m> {
         self.entries.len()
     }
 
-    /// Whether there are none: no instrument was chosen.
+    /// Whether there are none: no instrument was, or can be, chosen.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -193,8 +194,9 @@ impl<'m> DepthTable<'m> {
         }
     }
 
-    /// The place of an instrument, which it keeps for the life of the segment; `None` if it has
-    /// none (yet). Looks through all: to be asked once, not for each read.
+    /// The place of an instrument, which it keeps until its feed is removed; `None` if it has none
+    /// (yet, or any more). Looks through all: to be asked once, not for each read. What is read
+    /// there later may be of an instrument that has the place since, whose id it has.
     pub fn place_of(&self, instrument: u32) -> Option<usize> {
         (0..self.len()).find(
             |place| matches!(self.read(*place), Ok(Some(entry)) if entry.instrument == instrument),
@@ -209,15 +211,18 @@ impl<'m> DepthTable<'m> {
         }
     }
 
-    /// Sets bits of an entry's health; a place that nothing was written to stays so, for zeros
-    /// would be an entry of instrument 0. Single writer.
-    pub(super) fn mark(&self, place: usize, bits: u8) {
+    /// Sets bits of the health of `instrument`'s entry. A place that nothing was written to stays so,
+    /// for zeros would be an entry of instrument 0; and so does what another instrument left there.
+    /// Single writer.
+    pub(super) fn mark(&self, place: usize, instrument: u32, bits: u8) {
         if let Some(cell) = self.cell(place)
             && let Ok(Some(words)) = cell.read()
         {
             let mut entry = DepthEntry::from_words(&words);
-            entry.health |= bits;
-            cell.write(&entry.to_words());
+            if entry.instrument == instrument {
+                entry.health |= bits;
+                cell.write(&entry.to_words());
+            }
         }
     }
 }
@@ -254,9 +259,11 @@ mod tests {
         };
         table.write(2, &entry);
         assert_eq!((table.read(2), table.place_of(7)), (Ok(Some(entry)), Some(2)));
-        table.mark(1, 4);
+        table.mark(1, 0, 4);
         assert_eq!((table.read(1), table.place_of(0)), (Ok(None), None));
-        table.mark(2, 4);
+        table.mark(2, 6, 4);
+        assert_eq!(table.read(2), Ok(Some(entry)), "what another instrument left");
+        table.mark(2, 7, 4);
         assert_eq!(table.read(2), Ok(Some(DepthEntry { health: 7, ..entry })));
         assert_eq!(table.read(3), Ok(None));
     }

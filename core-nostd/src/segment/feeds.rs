@@ -60,7 +60,8 @@ counters! {
 
 counters! {
     /// How full the memory of a feed's books is: values that rise and fall. All are 0 where the
-    /// protocol's book has no such thing. What no longer fitted stands among the book's errors.
+    /// protocol's book has no such thing, or nothing was chosen. What no longer fitted stands among the
+    /// book's errors.
     FeedGauge {
         Orders "orders" "Orders in the feed's books.",
         OrdersPeak "orders_peak" "The most orders that there were at once.",
@@ -68,6 +69,8 @@ counters! {
         Levels "levels" "Price levels in the feed's books.",
         LevelsPeak "levels_peak" "The most price levels that there were at once.",
         LevelsCapacity "levels_capacity" "Price levels that there is memory for.",
+        Depths "depths" "Instruments that have ten levels of depth.",
+        DepthsCapacity "depths_capacity" "Places for such instruments that the feed has, until it is removed.",
     }
 }
 

@@ -115,9 +115,9 @@ impl<'m> SegmentWriter<'m> {
         self.depth().write(place, entry);
     }
 
-    /// Sets bits of the health of what is at `place`. Single writer.
-    pub fn mark_depth(&self, place: usize, bits: u8) {
-        self.depth().mark(place, bits);
+    /// Sets bits of the health of what is at `place`, if it is of `instrument`. Single writer.
+    pub fn mark_depth(&self, place: usize, instrument: u32, bits: u8) {
+        self.depth().mark(place, instrument, bits);
     }
 
     /// Depth and features of chosen instruments.

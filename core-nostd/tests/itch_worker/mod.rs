@@ -80,10 +80,10 @@ impl Memory {
 
     /// A worker whose messages come one a packet, on line A alone; with depth of `choice`.
     pub fn one_by_one(&mut self, choice: Option<&DepthChoice>) -> OneByOne<'_> {
-        let places = self.size.depths;
+        let places = 0..self.size.depths as u32;
         let (mut pipeline, view, mut arena) = self.open(Patience::NONE, None);
         if let Some(choice) = choice {
-            pipeline.choose_depth(0, choice, 0, places, &mut arena).unwrap();
+            pipeline.choose_depth(0, choice, places, &mut arena).unwrap();
         }
         OneByOne { pipeline, view, next: 1, now: MIDNIGHT }
     }

@@ -35,7 +35,7 @@ const GROUPS: [[u8; 4]; 3] = [[233, 54, 12, 111], [233, 215, 21, 4], [233, 215, 
 const LINE_B: [u8; 4] = [233, 49, 196, 111];
 const PORTS: [u16; 3] = [26477, 10378, 10379];
 const INSTRUMENTS: u32 = 1024;
-const DEPTHS: usize = 16;
+const DEPTHS: u32 = 16;
 const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 /// The first feed goes before this frame.
 const DETACHED_BEFORE: u64 = 500;
@@ -49,7 +49,7 @@ fn run() -> i32 {
         event_slots: 1 << 14,
         instruments: GROUPS.len() * INSTRUMENTS as usize,
         feeds: GROUPS.len(),
-        depths: GROUPS.len() * DEPTHS,
+        depths: GROUPS.len() * DEPTHS as usize,
     };
     let Ok(layout) = SegmentLayout::new(&spec) else { return 1 };
     let words = words(layout.total_words);
@@ -84,8 +84,9 @@ fn run() -> i32 {
             },
         };
         let Ok(feed) = pipeline.add_feed(protocol, &spec, &days, &mut arena) else { return 4 };
-        let (all, first) = (DepthChoice::All, feed.wrapping_mul(DEPTHS));
-        if pipeline.choose_depth(feed, &all, first, DEPTHS, &mut arena).is_err() {
+        let (all, first) = (DepthChoice::All, (feed as u32).wrapping_mul(DEPTHS));
+        let places = first..first.wrapping_add(DEPTHS);
+        if pipeline.choose_depth(feed, &all, places, &mut arena).is_err() {
             return 4;
         }
     }

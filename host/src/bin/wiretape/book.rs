@@ -87,6 +87,12 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
             }
             match &depth {
                 Some(depth) => print_depth(&mut out, depth)?,
+                None if arguments.depth && gone => {
+                    writeln!(
+                        out,
+                        "  no depth: what was there of it has made room for another feed"
+                    )?;
+                }
                 None if arguments.depth => {
                     writeln!(out, "  no depth: name {symbol} in `depth` of its [[feed]]")?;
                 }
@@ -110,9 +116,11 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
 fn depth_of(view: &SegmentView<'_>, id: u32, symbol: &str) -> Result<Option<DepthEntry>, Failure> {
     let table = view.depth();
     let Some(place) = table.place_of(id) else { return Ok(None) };
-    table
+    let entry = table
         .read(place)
-        .map_err(|error| Failure::Told(format!("cannot read the depth of {symbol}: {error}")))
+        .map_err(|error| Failure::Told(format!("cannot read the depth of {symbol}: {error}")))?;
+    // The place may have become another instrument's between the two looks.
+    Ok(entry.filter(|entry| entry.instrument == id))
 }
 
 fn print_depth(out: &mut impl Write, depth: &DepthEntry) -> std::io::Result<()> {

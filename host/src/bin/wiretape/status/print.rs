@@ -157,8 +157,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     Ok(())
 }
 
-/// A line of a feed that has several, or servers to ask.
-/// How full the books' memory is; notable once four fifths were ever in use.
+/// How full the books' memory is; notable once four fifths were ever in use, or depth had no room.
 fn print_books(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Result<()> {
     let kinds = [
         ("orders", FeedGauge::Orders, FeedGauge::OrdersPeak, FeedGauge::OrdersCapacity),
@@ -178,12 +177,23 @@ fn print_books(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Res
             parts.push(if full { tinted(&text, Tone::Notable, coloured) } else { text });
         }
     }
+    let room = feed.gauge(FeedGauge::DepthsCapacity);
+    if room > 0 && !feed.removed {
+        let text = format!(
+            "depth of {} (room for {})",
+            grouped(feed.gauge(FeedGauge::Depths)),
+            grouped(room)
+        );
+        let full = feed.counter(FeedCounter::DepthsFull) > 0;
+        parts.push(if full { tinted(&text, Tone::Notable, coloured) } else { text });
+    }
     if !parts.is_empty() {
         writeln!(out, "    books: {}", parts.join(", "))?;
     }
     Ok(())
 }
 
+/// A line of a feed that has several, or servers to ask.
 fn print_line(
     out: &mut impl Write,
     name: &str,
