@@ -331,7 +331,7 @@ fn refused_changes_leave_all_as_it_was(rig: &Rig, program: &Path) {
         (ROOM, vec![feed(0, "reorder_us = 7")], 1, "'reorder_us' of feed 'one'"),
         ("feed_slots = 3\ninstruments = 4000", vec![one()], 1, "'instruments' in [worker]"),
         (ROOM, vec![one(), feed(1, "depth = \"all\"")], 1, "raise depth_slots in [worker]"),
-        (ROOM, vec![one(), feed(1, &snapshot)], 1, "feed 'two' has snapshot servers"),
+        (ROOM, vec![one(), feed(1, &snapshot)], 1, "but snapshot_feeds in [worker] is false"),
         (ROOM, vec![one(), feed(1, "instruments = 2001")], 2, "want 3001 instruments together"),
         (ROOM, vec![one(), feed(0, "").replace("\"one\"", "\"x\"")], 2, "the group and port of"),
     ];
@@ -506,4 +506,51 @@ fn feeds_that_come_have_the_depth_of_a_worker_that_had_them() {
     capture.expect_alive();
     let said = capture.stop();
     assert_eq!(said.matches("feeds are as they were: ").count(), 2, "{said}");
+}
+
+/// Nobody had a snapshot server when this capture started; room and the right to connect were kept.
+#[test]
+fn a_feed_that_comes_in_the_middle_of_its_day_joins_by_a_snapshot() {
+    let Some(rig) = Rig::network("reloadjoin") else { return };
+    rig.load_xdp(&GROUPS);
+    let room = format!("{ROOM}\ndepth_slots = 4\nsnapshot_feeds = true");
+    let mut capture = rig.start_capture(&config(&rig, "one.toml", &room, &[feed(0, "")]), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    let view = segment.view().expect("a sound segment");
+    let servers = ["--glimpse", SERVER, "--glimpse-login", "wire:tape", "--linger", "2s"];
+    let flow = exchange(&rig, 1, &[&["--rate", "5000/s"], &servers[..]].concat());
+    // Its group is steered here already, and belongs to no feed.
+    let others = || view.counters().get(Counter::OtherGroup);
+    wait_for("packets of the day", || others() > 1_000);
+
+    let keys = format!(
+        "depth = \"all\"\ninstruments = 4\nsnapshot = [\"{SERVER}\"]\nsnapshot_login = \"wire:tape\""
+    );
+    let both = config(&rig, "both.toml", &room, &[feed(0, ""), feed(1, &keys)]);
+    assert_eq!(succeed(&mut reload(&rig, &both)), "feeds added: two\n");
+    let feed = view.feed(1).expect("the feed");
+    wait_for("the end of the day", || feed.session().is_ok_and(|session| session.ended));
+    assert!(flow.wait().status.success());
+    assert_eq!(feed.counter(FeedCounter::Snapshots), 1);
+    assert_eq!(feed.counter(FeedCounter::JoinedLateMessages), 0);
+    assert!(feed.counter(FeedCounter::SnapshotMessages) > 100);
+    assert_eq!(feed.counter(FeedCounter::LostMessages), 0);
+    assert_eq!(feed.counter(FeedCounter::BookErrors), 0);
+    assert!(feed.counter(FeedCounter::Messages) < 19_000, "the rest of the day, not all of it");
+    assert!(!feed.session().unwrap().maybe_bad_book);
+    // The books at the end are those of who saw it all; its order flow began with the snapshot.
+    let books = |view: &SegmentView<'_>, index| {
+        ["XXX", "YYY", "ZZZ"].map(|symbol| {
+            let entry = depth_of(view, index, symbol).expect("depth");
+            (entry.bids, entry.asks, entry.health, entry.features.microprice)
+        })
+    };
+    let ours = books(&view, 1);
+    assert_eq!(ours, alone(1, |view| books(view, 0)));
+    assert!(ours.iter().all(|(bids, asks, ..)| bids[9].is_some() && asks[9].is_some()));
+    let flags = std::fs::read_to_string(format!("/proc/{}/status", capture.pid())).unwrap();
+    assert!(flags.contains("Seccomp:\t2"), "{flags}");
+    capture.expect_alive();
+    let said = capture.stop();
+    assert!(!said.contains("no snapshot from"), "{said}");
 }

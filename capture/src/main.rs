@@ -23,7 +23,8 @@ Examples:
   wiretape-capture --reload --config /etc/wiretape/itch-a.toml
       Have the worker that runs take in feeds which the file has besides, and let go those that it
       no longer has. All else must be as it was, or nothing is changed. `wiretape-xdp group add`
-      comes first for new groups. feed_slots and depth_slots in [worker] make room for feeds to come.
+      comes first for new groups; feed_slots, depth_slots and snapshot_feeds in [worker] make room
+      for feeds to come.
   wiretape-capture --pcap DEEP10.pcap.gz --feed deep10-iextp@224.2.3.10:16648
       Decode a capture file into a segment, as fast as it goes.
   wiretape-capture --pcap DEEP10.pcap.gz --groups
@@ -274,6 +275,9 @@ fn describe(config: &Config) -> String {
         worker.depth_slots,
         worker.segment_dir.display()
     );
+    if worker.snapshot_feeds {
+        text += "\nTCP connections are let through, to fetch snapshots";
+    }
     for feed in &config.feeds {
         let date = feed.date.map_or(String::new(), |date| format!(", {date}"));
         text += &format!(

@@ -189,7 +189,7 @@ pub fn share_one_heap() {
 /// What a capture does after this besides what every one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StillNeeded {
-    /// Opens TCP connections over IPv4, to fetch snapshots.
+    /// Opens TCP connections over IPv4, to fetch snapshots, of feeds that come later too.
     pub connections: bool,
     /// Joins and leaves multicast groups, as feeds come and go.
     pub memberships: bool,

@@ -126,7 +126,7 @@ pub fn run(
                 recovery = Some(client.map_err(|source| RunError::Recovery { source })?);
             }
             let mut snapshots = None;
-            if config.feeds.iter().any(|feed| feed.snapshot.is_some()) {
+            if config.worker.snapshot_feeds {
                 let (worker_end, client_end) = snapshot_rings.ends();
                 worker = worker.with_snapshots(worker_end);
                 let (teacher, learned) = mpsc::channel();

@@ -82,6 +82,11 @@ pub(super) fn check(
     };
     worker.depth_slots =
         within(place, &tables.worker.depth_slots, "depth_slots", depth_slots, &DEPTH_SLOTS)?;
+    let snapshot_feeds = match running {
+        Some(running) => running.snapshot_feeds,
+        None => feeds.iter().any(|feed| feed.snapshot.is_some()),
+    };
+    worker.snapshot_feeds = value(&tables.worker.snapshot_feeds).unwrap_or(snapshot_feeds);
     check_feeds_together(place, &tables, &feeds, &worker)?;
     Ok(Config { worker, source, feeds })
 }
@@ -129,6 +134,15 @@ fn check_feeds_together(
         );
         return Err(ConfigError::at(place, last, sentence));
     }
+    let with_servers = tables.feed.iter().zip(feeds).find(|(_, feed)| feed.snapshot.is_some());
+    if let (false, Some((table, feed))) = (worker.snapshot_feeds, with_servers) {
+        let sentence = format!(
+            "feed '{}' has snapshot servers, but snapshot_feeds in [worker] is false and the worker \
+             has no right to connect: set it to true, and restart a capture that runs",
+            feed.name
+        );
+        return Err(ConfigError::at(place, origin(&table.value.snapshot), sentence));
+    }
     Ok(())
 }
 
@@ -160,7 +174,9 @@ fn check_worker(
         event_slots,
         instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
         feed_slots: within(place, &table.feed_slots, "feed_slots", feed_slots, &FEED_SLOTS)?,
-        depth_slots: 0, // once the feeds are known
+        // Once the feeds are known.
+        depth_slots: 0,
+        snapshot_feeds: false,
         idle: one_of(place, &table.idle, "idle", &idles)?.unwrap_or_default(),
         unlink_on_exit: value(&table.unlink_on_exit).unwrap_or(false),
         prefault: value(&table.prefault).unwrap_or(true),

@@ -57,6 +57,8 @@ pub struct WorkerConfig {
     /// Instruments that the segment has room for depth of, those of feeds included that come while the
     /// worker runs.
     pub depth_slots: usize,
+    /// Whether feeds with snapshot servers are there, or may come while the worker runs.
+    pub snapshot_feeds: bool,
     /// What to do while nothing comes.
     pub idle: Idle,
     /// Remove the segment's file at a clean end.

@@ -43,6 +43,7 @@ pub(super) struct WorkerTable {
     pub instruments: Value<usize>,
     pub feed_slots: Value<usize>,
     pub depth_slots: Value<usize>,
+    pub snapshot_feeds: Value<bool>,
     pub idle: Value<String>,
     pub unlink_on_exit: Value<bool>,
     pub prefault: Value<bool>,

@@ -425,3 +425,34 @@ fn room_for_depth_is_what_the_feeds_need_unless_there_is_to_be_more() {
         "'depth_slots' in [worker] is not as the capture runs: that needs a restart"
     );
 }
+
+#[test]
+fn feeds_with_snapshot_servers_may_come_where_that_was_said() {
+    let servers = "snapshot = [\"10.1.2.3:26401\"]";
+    let with = |worker: &str, feed: &str| {
+        let text = XDP.replacen("core = 3", &format!("core = 3\n{worker}"), 1);
+        text.replacen("date = 2012-06-21", &format!("date = 2012-06-21\n{feed}"), 1)
+    };
+    let allowed = |worker, feed| parse(&with(worker, feed)).map(|it| it.worker.snapshot_feeds);
+    assert_eq!(allowed("", ""), Ok(false));
+    assert_eq!(allowed("", servers), Ok(true));
+    assert_eq!(allowed("snapshot_feeds = true", ""), Ok(true));
+    assert_eq!(
+        allowed("snapshot_feeds = false", servers).unwrap_err().to_string(),
+        "capture.toml:20: feed 'totalview' has snapshot servers, but snapshot_feeds in [worker] is \
+         false and the worker has no right to connect: set it to true, and restart a capture that \
+         runs"
+    );
+    // What a running worker may do stays.
+    for (worker, refusal) in [("", Some("'totalview' has snapshot servers")), (servers, None)] {
+        let running = parse(&with("", worker)).unwrap();
+        let text = with("", servers);
+        let wanted = ConfigText { name: "x.toml".into(), text, flags: Overrides::default() };
+        let found = wanted.check_beside(&running.worker).map_err(|error| error.sentence);
+        assert_eq!(found.is_ok(), refusal.is_none());
+        assert!(found.err().is_none_or(|said| said.contains(refusal.unwrap())));
+    }
+    let wanted = parse(&with("snapshot_feeds = true", "")).unwrap();
+    let refused = parse(XDP).unwrap().changes_to(&wanted).unwrap_err().to_string();
+    assert!(refused.starts_with("'snapshot_feeds' in [worker] is not as"), "{refused}");
+}

@@ -44,11 +44,6 @@ enum Refusal {
          run: lower its instruments, or raise those of [worker] and restart"
     )]
     Instruments { feed: String, wanted: usize, left: usize },
-    #[error(
-        "feed '{feed}' has snapshot servers, but the capture started without any, and gave up the \
-         right to connect: leave them out, or restart"
-    )]
-    Snapshots { feed: String },
     #[error(transparent)]
     Make(#[from] RunError),
     #[error(transparent)]
@@ -132,7 +127,7 @@ impl<'m> FeedChanger<'_, 'm> {
         Ok(Answer::Changed { added, removed: changes.removed, warnings })
     }
 
-    /// Whether the segment, and the rights that are left, have room for `added`.
+    /// Whether the segment has places and instruments left that were never used, for `added`.
     fn check_room(&self, added: &[FeedConfig]) -> Result<(), Refusal> {
         let place = self.maker.place();
         let slots = self.config.worker.feed_slots;
@@ -147,9 +142,6 @@ impl<'m> FeedChanger<'_, 'm> {
                 return Err(Refusal::Instruments { feed: name, wanted, left });
             }
             left -= feed.instruments;
-            if feed.snapshot.is_some() && self.teachers.snapshots.is_none() {
-                return Err(Refusal::Snapshots { feed: name });
-            }
         }
         Ok(())
     }
