@@ -9,21 +9,18 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use recording::shared::{FRAME, Shared, options, run};
 use recording::{
     Contents, FILTER_ACCEPT, IF_DROP, IF_RECV, LINE_A, LINE_B, OS_DROP, USR_DELIV,
     expect_readable_by_other_tools, expect_the_same_events, feed, interrupt, object, recorder,
     recordings, wait_until_taken,
 };
 use rig::{FEED, Rig, WIRE, binary, fail, succeed, wait_for};
-use wiretape_capture::frames_file::FramesFile;
 use wiretape_capture::source::pcap::Reader;
-use wiretape_core::frames::{Frame, FramesSpec};
-use wiretape_core::segment::{Counter, Ledger, QueueIdentity, State};
+use wiretape_core::frames::Frame;
+use wiretape_core::segment::{Counter, Ledger};
 use wiretape_host::reader::Segment;
-use wiretape_host::reader::testing::TestSegment;
-use wiretape_host::record::{
-    Compression, RecordError, RecordNotice, RecordOptions, Recorded, Rotation, record,
-};
+use wiretape_host::record::{Compression, RecordNotice, RecordOptions, Rotation, record};
 
 fn config(rig: &Rig, retain: u32) -> PathBuf {
     let source = format!(
@@ -134,69 +131,27 @@ fn a_recorder_that_stood_still_counts_what_it_missed_to_the_frame() {
     assert!(ranges >= 1, "{said}");
 }
 
-/// Frames that a capture shares and a segment beside them, without a network.
-struct Shared {
-    rig: Rig,
-    frames: FramesFile,
-    segment: TestSegment,
-    spec: FramesSpec,
+/// Shares 900 frames, ten a minute from midnight on, and ends.
+fn share(shared: &Shared) -> Vec<(u64, Vec<u8>)> {
+    let [mut writer] = shared.writers();
+    let mut sent = Vec::new();
+    for n in 0..900u64 {
+        let len = 60 + (n * 7) % 1400;
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 3 + n) as u8).collect();
+        let (start, ts_recv) =
+            (n * FRAME as u64 + 256, (86_400 * 20_000 + n * 6) * 1_000_000_000 + n);
+        shared.put(0, start as usize, &bytes);
+        writer.publish(Frame { address: start, len: len as u32, ts_recv, ..Frame::default() });
+        sent.push((ts_recv, bytes));
+    }
+    writer.commit();
+    shared.end();
+    sent
 }
 
-impl Shared {
-    fn new(test: &str) -> Shared {
-        let rig = Rig::offline(test);
-        let spec = FramesSpec { epoch: 7, queues: 1, frames: 1024, frame_size: 2048 };
-        let frames = FramesFile::reserve(&rig.segments, "w", spec).expect("room for frames");
-        frames.writer(0, &queue()).expect("the layout");
-        frames.publish().expect("the name");
-        let segment = TestSegment::create(&rig.segment("w"), 7, 64);
-        Shared { rig, frames, segment, spec }
-    }
-
-    fn options(&self) -> RecordOptions {
-        RecordOptions {
-            segment: self.rig.segment("w"),
-            directory: self.rig.work.join("pcap"),
-            rotation: Rotation::default(),
-            compression: Compression::None,
-            keep: None,
-            buffer: 4 << 20,
-            wait: false,
-            until_end: true,
-        }
-    }
-
-    /// Shares 900 frames, ten a minute from midnight on, and ends.
-    fn share(&self) -> Vec<(u64, Vec<u8>)> {
-        let mut writer = self.frames.writer(0, &queue()).expect("a writer");
-        let words = self.frames.words();
-        let at = self.spec.frames_offset(0).expect("an offset");
-        let mut shared = Vec::new();
-        for n in 0..900u64 {
-            let len = 60 + (n * 7) % 1400;
-            let bytes: Vec<u8> = (0..len.next_multiple_of(8)).map(|i| (i * 3 + n) as u8).collect();
-            let (start, ts_recv) = (n * 2048 + 256, (86_400 * 20_000 + n * 6) * 1_000_000_000 + n);
-            for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-                let word = u64::from_ne_bytes(*word);
-                let at = (at + start as usize) / 8 + index;
-                words[at].store(word, wiretape_core::sync::Ordering::Relaxed);
-            }
-            let frame = Frame { address: start, len: len as u32, ts_recv, ..Frame::default() };
-            writer.publish(frame);
-            shared.push((ts_recv, bytes[..len as usize].to_vec()));
-        }
-        writer.commit();
-        self.segment.writer().header().set_state(State::Ended);
-        shared
-    }
-}
-
-fn queue() -> QueueIdentity {
-    QueueIdentity { interface: "eth7".try_into().expect("short enough"), queue: 3 }
-}
-
-fn run(options: &RecordOptions) -> Result<Recorded, RecordError> {
-    record(options, &AtomicBool::new(false), &mut |_| {})
+/// A run of one queue, which has room for all of these.
+fn one_queue(rig: &Rig, epoch: u64) -> Shared {
+    Shared::new(rig, epoch, 1, 1024)
 }
 
 fn packets(paths: &[PathBuf]) -> Vec<(u64, Vec<u8>)> {
@@ -213,22 +168,19 @@ fn packets(paths: &[PathBuf]) -> Vec<(u64, Vec<u8>)> {
 
 #[test]
 fn files_are_turned_by_time_and_by_size_and_hold_every_frame_once() {
-    let shared = Shared::new("turn");
-    let sent = shared.share();
+    let rig = Rig::offline("turn");
+    let shared = one_queue(&rig, 7);
+    let sent = share(&shared);
     for (name, compression, suffix) in [
         ("plain", Compression::None, "Z.pcapng"),
         ("zstd", Compression::Zstd, "Z.pcapng.zst"),
         ("gzip", Compression::Gzip, "Z.pcapng.gz"),
     ] {
-        let directory = shared.rig.work.join(name);
+        let directory = rig.work.join(name);
         let every = Some(Duration::from_secs(1800));
         let rotation = Rotation { bytes: None, every };
-        let options = RecordOptions {
-            directory: directory.clone(),
-            rotation,
-            compression,
-            ..shared.options()
-        };
+        let options =
+            RecordOptions { directory: directory.clone(), rotation, compression, ..options(&rig) };
         let recorded = run(&options).expect("a recording");
         assert_eq!((recorded.frames, recorded.missed, recorded.files), (900, 0, 3));
         let files = recordings(&directory);
@@ -239,9 +191,9 @@ fn files_are_turned_by_time_and_by_size_and_hold_every_frame_once() {
         assert_eq!(packets(&files), sent, "{name}");
         assert_eq!(packets(&files[..1]).len(), 300, "half an hour");
     }
-    let directory = shared.rig.work.join("size");
+    let directory = rig.work.join("size");
     let rotation = Rotation { bytes: Some(100_000), every: None };
-    let mut options = RecordOptions { directory: directory.clone(), rotation, ..shared.options() };
+    let mut options = RecordOptions { directory: directory.clone(), rotation, ..options(&rig) };
     let recorded = run(&options).expect("a recording");
     assert_eq!(recorded.files, recordings(&directory).len() as u64);
     assert!(recorded.files >= 7, "{} files", recorded.files);
@@ -264,38 +216,40 @@ fn files_are_turned_by_time_and_by_size_and_hold_every_frame_once() {
 
 #[test]
 fn what_stands_in_the_way_of_a_recording_is_one_sentence() {
-    let shared = Shared::new("way");
+    let rig = Rig::offline("way");
+    let _shared = one_queue(&rig, 7);
     let record = || {
         let mut command = Command::new(binary("wiretape"));
-        command.args(["record", "--directory"]).arg(&shared.rig.segments);
-        command.arg("--output").arg(shared.rig.work.join("pcap"));
+        command.args(["record", "--directory"]).arg(&rig.segments);
+        command.arg("--output").arg(rig.work.join("pcap"));
         command
     };
     let absent = fail(record().args(["--segment", "nobody"]));
     assert!(absent.contains("no segment at") && absent.contains("nobody.seg"), "{absent}");
-    assert!(!shared.rig.work.join("pcap").exists(), "a failed start leaves a folder behind");
+    assert!(!rig.work.join("pcap").exists(), "a failed start leaves a folder behind");
     let blind = fail(record().arg("--wait"));
     assert!(blind.contains("name a worker with --segment"), "{blind}");
 
-    std::fs::write(shared.rig.segments.join("w.frames"), [0; 4096]).expect("damage the frames");
+    std::fs::write(rig.segments.join("w.frames"), [0; 4096]).expect("damage the frames");
     let damaged = fail(&mut record());
     assert!(damaged.contains("not shared frames"), "{damaged}");
     let mut old = [0; 4096];
     old[..8].copy_from_slice(b"WTFRAMES");
     old[8] = 1;
-    std::fs::write(shared.rig.segments.join("w.frames"), old).expect("frames of an old capture");
+    std::fs::write(rig.segments.join("w.frames"), old).expect("frames of an old capture");
     let old = fail(&mut record());
     assert!(old.contains("of layout version 1; this program reads 2"), "{old}");
-    std::fs::remove_file(shared.rig.segments.join("w.frames")).expect("remove the frames");
+    std::fs::remove_file(rig.segments.join("w.frames")).expect("remove the frames");
     let none = fail(&mut record());
     assert!(none.contains("shares no frames") && none.contains("retain_frames"), "{none}");
 }
 
 #[test]
 fn a_full_disk_ends_a_recording_with_what_was_written() {
-    let shared = Shared::new("full");
-    shared.share();
-    let disk = shared.rig.work.join("disk");
+    let rig = Rig::offline("full");
+    let shared = one_queue(&rig, 7);
+    share(&shared);
+    let disk = rig.work.join("disk");
     std::fs::create_dir(&disk).expect("a mount point");
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&disk);
@@ -303,7 +257,7 @@ fn a_full_disk_ends_a_recording_with_what_was_written() {
         println!("skipped: cannot mount a small file system");
         return;
     }
-    let options = RecordOptions { directory: disk.clone(), ..shared.options() };
+    let options = RecordOptions { directory: disk.clone(), ..options(&rig) };
     let result = run(&options);
     let left = recordings(&disk);
     let unmounted = Command::new("umount").arg(&disk).status();
@@ -315,8 +269,9 @@ fn a_full_disk_ends_a_recording_with_what_was_written() {
 
 #[test]
 fn a_recorder_follows_from_one_capture_to_the_next() {
-    let first = Shared::new("next");
-    let options = RecordOptions { wait: true, until_end: false, ..first.options() };
+    let rig = Rig::offline("next");
+    let first = one_queue(&rig, 7);
+    let options = RecordOptions { wait: true, until_end: false, ..options(&rig) };
     let stop = AtomicBool::new(false);
     let mut epochs = Vec::new();
     let ended = AtomicBool::new(false);
@@ -328,15 +283,9 @@ fn a_recorder_follows_from_one_capture_to_the_next() {
                 _ => {}
             })
         });
-        first.share();
+        share(&first);
         wait_for("the end of the first run", || ended.swap(false, Ordering::Relaxed));
-        let spec = FramesSpec { epoch: 8, ..first.spec };
-        let frames = FramesFile::reserve(&first.rig.segments, "w", spec).expect("room");
-        frames.writer(0, &queue()).expect("the layout");
-        frames.publish().expect("the name");
-        let segment = TestSegment::create(&first.rig.segment("w"), 8, 64);
-        let next = Shared { rig: Rig::offline("unused"), frames, segment, spec };
-        next.share();
+        share(&one_queue(&rig, 8));
         wait_for("the end of the second run", || ended.load(Ordering::Relaxed));
         stop.store(true, Ordering::Relaxed);
         let recorded = recording.join().expect("no panic").expect("a recording");

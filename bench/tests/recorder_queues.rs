@@ -6,21 +6,18 @@ mod rig;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
+use recording::shared::{FRAME, Shared, options, run};
 use recording::{
     Contents, FILTER_ACCEPT, IF_DROP, IF_RECV, LINE_A, LINE_B, OS_DROP, USR_DELIV,
     expect_readable_by_other_tools, expect_the_same_events, feed, interrupt, object, recorder,
     recordings, wait_until_taken,
 };
 use rig::{FEED, Process, Rig, WIRE, binary, succeed, wait_for};
-use wiretape_capture::frames_file::FramesFile;
 use wiretape_capture::source::pcap::Reader;
-use wiretape_core::frames::{Frame, FramesSpec, FramesWriter};
-use wiretape_core::segment::{Counter, Ledger, LineCounter, QueueIdentity, State};
+use wiretape_core::frames::Frame;
+use wiretape_core::segment::{Counter, Ledger, LineCounter};
 use wiretape_host::reader::Segment;
-use wiretape_host::reader::testing::TestSegment;
-use wiretape_host::record::{Compression, RecordOptions, Rotation, record};
 
 /// A live capture that shares its frames, and a recorder that follows it.
 struct Recorded {
@@ -251,76 +248,41 @@ fn packets_of_several_frames_that_are_missed_are_counted_once_each() {
     jumbo("lagjumbo", 64, interrupted);
 }
 
-/// Frames of three queues that the test shares itself, without a network.
-struct Shared {
-    rig: Rig,
-    frames: FramesFile,
-    segment: TestSegment,
-    spec: FramesSpec,
+/// A run of three queues.
+fn three_queues(rig: &Rig) -> Shared {
+    Shared::new(rig, 7, 3, 64)
 }
 
-impl Shared {
-    fn new(test: &str) -> Shared {
-        let rig = Rig::offline(test);
-        let spec = FramesSpec { epoch: 7, queues: 3, frames: 64, frame_size: 2048 };
-        let frames = FramesFile::reserve(&rig.segments, "w", spec).expect("room for frames");
-        let segment = TestSegment::create(&rig.segment("w"), 7, 64);
-        Shared { rig, frames, segment, spec }
-    }
+/// Puts a packet into frames of a queue from number `first` on, and returns them.
+fn frames_of(
+    shared: &Shared,
+    queue: usize,
+    first: usize,
+    ts_recv: u64,
+    packet: &[u8],
+) -> Vec<Frame> {
+    let parts: Vec<_> = packet.chunks(1792).collect();
+    let place = |(index, part): (usize, &&[u8])| {
+        let start = (first + index) % 64 * FRAME + 256;
+        shared.put(queue, start, part);
+        let following = (parts.len() - 1 - index) as u16;
+        let (address, len, index) = (start as u64, part.len() as u32, index as u16);
+        Frame { address, len, index, following, ts_recv }
+    };
+    parts.iter().enumerate().map(place).collect()
+}
 
-    fn writers(&self) -> [FramesWriter<'_>; 3] {
-        let writers = [0, 1, 2].map(|index| {
-            let interface = "eth7".try_into().expect("short enough");
-            let queue = QueueIdentity { interface, queue: index as u32 };
-            self.frames.writer(index, &queue).expect("the layout")
-        });
-        self.frames.publish().expect("the name");
-        writers
+/// Ends the capture run and records it.
+fn record(rig: &Rig, shared: &Shared) -> (wiretape_host::record::Recorded, Contents) {
+    shared.end();
+    let recorded = run(&options(rig)).expect("a recording");
+    let file = recorded.last_file.clone().expect("a file");
+    let contents = Contents::read(&file);
+    let mut reader = Reader::open(&file).expect("a recording");
+    while let Some(packet) = reader.next().expect("a packet") {
+        assert!(is_whole(packet.data), "{packet:?}");
     }
-
-    /// Puts a packet into frames of a queue from number `first` on, and returns them.
-    fn frames_of(&self, queue: usize, first: usize, ts_recv: u64, packet: &[u8]) -> Vec<Frame> {
-        let parts: Vec<_> = packet.chunks(1792).collect();
-        let words = self.frames.words();
-        let at = self.spec.frames_offset(queue).expect("an offset");
-        let place = |(index, part): (usize, &&[u8])| {
-            let start = (first + index) % 64 * 2048 + 256;
-            for (number, bytes) in part.chunks(8).enumerate() {
-                let mut word = [0; 8];
-                word[..bytes.len()].copy_from_slice(bytes);
-                let word = u64::from_ne_bytes(word);
-                let at = (at + start) / 8 + number;
-                words[at].store(word, wiretape_core::sync::Ordering::Relaxed);
-            }
-            let following = (parts.len() - 1 - index) as u16;
-            let (address, len, index) = (start as u64, part.len() as u32, index as u16);
-            Frame { address, len, index, following, ts_recv }
-        };
-        parts.iter().enumerate().map(place).collect()
-    }
-
-    /// Ends the capture run and records it.
-    fn record(&self) -> (wiretape_host::record::Recorded, Contents) {
-        self.segment.writer().header().set_state(State::Ended);
-        let options = RecordOptions {
-            segment: self.rig.segment("w"),
-            directory: self.rig.work.join("pcap"),
-            rotation: Rotation::default(),
-            compression: Compression::None,
-            keep: None,
-            buffer: 4 << 20,
-            wait: false,
-            until_end: true,
-        };
-        let recorded = record(&options, &AtomicBool::new(false), &mut |_| {}).expect("a recording");
-        let file = recorded.last_file.clone().expect("a file");
-        let contents = Contents::read(&file);
-        let mut reader = Reader::open(&file).expect("a recording");
-        while let Some(packet) = reader.next().expect("a packet") {
-            assert!(is_whole(packet.data), "{packet:?}");
-        }
-        (recorded, contents)
-    }
+    (recorded, contents)
 }
 
 /// A packet whose bytes follow from its length.
@@ -334,15 +296,16 @@ fn is_whole(bytes: &[u8]) -> bool {
 
 #[test]
 fn packets_of_queues_that_take_turns_stand_in_the_order_of_their_times() {
-    let shared = Shared::new("order");
-    let mut writers = shared.writers();
+    let rig = Rig::offline("order");
+    let shared = three_queues(&rig);
+    let mut writers = shared.writers::<3>();
     let mut next = [0; 3];
     let mut expected = Vec::new();
     for n in 0..60_u64 {
         // Queue 2 falls silent after a while.
         let queue = if n < 30 { n % 3 } else { n * 5 % 7 % 2 } as usize;
         let (len, ts_recv) = (60 + (n as usize * 1013) % 5_000, 1_000_000_000 * 86_400 + n);
-        for frame in shared.frames_of(queue, next[queue], ts_recv, &packet(len)) {
+        for frame in frames_of(&shared, queue, next[queue], ts_recv, &packet(len)) {
             next[queue] += 1;
             writers[queue].publish(frame);
         }
@@ -352,7 +315,7 @@ fn packets_of_queues_that_take_turns_stand_in_the_order_of_their_times() {
         writers[queue].commit();
         expected.push((queue as u32, ts_recv, len));
     }
-    let (recorded, found) = shared.record();
+    let (recorded, found) = record(&rig, &shared);
     // Those whose frames were given back before the recorder came were not its to record.
     let seen: Vec<_> = expected.iter().filter(|one| found.order.contains(one)).copied().collect();
     assert_eq!(found.order, seen);
@@ -368,22 +331,23 @@ fn packets_of_queues_that_take_turns_stand_in_the_order_of_their_times() {
 
 #[test]
 fn a_writer_that_dies_inside_a_packet_leaves_no_half_of_one() {
-    let shared = Shared::new("half");
+    let rig = Rig::offline("half");
+    let shared = three_queues(&rig);
     let [mut first, mut second, _third] = shared.writers();
-    let parts = |len, at, time| shared.frames_of(0, at, time, &packet(len));
+    let parts = |len, at, time| frames_of(&shared, 0, at, time, &packet(len));
     // The last frame of the second one never comes.
     for frame in parts(5_000, 0, 10).iter().chain(&parts(5_000, 3, 20)[..2]) {
         first.publish(*frame);
     }
     first.commit();
     // Nonsense between two good ones: it points outside, or is no beginning.
-    let good = shared.frames_of(1, 0, 15, &packet(700))[0];
+    let good = frames_of(&shared, 1, 0, 15, &packet(700))[0];
     second.publish(good);
     second.publish(Frame { address: u64::MAX - 7, ..good });
     second.publish(Frame { ts_recv: 25, ..good });
     second.publish(Frame { index: 3, ..good });
     second.commit();
-    let (recorded, found) = shared.record();
+    let (recorded, found) = record(&rig, &shared);
     assert_eq!(found.order, [(0, 10, 5_000), (1, 15, 700), (1, 25, 700)]);
     assert_eq!((recorded.frames, recorded.missed, recorded.damaged), (3, 0, 2));
     assert_eq!(recorded.queues.iter().map(|one| one.damaged).collect::<Vec<_>>(), [0, 2, 0]);
