@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::socket::OpenError;
+use super::error::OpenError;
 
 /// Its index in this network namespace.
 pub(super) fn interface_index(interface: &str) -> Result<u32, OpenError> {

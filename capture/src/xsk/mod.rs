@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A frame is at any time in exactly one place: the fill ring, the kernel, the RX ring, or the
-//! callback's hands (or, with recorders, the latest frames kept for them). The fill ring is twice the RX ring and holds every frame of the UMEM at
-//! once, so putting a frame back can never fail.
+//! callback's hands (or, with recorders, the latest frames kept for them). The fill ring is twice
+//! the RX ring and holds every frame of the UMEM at once, so putting a frame back can never fail.
 //!
 //! - Ring indices are free-running `u32` that wrap; the distance of two of them is meaningful,
 //!   their order is not.
@@ -31,6 +31,8 @@
 //! Source of the interface: `Documentation/networking/af_xdp.rst` and `if_xdp.h` of the kernel.
 
 mod assembly;
+mod custody;
+mod error;
 mod interface;
 mod memory;
 mod retention;
@@ -38,10 +40,11 @@ mod ring;
 mod socket;
 mod umem;
 
+pub use error::OpenError;
 pub use memory::{HugePages, Memory, MemoryError};
 pub use retention::Retention;
 pub use socket::{
-    BindMode, BusyPoll, Granted, OpenError, ReceiveTime, Received, Statistics, StatisticsHandle,
-    XskOptions, XskSocket, wait_any,
+    BindMode, BusyPoll, Granted, ReceiveTime, Received, Statistics, StatisticsHandle, XskOptions,
+    XskSocket, wait_any,
 };
 pub use umem::{FRONT_WORDS, Umem, UmemError};

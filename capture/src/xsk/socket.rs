@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use wiretape_core::segment::MAX_QUEUES;
 
 use super::assembly::{Assembly, Part};
+use super::custody::{AtOnce, Custody, Later};
+use super::error::OpenError;
 use super::interface::{interface_index, mtu};
 use super::memory::Memory;
 use super::retention::Retention;
-use super::ring::{Consumer, Descriptor, Layout, Producer};
+use super::ring::{Consumer, Layout, Producer};
 use super::umem::{FRONT_WORDS, Umem};
 
 /// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
@@ -79,83 +81,6 @@ pub struct Granted {
     pub busy_poll: bool,
 }
 
-/// Why a socket could not be opened: what was attempted, on what, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no such interface.
-    #[error("there is no interface '{interface}' here (there are: {})", there_are.join(", "))]
-    NoInterface {
-        /// The name asked for.
-        interface: String,
-        /// The names that exist.
-        there_are: Vec<String>,
-    },
-    /// The socket itself was refused.
-    #[error("cannot create an AF_XDP socket: {source}{}", hint(source, Step::Socket))]
-    Socket {
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// A setting before bind was refused.
-    #[error("cannot set up {what} of an AF_XDP socket: {source}{}", hint(source, Step::Setup))]
-    Setup {
-        /// What was being set.
-        what: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The queue was refused.
-    #[error(
-        "cannot bind an AF_XDP socket to queue {queue} of {interface} ({mode:?}): \
-         {source}{}",
-        hint(source, Step::Bind)
-    )]
-    Bind {
-        /// The interface.
-        interface: String,
-        /// The receive queue.
-        queue: u32,
-        /// The mode asked for.
-        mode: BindMode,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Socket,
-    Setup,
-    Bind,
-}
-
-/// What to do about a refusal.
-fn hint(source: &io::Error, step: Step) -> &'static str {
-    match (step, source.raw_os_error()) {
-        (_, Some(libc::EPERM | libc::EACCES)) => "; CAP_NET_RAW is needed, or run as root",
-        (Step::Socket, Some(libc::EAFNOSUPPORT)) => "; this kernel was built without XDP sockets",
-        (Step::Setup, Some(libc::ENOBUFS | libc::ENOMEM)) => {
-            "; the locked-memory limit is too low for the packet memory: raise it (ulimit -l), \
-             grant CAP_IPC_LOCK, or use fewer frames"
-        }
-        (Step::Setup, Some(libc::EFAULT)) => {
-            "; the kernel keeps no packet memory in files on a disk: frames for recorders need a \
-             segment_dir on a memory file system, such as /dev/shm"
-        }
-        (Step::Bind, Some(libc::EBUSY)) => {
-            "; another AF_XDP socket holds this queue: stop it, or choose another queue"
-        }
-        (Step::Bind, Some(libc::EINVAL)) => {
-            "; the queue may not exist: see the RX count of `ethtool -l`"
-        }
-        (Step::Bind, Some(libc::EOPNOTSUPP)) => {
-            "; this driver does not grant the mode: choose mode = \"auto\""
-        }
-        (Step::Bind, Some(libc::ENETDOWN)) => "; bring the interface up: ip link set DEV up",
-        _ => "",
-    }
-}
-
 /// What one [`XskSocket::receive`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
@@ -219,67 +144,6 @@ impl ReceiveTime for u64 {
     #[inline]
     fn of(&mut self, _: Option<[u64; FRONT_WORDS]>) -> u64 {
         *self
-    }
-}
-
-/// Who has a frame after the worker is done with it.
-trait Custody {
-    /// Takes the frame that begins at `start`, to hand it to the fill ring now or later.
-    fn take(&mut self, start: u64, descriptor: &Descriptor, ts_recv: u64, fill: &mut Producer);
-    /// Takes a frame of a packet that comes in several, whose bytes are in the assembly.
-    fn take_part(&mut self, start: u64, descriptor: &Descriptor, fill: &mut Producer);
-    /// That was the last one: of a packet received at this time, or of one that was dropped.
-    fn end_packet(&mut self, ts_recv: Option<u64>, fill: &mut Producer);
-    /// Ends a batch.
-    fn end_batch(&mut self, fill: &mut Producer);
-}
-
-/// Nobody: back to the kernel at once.
-struct AtOnce;
-
-impl Custody for AtOnce {
-    #[inline]
-    fn take(&mut self, start: u64, _: &Descriptor, _: u64, fill: &mut Producer) {
-        fill.push(start);
-    }
-
-    #[inline]
-    fn take_part(&mut self, start: u64, _: &Descriptor, fill: &mut Producer) {
-        fill.push(start);
-    }
-
-    #[inline]
-    fn end_packet(&mut self, _: Option<u64>, _: &mut Producer) {}
-
-    #[inline]
-    fn end_batch(&mut self, _: &mut Producer) {}
-}
-
-/// The recorders, until newer frames have come.
-struct Later<'r, 'm>(&'r mut Retention<'m>);
-
-impl Custody for Later<'_, '_> {
-    #[inline]
-    fn take(&mut self, start: u64, descriptor: &Descriptor, ts_recv: u64, _: &mut Producer) {
-        self.0.keep(start, descriptor, ts_recv);
-    }
-
-    #[inline]
-    fn take_part(&mut self, start: u64, descriptor: &Descriptor, fill: &mut Producer) {
-        self.0.take_part(start, descriptor, fill);
-    }
-
-    #[inline]
-    fn end_packet(&mut self, ts_recv: Option<u64>, fill: &mut Producer) {
-        match ts_recv {
-            Some(ts_recv) => self.0.keep_parts(ts_recv),
-            None => self.0.drop_parts(fill),
-        }
-    }
-
-    #[inline]
-    fn end_batch(&mut self, fill: &mut Producer) {
-        self.0.end_batch(fill);
     }
 }
 
