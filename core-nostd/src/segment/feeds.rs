@@ -30,7 +30,7 @@ counters! {
         MalformedPackets "malformed_packets" "Of those, malformed: nothing in them was used.",
         Heartbeats "heartbeats" "Packets without messages.",
         EndsOfSession "ends_of_session" "Packets that announce the end of the session.",
-        DuplicatePackets "duplicate_packets" "Packets all of whose messages were known already.",
+        DuplicatePackets "duplicate_packets" "Packets of which nothing was new: known already, of another session, or too far ahead.",
         Messages "messages" "Messages taken, in sequence.",
         DuplicateMessages "duplicate_messages" "Messages that were known already.",
         UnknownMessages "unknown_messages" "Of the taken, of a type that the decoder does not know.",
