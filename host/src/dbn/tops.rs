@@ -45,8 +45,8 @@ struct Feed<'m> {
 pub struct Tops<'m> {
     memory: std::slice::IterMut<'m, Option<BookMemory>>,
     feeds: Vec<Feed<'m>>,
-    /// A record of an event that is not over.
-    held: Option<Mbp1Msg>,
+    /// A record of an event that is not over, and its feed.
+    held: Option<(u8, Mbp1Msg)>,
 }
 
 impl Tops<'_> {
@@ -65,8 +65,10 @@ impl Tops<'_> {
 
     /// Applies a record; returns the records that are known to be whole now.
     pub(super) fn apply(&mut self, record: &MboMsg) -> impl Iterator<Item = Mbp1Msg> + use<> {
-        let row = self.row(record);
-        let before = if row.is_some() { std::mem::replace(&mut self.held, row) } else { None };
+        let before = match self.row(record) {
+            Some(row) => self.held.replace((record.channel_id, row)).map(|(_, before)| before),
+            None => None,
+        };
         let mut last = None;
         if record.flags & flags::LAST != 0 {
             last = self.take_held();
@@ -76,29 +78,36 @@ impl Tops<'_> {
 
     /// The record held back, which is the last of its event after all.
     pub(super) fn take_held(&mut self) -> Option<Mbp1Msg> {
-        let mut row = self.held.take()?;
+        let (_, mut row) = self.held.take()?;
         row.flags = (row.flags.raw() | flags::LAST).into();
         Some(row)
     }
 
-    /// Takes note that records were lost: every book may be wrong until it is emptied.
-    pub(super) fn mark_bad(&mut self) {
+    /// The same, if it is of `feed`.
+    fn take_held_of(&mut self, feed: u8) -> Option<Mbp1Msg> {
+        self.held.as_ref().filter(|(of, _)| *of == feed)?;
+        self.take_held()
+    }
+
+    /// Takes note that records were lost: every book may be wrong until it is emptied. Returns the
+    /// record held back, whose event will not be ended.
+    pub fn lose_all(&mut self) -> Option<Mbp1Msg> {
         self.feeds.iter_mut().for_each(|feed| feed.book.mark_bad());
+        self.take_held()
     }
 
     /// The same of one feed.
-    pub(super) fn lose(&mut self, feed: u8) {
-        if let Some(feed) = self.feeds.get_mut(usize::from(feed)) {
-            feed.book.mark_bad();
-        }
+    pub(super) fn lose(&mut self, feed: u8) -> Option<Mbp1Msg> {
+        self.feeds.get_mut(usize::from(feed))?.book.mark_bad();
+        self.take_held_of(feed)
     }
 
-    /// A session that starts over empties the books of its feed: of each that was not empty, the
-    /// record that says so.
+    /// A session that starts over empties the books of its feed: what was held back, and of each
+    /// that was not empty, the record that says so.
     pub(super) fn restart(&mut self, session: &SessionMsg) -> Vec<Mbp1Msg> {
-        let Some(feed) = self.feeds.get_mut(usize::from(session.feed)) else { return Vec::new() };
+        let mut rows: Vec<Mbp1Msg> = self.take_held_of(session.feed).into_iter().collect();
+        let Some(feed) = self.feeds.get_mut(usize::from(session.feed)) else { return rows };
         feed.book.clear_all();
-        let mut rows = Vec::new();
         for (id, shown) in (feed.first..).zip(&mut feed.shown) {
             if std::mem::replace(shown, Bbo::EMPTY) != Bbo::EMPTY {
                 let mut row = Mbp1Msg {

@@ -149,12 +149,10 @@ impl<'m, W: Write> DbnWriter<'m, W> {
                 }
                 _ => Ok(0),
             },
-            rtype::GAP => {
-                if let Some(gap) = event.get::<GapMsg>() {
-                    self.tops.lose(gap.feed);
-                }
-                Ok(0)
-            }
+            rtype::GAP => match event.get::<GapMsg>() {
+                Some(gap) => self.write_rows(|tops| tops.lose(gap.feed)),
+                None => Ok(0),
+            },
             rtype::SESSION => match event.get::<SessionMsg>() {
                 Some(session) if empties(&session) => {
                     self.write_rows(|tops| tops.restart(&session))
@@ -232,9 +230,10 @@ impl<'m, W: Write> DbnWriter<'m, W> {
         Ok(1)
     }
 
-    /// Takes note that events were lost: books may be wrong from now on.
-    pub fn lost(&mut self) {
-        self.tops.mark_bad();
+    /// Takes note that events were lost: books may be wrong from now on. Writes what was held back,
+    /// whose event will not be ended, and returns the number of records.
+    pub fn lost(&mut self) -> dbn::Result<u64> {
+        self.write_rows(Tops::lose_all)
     }
 
     /// The books of MBP-1, to add those of a feed.
@@ -322,6 +321,16 @@ mod tests {
     }
 
     fn written(schema: DbnSchema, version: u8, events: &[Event]) -> (Metadata, Vec<DbnRecord>) {
+        written_by(schema, version, |writer| {
+            events.iter().map(|event| writer.write(event).unwrap()).sum()
+        })
+    }
+
+    fn written_by(
+        schema: DbnSchema,
+        version: u8,
+        write: impl FnOnce(&mut DbnWriter<'_, std::fs::File>) -> u64,
+    ) -> (Metadata, Vec<DbnRecord>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.dbn");
         let mut memory = TopsMemory::new();
@@ -330,7 +339,7 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         let version = DbnVersion::new(version).unwrap();
         let mut writer = DbnWriter::new(file, &metadata(), schema, version, tops).unwrap();
-        let counted: u64 = events.iter().map(|event| writer.write(event).unwrap()).sum();
+        let counted = write(&mut writer);
         writer.finish().unwrap();
         let read = DbnFile::open(&path).unwrap();
         let metadata = read.metadata().clone();
@@ -396,9 +405,8 @@ mod tests {
         assert_eq!((trade.hd.instrument_id, trade.hd.publisher_id), (13, 2));
     }
 
-    #[test]
-    fn books_that_may_be_wrong_say_so_until_they_are_empty() {
-        let gap = GapMsg {
+    fn gap() -> Event {
+        Event::new(&GapMsg {
             hd: RecordHeader::new::<GapMsg>(2, NO_INSTRUMENT, 5),
             ts_recv: 5,
             first_seq: 4,
@@ -407,8 +415,11 @@ mod tests {
             feed: 0,
             reason: gap_reason::SEQUENCE_JUMP,
             reserved: 0,
-        };
-        let session = SessionMsg {
+        })
+    }
+
+    fn restart() -> Event {
+        Event::new(&SessionMsg {
             hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, 6),
             ts_recv: 6,
             next_seq: 1,
@@ -417,24 +428,30 @@ mod tests {
             feed: 0,
             change: session_change::RESTART,
             reserved: 0,
+        })
+    }
+
+    /// Action, flags, best bid and its size.
+    fn bids(records: &[DbnRecord]) -> Vec<(u8, u8, i64, u32)> {
+        let row = |record: &DbnRecord| match record {
+            DbnRecord::Mbp1(row) => {
+                (row.action as u8, row.flags.raw(), row.levels[0].bid_px, row.levels[0].bid_sz)
+            }
+            other => panic!("{other:?}"),
         };
+        records.iter().map(row).collect()
+    }
+
+    #[test]
+    fn books_that_may_be_wrong_say_so_until_they_are_empty() {
         let events = [
             order(1, b'A', 1, 10, 100, true),
-            Event::new(&gap),
+            gap(),
             order(9, b'A', 2, 11, 50, true),
-            Event::new(&session),
+            restart(),
             order(1, b'A', 7, 12, 10, true),
         ];
         let (_, records) = written(DbnSchema::Mbp1, 2, &events);
-        let rows: Vec<_> = records
-            .iter()
-            .map(|record| match record {
-                DbnRecord::Mbp1(row) => {
-                    (row.action as u8, row.flags.raw(), row.levels[0].bid_px, row.levels[0].bid_sz)
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect();
         let (last, bad) = (flags::LAST, flags::LAST | flags::MAYBE_BAD_BOOK);
         let expected = [
             (b'A', last, 10, 100),
@@ -442,7 +459,25 @@ mod tests {
             (b'R', last, UNDEF_PRICE, 0),
             (b'A', last, 12, 10),
         ];
-        assert_eq!(rows, expected);
+        assert_eq!(bids(&records), expected);
+    }
+
+    #[test]
+    fn what_is_held_back_ends_its_event_where_a_loss_or_a_new_session_cuts_it_off() {
+        let begun = order(1, b'A', 1, 10, 100, false);
+        let next = order(9, b'A', 2, 11, 50, true);
+        let (last, bad) = (flags::LAST, flags::LAST | flags::MAYBE_BAD_BOOK);
+        let after_a_loss = [(b'A', last, 10, 100), (b'A', bad, 11, 50)];
+        let (_, records) = written(DbnSchema::Mbp1, 3, &[begun, gap(), next]);
+        assert_eq!(bids(&records), after_a_loss);
+        let (_, records) = written_by(DbnSchema::Mbp1, 3, |writer| {
+            let before = writer.write(&begun).unwrap() + writer.lost().unwrap();
+            before + writer.write(&next).unwrap()
+        });
+        assert_eq!(bids(&records), after_a_loss);
+        let (_, records) = written(DbnSchema::Mbp1, 3, &[begun, restart(), next]);
+        let cleared = (b'R', last, UNDEF_PRICE, 0);
+        assert_eq!(bids(&records), [(b'A', last, 10, 100), cleared, (b'A', last, 11, 50)]);
     }
 
     #[test]

@@ -194,9 +194,7 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
             Followed::Lost { epoch, lapped } => {
                 say(&format!("epoch {epoch}: {lapped}"));
                 tail.book_feeds(feeds(follower.segment()), true);
-                if let Some(dbn) = &mut tail.dbn {
-                    dbn.lost();
-                }
+                tail.lose()?;
             }
             Followed::Silent { age, .. } => {
                 let seconds = age.as_secs();
@@ -314,6 +312,17 @@ impl<'a> Tail<'a> {
             tops.add_feed(first, count, whole);
             self.booked.push((first, count));
         }
+    }
+
+    /// Takes note that events were lost, also where the DBN file is not begun yet.
+    fn lose(&mut self) -> Result<(), Failure> {
+        if let Some(tops) = &mut self.tops {
+            tops.lose_all();
+        }
+        if let Some(dbn) = &mut self.dbn {
+            self.left = self.left.saturating_sub(dbn.lost()?);
+        }
+        Ok(())
     }
 
     fn print(&mut self, first: u64, events: &[Event]) -> Result<(), Failure> {
