@@ -131,8 +131,9 @@ pub fn run(
                 worker = worker.with_snapshots(worker_end);
                 let (teacher, learned) = mpsc::channel();
                 teachers.snapshots = Some(teacher);
+                let feeds = &config.feeds;
                 let client =
-                    SnapshotClient::new(&config.feeds, learned, client_end, complaints, &ends);
+                    SnapshotClient::new(feeds, learned, client_end, complaints, segment, &ends);
                 snapshots = Some(Snapshots { client, complaints: complaints_of_snapshots });
             }
             let changes = match open_control_socket(config) {

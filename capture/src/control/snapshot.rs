@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use wiretape_core::feed::arbiter::join::{SNAPSHOT_AHEAD_MAX, SnapshotPart, SnapshotRequest};
 use wiretape_core::ring::slot::Slot;
 use wiretape_core::ring::spsc::{Cursors, SlotConsumer, SlotProducer, split};
+use wiretape_core::segment::{FeedState, SegmentWriter};
 use wiretape_core::wire::glimpse::EndOfSnapshot;
 use wiretape_core::wire::message::MessageError;
 use wiretape_core::wire::soupbintcp::{HEARTBEAT_INTERVAL_S, LoginRequest, Packet, Packets};
@@ -193,9 +194,9 @@ pub enum SnapshotError {
     /// A message, or the whole, is longer than any should be.
     #[error("the snapshot is longer than any should be")]
     TooLong,
-    /// Capture ends.
-    #[error("capture ends")]
-    Stopped,
+    /// Nobody wants it any more: the feed was removed, or capture ends.
+    #[error("nobody wants it any more")]
+    Unwanted,
 }
 
 fn refusal(reason: u8) -> &'static str {
@@ -219,6 +220,8 @@ pub struct SnapshotClient<'m> {
     /// Servers of feeds that are added, each before the feed wants a snapshot.
     learned: Receiver<(usize, String, SnapshotConfig)>,
     complaints: Sender<String>,
+    /// Where it stands which feeds were removed.
+    segment: SegmentWriter<'m>,
     stop: &'m AtomicBool,
 }
 
@@ -230,10 +233,11 @@ impl<'m> SnapshotClient<'m> {
         learned: Receiver<(usize, String, SnapshotConfig)>,
         rings: ClientRings<'m>,
         complaints: Sender<String>,
+        segment: SegmentWriter<'m>,
         stop: &'m AtomicBool,
     ) -> SnapshotClient<'m> {
         let feeds = feeds.iter().map(|feed| (feed.name.clone(), feed.snapshot.clone())).collect();
-        SnapshotClient { rings, feeds, learned, complaints, stop }
+        SnapshotClient { rings, feeds, learned, complaints, segment, stop }
     }
 
     /// Fetches what is asked for until it is told to stop.
@@ -250,6 +254,12 @@ impl<'m> SnapshotClient<'m> {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// A removed feed's server is to hold nobody else's snapshot up.
+    fn is_unwanted(&self, request: &SnapshotRequest) -> bool {
+        let feed = self.segment.feed(usize::from(request.feed));
+        self.is_stopped() || feed.is_none_or(|feed| feed.view().state() == FeedState::Removed)
+    }
+
     fn serve(&mut self, request: &SnapshotRequest) {
         for (feed, name, snapshot) in self.learned.try_iter() {
             let feeds = self.feeds.len().max(feed + 1);
@@ -261,7 +271,7 @@ impl<'m> SnapshotClient<'m> {
         };
         match self.fetch(&config, request) {
             Ok(whole) => self.hand_over(&config, request, &whole),
-            Err((_, SnapshotError::Stopped)) => {}
+            Err((_, SnapshotError::Unwanted)) => {}
             Err((server, error)) => {
                 self.give(Part::new(*request, Kind::None), Instant::now() + config.patience);
                 // The other end outlives this thread.
@@ -285,7 +295,7 @@ impl<'m> SnapshotClient<'m> {
             let mut failed = None;
             let mut behind = false;
             for &server in &config.servers {
-                match self.fetch_from(server, config, end) {
+                match self.fetch_from(server, config, request, end) {
                     Ok(Whole { next_seq, .. }) if next_seq < request.from => {
                         behind = true;
                         let from = request.from;
@@ -296,7 +306,9 @@ impl<'m> SnapshotClient<'m> {
                         failed = Some((server, SnapshotError::FarAhead { next_seq, from }));
                     }
                     Ok(whole) => return Ok(whole),
-                    Err(SnapshotError::Stopped) => return Err((server, SnapshotError::Stopped)),
+                    Err(SnapshotError::Unwanted) => {
+                        return Err((server, SnapshotError::Unwanted));
+                    }
                     Err(error) => failed = Some((server, error)),
                 }
             }
@@ -313,9 +325,13 @@ impl<'m> SnapshotClient<'m> {
         &self,
         server: SocketAddrV4,
         config: &SnapshotConfig,
+        request: &SnapshotRequest,
         end: Instant,
     ) -> Result<Whole, SnapshotError> {
         let too_slow = |messages| SnapshotError::TooSlow { messages };
+        if self.is_unwanted(request) {
+            return Err(SnapshotError::Unwanted);
+        }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(too_slow(0));
@@ -368,8 +384,8 @@ impl<'m> SnapshotClient<'m> {
             let rest = packets.rest().len();
             bytes.drain(..bytes.len() - rest);
             let now = Instant::now();
-            if self.is_stopped() {
-                return Err(SnapshotError::Stopped);
+            if self.is_unwanted(request) {
+                return Err(SnapshotError::Unwanted);
             }
             if now >= end {
                 return Err(too_slow(count));
@@ -402,7 +418,7 @@ impl<'m> SnapshotClient<'m> {
     /// Hands a piece to the worker; `false` if it takes none.
     fn give(&mut self, part: Part, end: Instant) -> bool {
         while self.rings.give.push(part).is_err() {
-            if self.is_stopped() || Instant::now() >= end {
+            if self.is_unwanted(&part.request) || Instant::now() >= end {
                 return false;
             }
             std::thread::sleep(FULL);
@@ -420,170 +436,4 @@ fn send(stream: &mut TcpStream, packet: &Packet<'_>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-    use std::sync::mpsc::channel;
-    use std::thread;
-
-    use wiretape_core::wire::soupbintcp::LoginAccepted;
-    use zerocopy::IntoBytes;
-
-    fn packets(of: &[Packet<'_>]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for packet in of {
-            let mut buffer = [0; 200];
-            let length = packet.emit(&mut buffer).unwrap();
-            bytes.extend_from_slice(&buffer[..length]);
-        }
-        bytes
-    }
-
-    fn accepted(then: &[Packet<'_>]) -> Vec<u8> {
-        let login = LoginAccepted::new(*b"SESSION001", 1);
-        [packets(&[Packet::LoginAccepted(&login)]), packets(then)].concat()
-    }
-
-    /// A snapshot of three messages.
-    fn good(next_seq: u64) -> Vec<u8> {
-        let end = EndOfSnapshot::new(next_seq);
-        accepted(&[
-            Packet::Sequenced(b"one"),
-            Packet::ServerHeartbeat,
-            Packet::Sequenced(&[7; MESSAGE_BYTES]),
-            Packet::Sequenced(b""),
-            Packet::Sequenced(end.as_bytes()),
-            Packet::EndOfSession,
-        ])
-    }
-
-    /// What the client makes of a server that gives these answers, one a connection, and closes.
-    fn client_of(answers: &[Vec<u8>]) -> (Vec<SnapshotPartOwned>, Vec<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = match listener.local_addr().unwrap() {
-            std::net::SocketAddr::V4(address) => address,
-            other => panic!("{other}"),
-        };
-        let config = SnapshotConfig {
-            servers: vec![server],
-            login: Some(("user".to_owned(), "password".to_owned())),
-            patience: Duration::from_millis(400),
-            hold_bytes: 0,
-            after_loss: false,
-        };
-        let (mut rings, stop) = (SnapshotRings::new(), AtomicBool::new(false));
-        let (mut worker, client_rings) = rings.ends();
-        let (complaints, heard) = channel();
-        // A feed without servers, and one that was added later.
-        let feeds = vec![("other".to_owned(), None)];
-        let (teacher, learned) = channel();
-        teacher.send((1, "feed".to_owned(), config)).unwrap();
-        let client =
-            SnapshotClient { rings: client_rings, feeds, learned, complaints, stop: &stop };
-        let mut request = SnapshotRequest::default();
-        request.feed = 1;
-        request.from = 10;
-        assert!(worker.ask.push(request).is_ok());
-        let mut parts = Vec::new();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for answer in answers {
-                    let (mut stream, _) = listener.accept().unwrap();
-                    let mut login = [0; 49];
-                    stream.read_exact(&mut login).unwrap();
-                    assert_eq!(&login[..9], b"\0\x2fLuser  ");
-                    assert_eq!(&login[9..19], b"password  ");
-                    // Whatever the client closes on is its affair.
-                    let _ = stream.write_all(answer);
-                }
-                drop(listener);
-            });
-            scope.spawn(|| client.run());
-            loop {
-                let Some(part) = worker.parts.pop() else {
-                    thread::sleep(LOOK);
-                    continue;
-                };
-                parts.push(SnapshotPartOwned::from(part.part()));
-                if matches!(part.kind, Kind::End | Kind::None) {
-                    break;
-                }
-            }
-            // A complaint follows the piece that says that there is none.
-            thread::sleep(LOOK * 10);
-            stop.store(true, Ordering::Relaxed);
-        });
-        (parts, heard.try_iter().collect())
-    }
-
-    #[derive(Debug, PartialEq, Eq)]
-    enum SnapshotPartOwned {
-        Begin(u64),
-        Message(Vec<u8>),
-        End,
-        None,
-    }
-
-    impl From<SnapshotPart<'_>> for SnapshotPartOwned {
-        fn from(part: SnapshotPart<'_>) -> Self {
-            match part {
-                SnapshotPart::Begin { next_seq } => SnapshotPartOwned::Begin(next_seq),
-                SnapshotPart::Message(bytes) => SnapshotPartOwned::Message(bytes.to_vec()),
-                SnapshotPart::End => SnapshotPartOwned::End,
-                SnapshotPart::None => SnapshotPartOwned::None,
-            }
-        }
-    }
-
-    fn whole(next_seq: u64) -> Vec<SnapshotPartOwned> {
-        let messages = [b"one".to_vec(), vec![7; MESSAGE_BYTES], vec![]];
-        let messages = messages.into_iter().map(SnapshotPartOwned::Message);
-        let mut parts = vec![SnapshotPartOwned::Begin(next_seq)];
-        parts.extend(messages);
-        parts.push(SnapshotPartOwned::End);
-        parts
-    }
-
-    #[test]
-    fn a_snapshot_is_handed_over_as_it_came() {
-        assert_eq!(client_of(&[good(10)]), (whole(10), vec![]));
-    }
-
-    #[test]
-    fn a_server_that_is_behind_or_breaks_off_is_asked_again() {
-        let cut = accepted(&[Packet::Sequenced(b"one")]);
-        assert_eq!(client_of(&[good(9), cut, good(12)]), (whole(12), vec![]));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_told_with_its_reason() {
-        let refused = wiretape_core::wire::soupbintcp::LoginRejected { kind: b'J', reason: b'A' };
-        let refused = packets(&[Packet::LoginRejected(&refused)]);
-        let mut unnumbered = EndOfSnapshot::new(1);
-        unnumbered.sequence = [b' '; 20];
-        let cases = [
-            (refused, "user or password are wrong"),
-            (accepted(&[Packet::Sequenced(b"one")]), "broke off after 1 messages"),
-            (accepted(&[Packet::EndOfSession]), "broke off after 0 messages"),
-            (good(u64::MAX), "it is of another session"),
-            (accepted(&[Packet::Sequenced(&[0; MESSAGE_BYTES + 1])]), "longer than any"),
-            (accepted(&[Packet::Sequenced(unnumbered.as_bytes())]), "names no message"),
-            (b"\0\x05HTTP/1.1 200 OK".to_vec(), "does not speak SoupBinTCP"),
-        ];
-        for (answer, reason) in cases {
-            let answers = vec![answer; ROUNDS];
-            let (parts, complaints) = client_of(&answers);
-            assert_eq!(parts, [SnapshotPartOwned::None]);
-            assert!(complaints.len() == 1 && complaints[0].contains(reason), "{complaints:?}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_is_not_there_is_told_soon() {
-        let start = Instant::now();
-        let (parts, complaints) = client_of(&[]);
-        assert_eq!(parts, [SnapshotPartOwned::None]);
-        assert!(complaints[0].contains("refused"), "{complaints:?}");
-        assert!(start.elapsed() < Duration::from_secs(20));
-    }
-}
+mod tests;
