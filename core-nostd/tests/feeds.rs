@@ -22,6 +22,7 @@ use zerocopy::IntoBytes;
 
 const FEEDS: usize = 3;
 const PORT: u16 = 26477;
+const SESSION: [u8; 10] = *b"TEST000001";
 const INSTRUMENTS: usize = 4;
 /// Places for depth: fewer than feeds that want one.
 const DEPTHS: u32 = 2;
@@ -45,6 +46,10 @@ fn group(feed: usize) -> [u8; 4] {
 
 /// Messages `first..end` of a feed as a frame.
 fn frame(feed: usize, first: u64, end: u64) -> Vec<u8> {
+    packet(SESSION, feed, first, &orders(first, end))
+}
+
+fn orders(first: u64, end: u64) -> Vec<Vec<u8>> {
     let orders = (first..end).map(|number| {
         let order = AddOrder {
             head: Head::new(AddOrder::KIND, 1, 0, 34_200_000_000_000 + number),
@@ -56,13 +61,13 @@ fn frame(feed: usize, first: u64, end: u64) -> Vec<u8> {
         };
         order.as_bytes().to_vec()
     });
-    packet(feed, first, &orders.collect::<Vec<_>>())
+    orders.collect()
 }
 
 /// Messages of a feed from number `first` on as a frame.
-fn packet(feed: usize, first: u64, messages: &[Vec<u8>]) -> Vec<u8> {
+fn packet(session: [u8; 10], feed: usize, first: u64, messages: &[Vec<u8>]) -> Vec<u8> {
     let mut buffer = vec![0; 1400];
-    let mut builder = Builder::new(&mut buffer, *b"TEST000001", first).unwrap();
+    let mut builder = Builder::new(&mut buffer, session, first).unwrap();
     for message in messages {
         assert!(builder.push(message));
     }
@@ -347,7 +352,7 @@ fn a_place_for_depth_is_the_next_feeds() {
     directory.resize(39, 0);
     let head = Head::new(OrderDelete::KIND, 1, 0, 34_200_000_000_001);
     let unknown = OrderDelete { head, order_ref: 77.into() };
-    pipeline.on_frame(&packet(1, 1, &[directory, unknown.as_bytes().to_vec()]), START + 2);
+    pipeline.on_frame(&packet(SESSION, 1, 1, &[directory, unknown.as_bytes().to_vec()]), START + 2);
     let feed = view.feed(1).unwrap();
     assert_eq!((feed.counter(FeedCounter::BookErrors), feed.gauge(FeedGauge::Depths)), (1, 1));
     assert_eq!((depth_of(&view, 0), depth_of(&view, 1)), (Some(left), None));
@@ -356,4 +361,10 @@ fn a_place_for_depth_is_the_next_feeds() {
     let entry = depth_of(&view, 1).expect("depth of the second feed");
     assert_eq!((entry.health, entry.features.order_flow), (health::BOOK_ERROR, 300));
     assert_eq!(entry.bids.iter().filter(|level| level.is_some()).count(), 3);
+
+    // Another session forgets the past, not the place.
+    pipeline.on_frame(&packet(*b"TEST000002", 1, 1, &orders(1, 2)), START + 4);
+    let entry = view.depth().read(1).unwrap().expect("depth of the second feed");
+    assert_eq!((entry.instrument, entry.features.order_flow), (INSTRUMENTS as u32 + 1, 100));
+    assert_eq!(view.depth().read(0), Ok(None));
 }
