@@ -273,3 +273,43 @@ fn a_change_that_names_an_instrument_without_room_leaves_the_order_as_readers_ha
         assert_eq!((worker.count(FeedCounter::BookErrors), worker.market(1).orders), (0, 0));
     });
 }
+
+/// Every message that arrives is taken, known already, or left aside, and counted as that.
+#[test]
+fn packets_that_are_left_aside_are_not_called_duplicates() {
+    with_worker(|mut worker| {
+        let (old, new, stray) = (*b"TEST000001", *b"TEST000002", *b"TEST000003");
+        let counts = |worker: &Worker<'_>| {
+            use FeedCounter::{
+                DuplicateMessages, DuplicatePackets, Messages, StaleMessages, StalePackets,
+            };
+            [Messages, DuplicateMessages, DuplicatePackets, StaleMessages, StalePackets]
+                .map(|counter| worker.count(counter))
+        };
+        assert_eq!(counts(&worker), [3, 0, 0, 0, 0]);
+        // Far ahead, and nobody confirms it.
+        worker.0.next = 1 << 40;
+        worker.take(&add(1, 5, 1, 1));
+        assert_eq!(counts(&worker), [3, 0, 0, 1, 1]);
+        worker.0.next = 3;
+        worker.take(&delete(1, 900));
+        assert_eq!(counts(&worker), [3, 1, 1, 1, 1]);
+        // Another session takes over; of the old one comes what is known, then what is not.
+        worker.0.next = 1;
+        worker.0.take_in_session(&directory(1), new);
+        worker.0.next = 2;
+        worker.0.take_in_session(&add(1, 6, 1, 1), old);
+        assert_eq!(counts(&worker), [4, 2, 2, 1, 1]);
+        worker.0.next = 4;
+        worker.0.take_in_session(&add(1, 6, 1, 1), old);
+        assert_eq!(counts(&worker), [4, 2, 2, 2, 2]);
+        worker.0.next = 2;
+        worker.0.take_in_session(&add(1, 7, 1, 1), new);
+        assert_eq!(counts(&worker), [5, 2, 2, 2, 2]);
+        // A session that is announced and does not go on: nothing of it is lost.
+        let heartbeat = wiretape_core::wire::moldudp64::Header::heartbeat(stray, 1);
+        let frame = itch_worker::frame(0, zerocopy::IntoBytes::as_bytes(&heartbeat));
+        worker.0.pipeline.on_frame(&frame, MIDNIGHT);
+        assert_eq!(counts(&worker), [5, 2, 2, 2, 3]);
+    });
+}

@@ -400,11 +400,19 @@ impl<'m> Channel<'m> {
         let verdict = self.session.on_packet(packet);
         self.count(FeedCounter::Messages, verdict.take);
         self.count(FeedCounter::DuplicateMessages, verdict.skip);
-        let known = packet.count > 0 && verdict.take == 0;
-        if known || verdict.stale {
+        if packet.count > 0 && verdict.skip == packet.count {
             self.count(FeedCounter::DuplicatePackets, 1);
+        } else if verdict.stale {
+            self.leave_aside(packet.count.wrapping_sub(verdict.skip));
         }
         verdict
+    }
+
+    /// Counts a packet that is not used though not all of its messages are known.
+    #[cold]
+    fn leave_aside(&self, messages: u64) {
+        self.count(FeedCounter::StalePackets, 1);
+        self.count(FeedCounter::StaleMessages, messages);
     }
 
     /// Publishes a change of session and resets the market states, if the verdict says so. Returns

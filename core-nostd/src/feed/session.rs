@@ -82,7 +82,8 @@ pub struct Verdict {
     pub skip: u64,
     /// Messages behind those that are new.
     pub take: u64,
-    /// The packet was left aside: of a session that is over, or a jump not yet confirmed.
+    /// The packet was left aside: of a session that is over (its messages are skipped if they are
+    /// known), or a jump not yet confirmed.
     pub stale: bool,
 }
 
@@ -272,9 +273,10 @@ impl Session {
         let adds_nothing = self.previous.is_some_and(|(id, next_seq)| {
             id == packet.session && packet.seq.saturating_add(packet.count) <= next_seq
         });
-        if !adds_nothing {
-            self.announced = Some(packet.session);
+        if adds_nothing {
+            return Verdict { skip: packet.count, stale: true, ..Verdict::default() };
         }
+        self.announced = Some(packet.session);
         Verdict { stale: true, ..Verdict::default() }
     }
 
@@ -434,7 +436,8 @@ mod tests {
         let verdict = session.on_packet(&data(B, 1, 0));
         assert_eq!(verdict.change.unwrap().change, session_change::NEW_SESSION);
         // A packet of the old session that comes late adds nothing.
-        assert!(session.on_packet(&data(A, 5, 6)).stale);
+        let verdict = session.on_packet(&data(A, 5, 6));
+        assert!(verdict.stale && verdict.skip == 6);
         assert_eq!((session.id(), session.next_seq()), (B, 1));
         // Nor does one that carries it on, as long as the new session goes on as well.
         assert!(session.on_packet(&data(A, 11, 1)).stale);

@@ -55,6 +55,8 @@ counters! {
         SnapshotsFailed "snapshots_failed" "Times no snapshot was to be had in time.",
         SnapshotHeldPackets "snapshot_held_packets" "Packets that waited for a snapshot.",
         SnapshotsWanted "snapshots_wanted" "Times a snapshot was wanted because messages were lost.",
+        StalePackets "stale_packets" "Packets left aside: of a session that is not the feed's, or far ahead with none to confirm it.",
+        StaleMessages "stale_messages" "Messages of packets of a session that is not the feed's, or far ahead with none to confirm it: not used.",
     }
 }
 
