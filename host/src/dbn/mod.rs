@@ -11,6 +11,7 @@
 //! Version 4, which widens the record header, is refused with the crate's own words.
 
 mod error;
+mod input;
 mod read;
 mod census;
 mod compare;
@@ -19,7 +20,7 @@ mod write;
 
 pub use census::Census;
 pub use compare::{Comparison, Difference, compare};
-pub use error::DbnError;
+pub use error::{DbnError, sentence};
 pub use read::{DbnFile, DbnRecord, letter};
 pub use tops::{Tops, TopsMemory};
 pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter};

@@ -1,10 +1,10 @@
 //! Reads DBN files, compressed or not.
 
 use super::DbnError;
-use dbn::decode::{DbnMetadata, DecodeRecordRef, DynDecoder};
-use dbn::{Mbp1Msg, Metadata, TradeMsg, VersionUpgradePolicy};
-use std::fs::File;
-use std::io::BufReader;
+use super::input::Input;
+use dbn::decode::DbnMetadata;
+use dbn::decode::dbn::Decoder;
+use dbn::{Mbp1Msg, Metadata, Record, TradeMsg, VersionUpgradePolicy};
 use std::path::{Path, PathBuf};
 use wiretape_core::event::{MboMsg, StatusMsg, rtype};
 use zerocopy::FromBytes;
@@ -44,12 +44,14 @@ pub fn letter(value: std::ffi::c_char) -> u8 {
 
 /// An open DBN file: its metadata, then, as an iterator, its records.
 ///
-/// Versions are read as they are. A file that ends inside a record ends with an error that says
-/// behind which record; after an error there is nothing more.
+/// Versions are read as they are. A file that ends inside a record, or inside its compressed data,
+/// ends with an error that says behind which record; after an error there is nothing more.
 pub struct DbnFile {
     path: PathBuf,
-    decoder: DynDecoder<'static, BufReader<File>>,
+    decoder: Decoder<Input>,
     read: u64,
+    /// Bytes of the records read.
+    record_bytes: u64,
     over: bool,
 }
 
@@ -63,9 +65,10 @@ impl std::fmt::Debug for DbnFile {
 impl DbnFile {
     /// Opens the file at `path`, zstd-compressed or not, and reads its metadata.
     pub fn open(path: &Path) -> Result<DbnFile, DbnError> {
-        let opened = DynDecoder::from_file(path, VersionUpgradePolicy::AsIs);
+        let opened = Input::open(path)
+            .and_then(|input| Decoder::with_upgrade_policy(input, VersionUpgradePolicy::AsIs));
         let decoder = opened.map_err(|source| DbnError::Open { path: path.to_owned(), source })?;
-        Ok(DbnFile { path: path.to_owned(), decoder, read: 0, over: false })
+        Ok(DbnFile { path: path.to_owned(), decoder, read: 0, record_bytes: 0, over: false })
     }
 
     /// Where it lies.
@@ -89,7 +92,8 @@ impl DbnFile {
     }
 
     fn decode(&mut self) -> dbn::Result<Option<DbnRecord>> {
-        let Some(record) = self.decoder.decode_record_ref()? else { return Ok(None) };
+        let Some(record) = self.decoder.decode_ref()? else { return Ok(None) };
+        self.record_bytes += record.record_size() as u64;
         let number = record.header().rtype;
         // Too short a record of a known type is an error; a longer one has a send time behind it.
         Ok(Some(match number {
@@ -124,12 +128,106 @@ impl Iterator for DbnFile {
         let decoded = self.decode();
         self.over = !matches!(decoded, Ok(Some(_)));
         match decoded {
-            Ok(record) => {
-                self.read += u64::from(record.is_some());
-                record.map(Ok)
+            Ok(Some(record)) => {
+                self.read += 1;
+                Some(Ok(record))
             }
+            // For the decoder a file that ends inside a record simply ends.
+            Ok(None) => match self.decoder.get_ref().records_len().abs_diff(self.record_bytes) {
+                0 => None,
+                found => {
+                    Some(Err(DbnError::Cut { path: self.path.clone(), record: self.read, found }))
+                }
+            },
             Err(source) => {
                 Some(Err(DbnError::Read { path: self.path.clone(), record: self.read, source }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dbn::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops};
+    use wiretape_core::event::{Event, RecordHeader, action, flags};
+
+    const RECORDS: u64 = 3;
+
+    fn whole() -> Vec<u8> {
+        let metadata = DbnMetadata { dataset: "XNAS.ITCH".into(), start: 7, symbols: vec![] };
+        let mut bytes = Vec::new();
+        let (schema, version) = (DbnSchema::Mbo, DbnVersion::default());
+        let mut writer =
+            DbnWriter::new(&mut bytes, &metadata, schema, version, Tops::default()).unwrap();
+        for number in 0..RECORDS {
+            let order = MboMsg {
+                hd: RecordHeader::new::<MboMsg>(2, 13, number),
+                order_id: number,
+                price: 10,
+                size: 100,
+                flags: flags::LAST,
+                channel_id: 0,
+                action: action::ADD,
+                side: b'B',
+                ts_recv: number,
+                ts_in_delta: 0,
+                sequence: number as u32,
+            };
+            assert_eq!(writer.write(&Event::new(&order)).unwrap(), 1);
+        }
+        writer.finish().unwrap();
+        bytes
+    }
+
+    /// The records of a file and why it ended, unless it was whole; `None` if it cannot be opened.
+    fn read(path: &Path, bytes: &[u8]) -> Option<(u64, Option<DbnError>)> {
+        std::fs::write(path, bytes).unwrap();
+        let file = DbnFile::open(path).ok()?;
+        let (mut records, mut error) = (0, None);
+        for record in file {
+            match record {
+                Ok(_) => records += 1,
+                Err(cause) => error = Some(cause),
+            }
+        }
+        Some((records, error))
+    }
+
+    #[test]
+    fn a_file_that_was_cut_at_any_byte_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn");
+        let (bytes, record) = (whole(), size_of::<MboMsg>() as u64);
+        let metadata = bytes.len() as u64 - RECORDS * record;
+        for len in 0..=bytes.len() {
+            let found = read(&path, &bytes[..len]);
+            let Some(behind) = (len as u64).checked_sub(metadata) else {
+                assert!(found.is_none(), "{len} bytes");
+                continue;
+            };
+            let (records, error) = found.unwrap();
+            assert_eq!(records, behind / record, "{len} bytes");
+            match (error, behind % record) {
+                (None, 0) => {}
+                (Some(DbnError::Cut { record: last, found, .. }), left) => {
+                    assert_eq!((last, found), (records, left));
+                }
+                (error, left) => panic!("{left} bytes of a record: {error:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_file_that_was_cut_at_any_byte_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn.zst");
+        let bytes = zstd::encode_all(&whole()[..], 0).unwrap();
+        assert!(matches!(read(&path, &bytes), Some((RECORDS, None))));
+        for len in 0..bytes.len() {
+            match read(&path, &bytes[..len]) {
+                None | Some((_, Some(DbnError::Read { .. }))) => {}
+                other => panic!("{len} of {} bytes: {other:?}", bytes.len()),
             }
         }
     }

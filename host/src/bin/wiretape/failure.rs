@@ -3,7 +3,7 @@
 use crate::instant::InstantError;
 use std::io;
 use std::process::ExitCode;
-use wiretape_host::dbn::DbnError;
+use wiretape_host::dbn::{DbnError, sentence};
 use wiretape_host::reader::AttachError;
 use wiretape_host::record::RecordError;
 use wiretape_host::result::format::PrintError;
@@ -34,7 +34,7 @@ pub enum Failure {
     #[error(transparent)]
     Dbn(#[from] DbnError),
     /// A DBN file cannot be written.
-    #[error("cannot write DBN: {0}")]
+    #[error("cannot write DBN: {}", sentence(.0))]
     WriteDbn(#[from] dbn::Error),
     /// A recording cannot go on.
     #[error(transparent)]

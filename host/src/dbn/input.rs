@@ -1,0 +1,68 @@
+//! The bytes of a DBN file, compressed or not, and how many there were: the decoder takes a file
+//! that was cut for one that is over.
+
+use dbn::decode::DynReader;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// Bytes in front of the metadata: "DBN", the version, and the metadata's length.
+const PRELUDE_LEN: usize = 8;
+
+/// What the decoder reads from.
+pub(super) struct Input {
+    reader: DynReader<'static, BufReader<File>>,
+    delivered: u64,
+    prelude: [u8; PRELUDE_LEN],
+    /// What came behind bytes that had to be handed over first.
+    failed: Option<io::Error>,
+}
+
+impl Input {
+    pub(super) fn open(path: &Path) -> dbn::Result<Input> {
+        let reader = DynReader::from_file(path)?;
+        Ok(Input { reader, delivered: 0, prelude: [0; PRELUDE_LEN], failed: None })
+    }
+
+    /// Bytes handed over that lie behind the metadata.
+    pub(super) fn records_len(&self) -> u64 {
+        let [_, _, _, _, length @ ..] = self.prelude;
+        let metadata = PRELUDE_LEN as u64 + u64::from(u32::from_le_bytes(length));
+        self.delivered.saturating_sub(metadata)
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        let known = self.delivered.min(PRELUDE_LEN as u64) as usize;
+        for (to, from) in self.prelude[known..].iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        self.delivered += bytes.len() as u64;
+    }
+}
+
+impl Read for Input {
+    /// Fills `buffer` as far as the file goes, so that a pipe reads like a file.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() && self.failed.is_none() {
+            match self.reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Taken for the end of the file by the decoder, were it of that kind.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.failed = Some(io::Error::other("the compressed data end too early"));
+                }
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        self.count(&buffer[..filled]);
+        match self.failed.take() {
+            Some(error) if filled == 0 => Err(error),
+            later => {
+                self.failed = later;
+                Ok(filled)
+            }
+        }
+    }
+}
