@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use wiretape_core::segment::{Counter, State};
+use wiretape_host::dbn::DbnFile;
 use wiretape_host::reader::testing::TestSegment;
 
 fn wiretape(directory: &Path, arguments: &[&str]) -> Output {
@@ -85,6 +86,7 @@ fn an_open_ledger_is_shown_and_fails_the_status_of_a_run_that_is_over() {
     let segment = TestSegment::create(&directory.path().join("w.seg"), 1, 16);
     let writer = segment.writer();
     writer.header().set_source("xdp veth0 queue 0, native, copy");
+    writer.counters().set(Counter::InstrumentsFull, 1_234);
     writer.counters().set(Counter::XdpRedirected, 10);
     writer.counters().set(Counter::Frames, 8);
     writer.counters().set(Counter::Datagrams, 8);
@@ -94,6 +96,9 @@ fn an_open_ledger_is_shown_and_fails_the_status_of_a_run_that_is_over() {
     assert!(text(&live.stdout).contains("does NOT close: 1 packets unaccounted"));
     assert_eq!(live.status.code(), Some(0), "packets may be in flight");
     assert!(!text(&live.stdout).contains('\x1b'), "no colours into a pipe");
+    assert!(
+        text(&live.stdout).contains("1,234 messages were of instruments that there is no room")
+    );
     writer.header().set_state(State::Ended);
     let over = wiretape(directory.path(), &["status", "--directory", ".", "--json"]);
     assert_eq!(over.status.code(), Some(1));
@@ -149,6 +154,44 @@ fn two_runs_over_the_same_packets_have_one_digest() {
     let output = wiretape(lapped.path(), &["digest", "--directory", "."]);
     assert_eq!(output.status.code(), Some(1), "a digest of a tape with holes");
     assert!(text(&output.stdout).contains("LOST sequences 1 through"));
+
+    let (file, ended) = (lapped.path().join("rest.dbn"), "ended, last event");
+    let tail = ["tail", "--from", "oldest", "--until-end", "--directory", ".", "--dbn", "-o"];
+    let output = wiretape(lapped.path(), &[&tail[..], &["rest.dbn"]].concat());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "a file without the tape's beginning: {said}");
+    let last: u64 = said.split(ended).nth(1).unwrap().trim().parse().unwrap();
+    let records = DbnFile::open(&file).unwrap().map(Result::unwrap).count() as u64;
+    let missing = format!("the ring holds events 1 through {} no more", last - records);
+    assert!(said.contains(&missing), "{records} records: {said}");
+}
+
+/// Output that nobody can take is a failure, told in a sentence.
+#[test]
+fn output_to_a_full_device_fails_every_command() {
+    let Some((directory, _segment)) = some_of_the_day(5) else { return };
+    let tail = ["tail", "--from", "oldest", "--until-end", "--directory", "."];
+    for arguments in [
+        &tail[..],
+        &[&tail[..], &["--json"]].concat(),
+        &[&tail[..], &["--dbn"]].concat(),
+        &["status", "--directory", "."],
+        &["digest", "--directory", "."],
+        &["book", "AAPL", "--directory", "."],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+            .args(arguments)
+            .current_dir(directory.path())
+            .stdout(full)
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(": No space left on device (os error 28)"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

@@ -100,9 +100,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(shell) = arguments.completions {
-        let (command, out) = (&mut Arguments::command(), &mut std::io::stdout());
-        clap_complete::generate(shell, command, "wiretape-host", out);
-        return Ok(());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "wiretape-host", &mut script);
+        return Ok(std::io::stdout().write_all(&script)?);
     }
     if arguments.man {
         return Ok(clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?);

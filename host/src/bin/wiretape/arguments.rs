@@ -23,7 +23,7 @@ Examples:
   wiretape query bars --every 1m --instrument AAPL
   wiretape query asof --tolerance 1s --format arrow --output joined.arrow
 
-Exit codes: 0 done, 1 failed, 2 wrong usage; record: 3 with frames missed."
+Exit codes: 0 done, 1 failed, 2 wrong usage; record and tail: 3 with frames or events missed."
 )]
 pub struct Arguments {
     /// What to do.

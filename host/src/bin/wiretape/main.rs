@@ -20,7 +20,7 @@ mod logs;
 use arguments::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -50,8 +50,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "wiretape", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "wiretape", &mut script);
+            io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {

@@ -22,8 +22,9 @@ use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
 
 /// Prints events as they are published.
 ///
-/// Follows the segment over restarts of capture. What was lost because the ring was faster than
-/// the output is said on standard error, with the exact range.
+/// Follows the segment over restarts of capture. What the ring no longer held, because it was
+/// faster than the output or had gone round before, is said on standard error, with the exact
+/// range; the exit code is then 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -173,9 +174,17 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
     };
     tail.check_instruments(&path)?;
     tail.book_feeds(feeds(follower.segment()), follower.position() == 1);
+    let mut missed = false;
     while tail.left > 0 && !stop.load(Ordering::Relaxed) {
         match follower.poll()? {
-            Followed::Began { .. } => {
+            Followed::Began { epoch, first } => {
+                if arguments.from == From::Oldest && first > 1 {
+                    let before = first - 1;
+                    say(&format!(
+                        "epoch {epoch}: the ring holds events 1 through {before} no more"
+                    ));
+                    missed = true;
+                }
                 if arguments.schema == Schema::Mbp1 && feeds(follower.segment()) != tail.booked {
                     tail.finish()?;
                     let text = "the capture was started with other feeds: begin another file";
@@ -193,6 +202,7 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
             Followed::Events { first, events, .. } => tail.print(first, events)?,
             Followed::Lost { epoch, lapped } => {
                 say(&format!("epoch {epoch}: {lapped}"));
+                missed = true;
                 tail.book_feeds(feeds(follower.segment()), true);
                 tail.lose()?;
             }
@@ -222,8 +232,11 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
         }
     }
     tail.finish()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if missed { ExitCode::from(MISSED) } else { ExitCode::SUCCESS })
 }
+
+/// The exit code where events had been overwritten before they were read.
+const MISSED: u8 = 3;
 
 /// First instrument id and number of instruments of each feed.
 fn feeds(segment: Option<&Segment>) -> Vec<(u32, u32)> {

@@ -113,6 +113,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
         FeedCounter::BadMessages,
         FeedCounter::BookErrors,
         FeedCounter::Undirected,
+        FeedCounter::StaleMessages,
     ];
     for counter in worrying {
         let value = feed.counter(counter);
@@ -254,6 +255,15 @@ fn print_market(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
         grouped(market.volume),
         grouped(market.trades),
     )?;
+    let beyond = look.counter(Counter::InstrumentsFull);
+    if beyond > 0 {
+        let text = format!(
+            "{} messages were of instruments that there is no room for, and not used: raise \
+             `instruments`",
+            grouped(beyond)
+        );
+        writeln!(out, "    {}", tinted(&text, Tone::Bad, coloured))?;
+    }
     if market.doubtful > 0 {
         let text = format!("{} books may be wrong", grouped(market.doubtful as u64));
         writeln!(out, "    {}", tinted(&text, Tone::Notable, coloured))?;
