@@ -5,7 +5,7 @@ use std::io::{Cursor, Write};
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use wiretape_capture::source::pcap::{CutRecord, PcapError, PcapSource, Reader, Speed};
+use wiretape_capture::source::pcap::{CutRecord, Foreign, PcapError, PcapSource, Reader, Speed};
 use wiretape_capture::source::{Polled, Source};
 
 fn shared(file: &str) -> Option<PathBuf> {
@@ -234,14 +234,77 @@ fn compression_is_recognised_by_the_first_bytes() {
     let expected = read(plain).unwrap();
     assert_eq!(expected.packets.len(), 2);
     assert_eq!(read(gz.finish().unwrap()).unwrap(), expected);
+    // pzstd puts a frame to be skipped in front, which says how long the next one is.
+    let skipped = [&[0x50, 0x2A, 0x4D, 0x18, 4, 0, 0, 0][..], &[7; 4], &zst].concat();
     assert_eq!(read(zst).unwrap(), expected);
+    assert_eq!(read(skipped).unwrap(), expected);
+}
+
+/// The packet block of older files, whose interface has two bytes and a drop count behind it.
+#[test]
+fn packet_blocks_of_older_files_read_like_enhanced_ones() {
+    for big_endian in [false, true] {
+        let packets = [(1_500, vec![1; 61]), (1 << 33, vec![2; 100])];
+        let enhanced = ng(big_endian, 9, &packets);
+        let mut old = enhanced.clone();
+        // Behind the blocks of section (28 bytes) and interface.
+        let mut at = 28;
+        at += if big_endian { old[at + 7] } else { old[at + 4] } as usize;
+        while at < old.len() {
+            let len = u32::from_le_bytes(old[at + 4..at + 8].try_into().unwrap());
+            let len = if big_endian { len.swap_bytes() } else { len } as usize;
+            old[at..at + 4].copy_from_slice(&u32_in(big_endian, 2));
+            let interface = [u16_in(big_endian, 0), u16_in(big_endian, 9)].concat();
+            old[at + 8..at + 12].copy_from_slice(&interface);
+            at += len;
+        }
+        let read_back = read(old.clone()).unwrap();
+        assert_eq!(read_back.packets.len(), 2);
+        assert_eq!(read_back, read(enhanced).unwrap());
+        let len = old.len();
+        old.truncate(len - 3);
+        assert_eq!(read(old).unwrap().cut.unwrap().packets_before, 1);
+    }
+}
+
+/// Wireshark captures on several interfaces at once, not all of which are of a network.
+#[test]
+fn packets_of_an_interface_that_cannot_be_decoded_are_counted_and_the_others_read() {
+    let packets = [(1, vec![1; 60]), (2, vec![2; 60]), (3, vec![3; 60])];
+    let (usb, mut file) = (220_u16.to_le_bytes(), ng(false, 9, &packets));
+    // A second interface behind the first, and the packet in the middle is its.
+    let mut interface = file[28..60].to_vec();
+    interface[8..10].copy_from_slice(&usb);
+    let (second, block) = (60 + 32 + 92, 92);
+    assert_eq!(file.len(), 60 + 3 * block);
+    file.splice(60..60, interface);
+    file[second + 8] = 1;
+    let mut reader = Reader::from_read("memory", Cursor::new(file.clone())).unwrap();
+    let (mut own, mut foreign) = (Vec::new(), Vec::new());
+    while let Some(packet) = reader.next().unwrap() {
+        let list = if packet.foreign { &mut foreign } else { &mut own };
+        list.push((packet.ts_ns, packet.data.to_vec()));
+    }
+    assert_eq!(own, [packets[0].clone(), packets[2].clone()]);
+    assert_eq!(foreign, [(2, [&[0; 12][..], &[0xFF, 0xFF]].concat())]);
+    assert_eq!(
+        (reader.foreign(), reader.packets()),
+        (Some(Foreign { linktype: 220, packets: 1 }), 3)
+    );
+
+    // With nothing else in it, it is a file that cannot be decoded.
+    file[36..38].copy_from_slice(&usb);
+    let error = read(file).unwrap_err().to_string();
+    assert!(error.contains("link type 220"), "{error}");
 }
 
 #[test]
 fn what_is_no_capture_is_refused_with_a_reason() {
     let text = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
     assert!(text(b"hello, world, this is text").contains("neither pcap nor pcapng"));
-    assert!(text(b"").contains("neither pcap nor pcapng"));
+    assert!(text(b"").contains("ends inside the head of a capture: 0 bytes are there"));
+    let head = classic(Classic { big_endian: true, nanoseconds: true }, &[]);
+    assert!(text(&head[..23]).contains("ends inside the head of a capture: 23 bytes"));
     let mut wifi = classic(Classic { big_endian: false, nanoseconds: false }, &[]);
     wifi[20] = 105;
     assert!(text(&wifi).contains("link type 105"));

@@ -11,7 +11,7 @@ const AF_INET: u32 = 2;
 /// Reserved by IEEE: what nothing decodes.
 const NO_PROTOCOL: [u8; 2] = [0xFF, 0xFF];
 
-/// A link layer whose packets can be decoded.
+/// A link layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkLayer {
     /// 1.
@@ -24,10 +24,12 @@ pub(super) enum LinkLayer {
     Ip,
     /// 0 and 108: a protocol family of 4 bytes, in the byte order of whoever wrote it.
     BsdLoopback,
+    /// Any other, by its number: of its packets nothing can be decoded.
+    Other(i32),
 }
 
 impl LinkLayer {
-    /// The link layer of that number.
+    /// The link layer of that number, if it can be decoded.
     pub fn new(linktype: i32) -> Option<LinkLayer> {
         Some(match linktype {
             1 => LinkLayer::Ethernet,
@@ -48,6 +50,7 @@ impl LinkLayer {
             LinkLayer::LinuxCooked2 => (20, two_bytes(packet, 0)),
             LinkLayer::Ip => (0, packet.first().filter(|first| **first >> 4 == 4).map(|_| IPV4)),
             LinkLayer::BsdLoopback => (4, packet.first_chunk().and_then(family)),
+            LinkLayer::Other(_) => (packet.len(), None),
         };
         frame.clear();
         frame.resize(ETHERNET_HEADER - 2, 0);

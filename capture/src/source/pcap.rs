@@ -4,10 +4,13 @@
 //! A capture that ends inside its last record (the usual end of one that was interrupted) is not
 //! an error: every whole record is delivered, and [`Reader::cut`] then tells where the file ended.
 //! Packets that a snap length shortened are delivered as they are; decoders bound every length by
-//! the bytes that are there.
+//! the bytes that are there. So are packets of an interface with a link layer that is not decoded,
+//! in a file that has others: as a frame of no protocol, and counted.
 //!
 //! The record formats are parsed by the `pcap-parser` crate; buffering, compression, times and
 //! the accounting of positions are ours (see `docs/decisions/pcap-parser.md`).
+
+mod error;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,6 +25,8 @@ use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 use super::link_layer::LinkLayer;
 use super::{Polled, Source, SourceError};
 
+pub use error::{CutRecord, PcapError};
+
 /// Bytes of the buffer at first; it grows to the largest record.
 const BUFFER: usize = 1 << 20;
 /// A record that claims to be larger than this is damage.
@@ -29,64 +34,21 @@ const RECORD_MAX: usize = 64 << 20;
 /// Frames handed over per poll, as many as the AF_XDP source takes.
 const BATCH: u32 = 64;
 const NANOS: u64 = 1_000_000_000;
+/// Bytes in front of the records of a classic file.
+const CLASSIC_HEADER: usize = 24;
 /// Head of a record of a classic file: seconds, fraction, captured and original length.
 const CLASSIC_HEAD: usize = 16;
 /// Head of a pcapng block: type and length.
 const BLOCK_HEAD: usize = 8;
-
-/// Why a capture cannot be read (on).
-#[derive(Debug, thiserror::Error)]
-pub enum PcapError {
-    /// The file cannot be opened.
-    #[error("cannot open the capture {path}: {source}")]
-    Open {
-        /// Its path.
-        path: String,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Reading or decompressing failed.
-    #[error("cannot read the capture {path} beyond byte {position} (uncompressed): {source}")]
-    Read {
-        /// Its path.
-        path: String,
-        /// Uncompressed bytes read before.
-        position: u64,
-        /// The system's or the decompressor's answer.
-        source: io::Error,
-    },
-    /// It is not a capture.
-    #[error("{path} is neither pcap nor pcapng (its first bytes are {start:02x?})")]
-    NotACapture {
-        /// Its path.
-        path: String,
-        /// How it starts.
-        start: Vec<u8>,
-    },
-    /// Its frames are of a kind that is not decoded.
-    #[error(
-        "{path} holds frames of link type {linktype}; Ethernet (1), Linux cooked (113, 276), IP \
-         without a link layer (101, 228) and BSD loopback (0, 108) can be decoded"
-    )]
-    LinkType {
-        /// Its path.
-        path: String,
-        /// The number of the link type.
-        linktype: i32,
-    },
-    /// A record makes no sense.
-    #[error("{path} is damaged at byte {position} (uncompressed), after {packets} packets: {what}")]
-    Damaged {
-        /// Its path.
-        path: String,
-        /// Where the record starts.
-        position: u64,
-        /// Packets delivered before it.
-        packets: u64,
-        /// What is wrong.
-        what: &'static str,
-    },
-}
+/// A block for packets that the enhanced packet block has taken the place of.
+const PACKET_BLOCK: u32 = 2;
+/// First bytes of classic files: microseconds and nanoseconds, in either byte order.
+const CLASSIC_MAGICS: [[u8; 4]; 4] = [
+    [0xA1, 0xB2, 0xC3, 0xD4],
+    [0xD4, 0xC3, 0xB2, 0xA1],
+    [0xA1, 0xB2, 0x3C, 0x4D],
+    [0x4D, 0x3C, 0xB2, 0xA1],
+];
 
 /// One captured packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,30 +59,17 @@ pub struct Packet<'a> {
     pub data: &'a [u8],
     /// Length on the wire, of the link layer that was captured.
     pub original_len: u32,
+    /// It was captured on a link layer that is not decoded, and nothing of it is in `data`.
+    pub foreign: bool,
 }
 
-/// The record on which a file ends without being whole.
+/// Packets that were captured on link layers that are not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CutRecord {
-    /// Where it starts, in uncompressed bytes.
-    pub position: u64,
-    /// Packets before it, all delivered.
-    pub packets_before: u64,
-    /// Bytes of it that are there.
-    pub present: u64,
-    /// Bytes that it should have; 0 where not even its length is there.
-    pub needed: u64,
-}
-
-impl std::fmt::Display for CutRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let CutRecord { position, packets_before, present, needed } = self;
-        write!(f, "the file ends inside record {} at byte {position}: ", packets_before + 1)?;
-        match needed {
-            0 => write!(f, "{present} bytes of its head are there"),
-            _ => write!(f, "{present} of its {needed} bytes are there"),
-        }
-    }
+pub struct Foreign {
+    /// The link type of the first.
+    pub linktype: i32,
+    /// How many there are.
+    pub packets: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +123,7 @@ pub struct Reader {
     frame: Vec<u8>,
     packets: u64,
     snapped: u64,
+    foreign: Option<Foreign>,
     cut: Option<CutRecord>,
     last_ts_ns: u64,
 }
@@ -201,7 +151,8 @@ impl Reader {
         let whole = io::Cursor::new(magic.clone()).chain(input);
         let input: Box<dyn Read + Send> = match magic[..] {
             [0x1F, 0x8B, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-            [0x28, 0xB5, 0x2F, 0xFD] => {
+            // A frame of data, or one to be skipped, as some compressors write in front.
+            [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => {
                 Box::new(zstd::stream::read::Decoder::new(whole).map_err(fail)?)
             }
             _ => Box::new(whole),
@@ -218,6 +169,7 @@ impl Reader {
             frame: Vec::new(),
             packets: 0,
             snapped: 0,
+            foreign: None,
             cut: None,
             last_ts_ns: 0,
         };
@@ -237,10 +189,10 @@ impl Reader {
                         if !self.unread.is_empty() {
                             self.ends_inside(len);
                         }
-                        return Ok(None);
+                        return self.end();
                     }
                 }
-                Record::End => return Ok(None),
+                Record::End => return self.end(),
             }
         };
         let start = self.unread.start;
@@ -249,9 +201,26 @@ impl Reader {
         self.last_ts_ns = located.ts_ns;
         let data = &self.buffer[start + located.data.start..start + located.data.end];
         self.snapped += u64::from(data.len() < located.original_len as usize);
+        let foreign = match located.link_layer {
+            LinkLayer::Other(linktype) => {
+                self.foreign.get_or_insert(Foreign { linktype, packets: 0 }).packets += 1;
+                true
+            }
+            _ => false,
+        };
         let data = located.link_layer.ethernet(data, &mut self.frame);
         let (ts_ns, original_len) = (located.ts_ns, located.original_len);
-        Ok(Some(Packet { ts_ns, data, original_len }))
+        Ok(Some(Packet { ts_ns, data, original_len, foreign }))
+    }
+
+    /// The end, which is an error if nothing of all that was there can be decoded.
+    fn end(&self) -> Result<Option<Packet<'_>>, PcapError> {
+        match self.foreign {
+            Some(Foreign { linktype, packets }) if packets == self.packets => {
+                Err(PcapError::LinkType { path: self.path.clone(), linktype })
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Packets delivered so far.
@@ -264,13 +233,18 @@ impl Reader {
         self.snapped
     }
 
+    /// Packets among them of link layers that are not decoded.
+    pub fn foreign(&self) -> Option<Foreign> {
+        self.foreign
+    }
+
     /// The record inside which the file ended, known once `next` has returned `None`.
     pub fn cut(&self) -> Option<CutRecord> {
         self.cut
     }
 
     fn recognise(&mut self) -> Result<(), PcapError> {
-        self.refill(24)?;
+        self.refill(CLASSIC_HEADER)?;
         let head = &self.buffer[self.unread.clone()];
         let not_a_capture = PcapError::NotACapture {
             path: self.path.clone(),
@@ -278,6 +252,10 @@ impl Reader {
         };
         if head.starts_with(&[0x0A, 0x0D, 0x0D, 0x0A]) {
             return Ok(()); // the section header block tells the byte order
+        }
+        let classic = CLASSIC_MAGICS.iter().any(|magic| head.starts_with(magic));
+        if head.is_empty() || classic && head.len() < CLASSIC_HEADER {
+            return Err(PcapError::CutHead { path: self.path.clone(), present: head.len() });
         }
         let Ok((_, header)) = parse_pcap_header(head) else { return Err(not_a_capture) };
         if header.is_modified_format() {
@@ -381,24 +359,24 @@ impl Reader {
                 self.interfaces.push(interface);
             }
             Block::EnhancedPacket(packet) => {
-                let (interface, link_layer) = self.interface(packet.if_id)?;
-                let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                let (ts_ns, original_len) = (interface.nanoseconds(units), packet.origlen);
-                // Type, length, interface, time (2) and lengths (2) stand before the data.
-                let data = 28..28 + packet.caplen as usize;
-                if data.end > block_len {
-                    return Err(self.damaged("a packet is longer than its block"));
-                }
-                return Ok(Record::Packet(Located {
-                    data,
-                    record_len: block_len,
-                    ts_ns,
-                    original_len,
-                    link_layer,
-                }));
+                let times = (packet.ts_high, packet.ts_low);
+                return self.ng_packet(
+                    packet.if_id,
+                    times,
+                    packet.caplen,
+                    packet.origlen,
+                    block_len,
+                );
+            }
+            Block::Unknown(_) if u32_at(bytes, 0, big_endian) == Some(PACKET_BLOCK) => {
+                // All but the interface, which has two bytes, stands where the enhanced has it.
+                let [head, high, low, captured, original] =
+                    [8, 12, 16, 20, 24].map(|at| u32_at(bytes, at, big_endian).unwrap_or(u32::MAX));
+                let id = if big_endian { head >> 16 } else { head & 0xFFFF };
+                return self.ng_packet(id, (high, low), captured, original, block_len);
             }
             Block::SimplePacket(packet) => {
-                let (interface, link_layer) = self.interface(0)?;
+                let interface = self.interface(0)?;
                 let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
                 let captured = packet.origlen.min(snaplen).min(packet.data.len() as u32);
                 return Ok(Record::Packet(Located {
@@ -406,7 +384,7 @@ impl Reader {
                     record_len: block_len,
                     ts_ns: self.last_ts_ns, // this kind of block has no time of its own
                     original_len: packet.origlen,
-                    link_layer,
+                    link_layer: interface.link_layer(),
                 }));
             }
             _ => {}
@@ -414,12 +392,36 @@ impl Reader {
         Ok(Record::Other(block_len))
     }
 
-    /// The interface that a packet names, and its link layer if that can be decoded.
-    fn interface(&self, id: u32) -> Result<(Interface, LinkLayer), PcapError> {
-        let Some(&interface) = self.interfaces.get(id as usize) else {
-            return Err(self.damaged("a packet names an interface that is not there"));
-        };
-        Ok((interface, self.link_layer(interface.linktype)?))
+    /// A packet of an enhanced packet block or its forerunner.
+    fn ng_packet(
+        &self,
+        interface: u32,
+        (high, low): (u32, u32),
+        captured: u32,
+        original_len: u32,
+        block_len: usize,
+    ) -> Result<Record, PcapError> {
+        let interface = self.interface(interface)?;
+        // Type, length, interface, time (2) and lengths (2) stand before the data.
+        let data = 28..28 + captured as usize;
+        if data.end > block_len {
+            return Err(self.damaged("a packet is longer than its block"));
+        }
+        Ok(Record::Packet(Located {
+            data,
+            record_len: block_len,
+            ts_ns: interface.nanoseconds(u64::from(high) << 32 | u64::from(low)),
+            original_len,
+            link_layer: interface.link_layer(),
+        }))
+    }
+
+    /// The interface that a packet names.
+    fn interface(&self, id: u32) -> Result<Interface, PcapError> {
+        match self.interfaces.get(id as usize) {
+            Some(interface) => Ok(*interface),
+            None => Err(self.damaged("a packet names an interface that is not there")),
+        }
     }
 
     fn damaged(&self, what: &'static str) -> PcapError {
@@ -468,6 +470,10 @@ impl Reader {
 }
 
 impl Interface {
+    fn link_layer(&self) -> LinkLayer {
+        LinkLayer::new(self.linktype).unwrap_or(LinkLayer::Other(self.linktype))
+    }
+
     fn nanoseconds(&self, units: u64) -> u64 {
         let ns = u128::from(units) * u128::from(NANOS) / u128::from(self.resolution);
         let ns = ns as i128 + i128::from(self.offset_s) * i128::from(NANOS);
