@@ -429,6 +429,7 @@ fn receive_by_capture(dir: &Path, core: usize, stop: &AtomicBool) -> Result<()> 
     let summary = run(&config, stop, &mut |notice| match notice {
         Notice::Started(_) => ready(),
         Notice::Warning(text) | Notice::Changed(text) => eprintln!("{text}"),
+        Notice::BrokenOff(summary) => eprintln!("{summary}"),
     })?;
     ensure!(summary.ledger.closes(), "the ledger does not close: {summary}");
     Ok(())

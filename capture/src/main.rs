@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use wiretape_capture::config::{Config, ConfigText, DepthChoice, Overrides, SourceConfig};
 use wiretape_capture::control::control_socket::{Answer, ControlSocket, ask};
 use wiretape_capture::run::{Notice, Summary, run};
+use wiretape_capture::source::pcap::CutRecord;
 use wiretape_capture::source::survey::Survey;
 
 const EXAMPLES: &str = "\
@@ -145,9 +146,13 @@ fn main() -> ExitCode {
     }
     if let (true, Some(path)) = (cli.groups, &cli.pcap) {
         return match Survey::read(path) {
-            Ok(survey) if cli.json => say(&survey_json(&survey)),
-            Ok(survey) => say(&survey.to_string()),
-            Err(error) => fail(1, &error.to_string()),
+            Ok(survey) => say_survey(&cli, &survey),
+            Err(error) => {
+                if error.found.packets > 0 {
+                    say_survey(&cli, &error.found);
+                }
+                fail(1, &error.to_string())
+            }
         };
     }
     let config = match Config::load(cli.config.as_deref(), &cli.overrides()) {
@@ -182,6 +187,12 @@ fn main() -> ExitCode {
             let _ = say(&text);
         }
         Notice::Warning(text) => eprintln!("wiretape-capture: warning: {text}"),
+        Notice::BrokenOff(summary) if cli.json => {
+            let _ = say(&json(&summary));
+        }
+        Notice::BrokenOff(summary) => {
+            let _ = say(&summary.to_string());
+        }
     };
     match run(&config, &stop, &mut notice) {
         Ok(summary) if cli.json => say(&json(&summary)),
@@ -238,8 +249,16 @@ fn print_about(shell: Option<Shell>) -> ExitCode {
 /// Prints to stdout; a reader that went away is no failure of ours.
 fn say(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-    ExitCode::SUCCESS
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(1, &format!("cannot write: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn say_survey(cli: &Cli, survey: &Survey) -> ExitCode {
+    say(&if cli.json { survey_json(survey) } else { survey.to_string() })
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {
@@ -332,8 +351,15 @@ fn survey_json(survey: &Survey) -> String {
             })
         })
         .collect();
-    let Survey { packets, others, .. } = survey;
-    serde_json::json!({ "packets": packets, "others": others, "groups": groups }).to_string()
+    let Survey { packets, others, snapped, cut, .. } = survey;
+    serde_json::json!({
+        "packets": packets,
+        "others": others,
+        "groups": groups,
+        "snapped": snapped,
+        "cut": cut.map(cut_json),
+    })
+    .to_string()
 }
 
 fn json(summary: &Summary) -> String {
@@ -350,17 +376,16 @@ fn json(summary: &Summary) -> String {
                 "gaps": feed.gaps,
                 "lost_messages": feed.lost_messages,
                 "restarts": feed.restarts,
+                "unused": feed
+                    .unused
+                    .iter()
+                    .map(|(counter, messages)| (counter.name().to_owned(), (*messages).into()))
+                    .collect::<serde_json::Map<_, _>>(),
             })
         })
         .collect();
-    let cut = summary.cut.map(|cut| {
-        serde_json::json!({
-            "position": cut.position,
-            "packets_before": cut.packets_before,
-            "present": cut.present,
-            "needed": cut.needed,
-        })
-    });
+    let refused: serde_json::Map<_, _> =
+        summary.refused().map(|(cause, frames)| (cause.replace(' ', "_"), frames.into())).collect();
     serde_json::json!({
         "epoch": summary.epoch,
         "segment": summary.segment,
@@ -375,8 +400,20 @@ fn json(summary: &Summary) -> String {
             "unaccounted_arrivals": summary.ledger.unaccounted_arrivals(),
             "unaccounted_outcomes": summary.ledger.unaccounted_outcomes(),
         },
+        "refused": refused,
+        "beyond_instruments": summary.beyond_instruments,
         "snapped": summary.snapped,
-        "cut": cut,
+        "foreign": summary.foreign.map_or(0, |foreign| foreign.packets),
+        "cut": summary.cut.map(cut_json),
     })
     .to_string()
+}
+
+fn cut_json(cut: CutRecord) -> serde_json::Value {
+    serde_json::json!({
+        "position": cut.position,
+        "packets_before": cut.packets_before,
+        "present": cut.present,
+        "needed": cut.needed,
+    })
 }

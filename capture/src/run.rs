@@ -56,6 +56,8 @@ pub enum Notice {
     Changed(String),
     /// Something was refused that one can do without.
     Warning(String),
+    /// The run failed; this is what it had taken in until then.
+    BrokenOff(Box<Summary>),
 }
 
 /// Pieces of memory for feeds: those of one run, and those of changes that could not be done.
@@ -110,7 +112,7 @@ pub fn run(
             let result = control.run(worker, &mut source, None, notice);
             let reader = source.reader();
             segment.counters().set(Counter::SourceCut, u64::from(reader.cut().is_some()));
-            control.finish(result, None, reader.cut(), reader.snapped())
+            control.finish(result, None, Some(reader), notice)
         }
         OpenSource::Live(mut source, parts, mut memberships) => {
             let worker_clock = Some(clock.worker_clock());
@@ -150,7 +152,7 @@ pub fn run(
             let live =
                 Some(Live { parts: &parts, recovery: recovery.as_mut(), snapshots, changes });
             let result = control.run(worker, &mut source, live, notice);
-            control.finish(result, Some(&parts), None, 0)
+            control.finish(result, Some(&parts), None, notice)
         }
     }
 }
@@ -447,8 +449,8 @@ impl<'m> Control<'_, 'm> {
         &self,
         result: Result<(), RunError>,
         live: Option<&LiveParts>,
-        cut: Option<crate::source::pcap::CutRecord>,
-        snapped: u64,
+        file: Option<&Reader>,
+        notice: &mut dyn FnMut(Notice),
     ) -> Result<Summary, RunError> {
         if let Some(live) = live {
             live.ledger.update(&self.segment);
@@ -456,8 +458,16 @@ impl<'m> Control<'_, 'm> {
         self.header().set_heartbeat_ns(monotonic_ns());
         self.header().set_state(State::Ended);
         wake_readers(&self.header());
-        result?;
-        Ok(Summary::read(&self.segment, self.file.path(), live.is_some(), cut, snapped))
+        let summary = Summary::read(&self.segment, self.file.path(), live.is_some(), file);
+        match result {
+            Ok(()) => Ok(summary),
+            Err(error) => {
+                if summary.frames > 0 {
+                    notice(Notice::BrokenOff(Box::new(summary)));
+                }
+                Err(error)
+            }
+        }
     }
 }
 

@@ -175,16 +175,58 @@ fn damage_ends_the_run_with_a_reason_and_the_segment_with_what_came_before() {
     let second = 24 + 16 + frames[0].len();
     pcap[second + 8..second + 12].copy_from_slice(&u32::MAX.to_le_bytes());
     let place = Place::new(&pcap);
-    let (code, _, stderr) = output(place.replay(&[]));
+    let (code, stdout, stderr) = output(place.replay(&["--json"]));
     assert_eq!(code, 1);
     assert!(
         stderr.contains("is damaged at byte") && stderr.contains("after 1 packets"),
         "{stderr}"
     );
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&summary["frames"], &summary["feeds"][0]["messages"]), (&1.into(), &9.into()));
+    let (code, stdout, _) = output(place.replay(&[]));
+    assert_eq!((code, stdout.contains("\n1 frames, ")), (1, true), "{stdout}");
     let map = map(&place.segments().join("capture.seg")).unwrap();
     let view = SegmentView::attach(map.words()).unwrap();
     assert_eq!(view.header().state(), State::Ended);
     assert_eq!(view.feed(0).unwrap().counter(FeedCounter::Packets), 1);
+}
+
+/// What gave nothing is named where the run sums up, not only where somebody looks for it.
+#[test]
+fn the_summary_names_what_was_not_used() {
+    let mut messages = day::made_up(9);
+    let mut beyond = messages[0].clone();
+    beyond[1..3].copy_from_slice(&20_000_u16.to_be_bytes());
+    messages.extend([beyond, vec![b'~'; 30]]);
+    let mut frames = day::frames(&messages, 9);
+    let mut fragment = frames[0].clone();
+    fragment[20] |= 0x20;
+    frames.extend([fragment.clone(), fragment, vec![0; 60]]);
+    let place = Place::new(&day::pcap(&frames, 1_000));
+    let (code, stdout, stderr) = output(place.replay(&[]));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains(" 0 restarts, 1 unknown messages\n"), "{stdout}");
+    assert!(stdout.contains("\n1 messages were of instruments that there is no room"), "{stdout}");
+    assert!(stdout.contains("could be used: 1 not ipv4, 2 fragment\n"), "{stdout}");
+    let (_, stdout, _) = output(place.replay(&["--json"]));
+    let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(summary["refused"], serde_json::json!({ "not_ipv4": 1, "fragment": 2 }));
+    assert_eq!(summary["feeds"][0]["unused"], serde_json::json!({ "unknown_messages": 1 }));
+    assert_eq!(summary["beyond_instruments"], 1);
+}
+
+#[test]
+fn output_that_nobody_can_take_is_a_failure() {
+    let place = Place::new(&day::pcap(&day::frames(&day::made_up(9), 9), 1_000));
+    for arguments in [&["--json"][..], &["--groups"], &["--check"], &["--completions", "bash"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = place.replay(arguments);
+        command.stdout(full);
+        let Output { status, stderr, .. } = command.output().unwrap();
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("cannot write: No space left on device"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a capture file is found to hold.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,6 +74,8 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
         ],
         packets: 8,
         others: 1,
+        snapped: 0,
+        cut: None,
     };
     assert_eq!(Survey::read(&path).unwrap(), expected);
 
@@ -93,6 +96,31 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let (code, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("3 packets were for groups of no feed"), "{said}");
+}
+
+#[test]
+fn what_a_broken_file_held_before_the_break_is_listed_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.pcap");
+    write(&path, &[frame([233, 54, 12, 111], 26_477, &itch(1)), vec![0; 60]]);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+    let cut = Survey::read(&path).unwrap();
+    assert_eq!((cut.packets, cut.cut.unwrap().present), (1, 66));
+    assert!(cut.to_string().contains("\nthe file ends inside record 2 at byte "), "{cut}");
+
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&whole).unwrap();
+    let compressed = gz.finish().unwrap();
+    std::fs::write(&path, &compressed[..compressed.len() - 1]).unwrap();
+    let error = Survey::read(&path).unwrap_err();
+    assert!(error.to_string().contains("cannot read the capture"), "{error}");
+    assert_eq!((error.found.packets, error.found.groups.len()), (2, 1));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));
+    let output = command.arg("--groups").arg("--pcap").arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
 }
 
 #[test]

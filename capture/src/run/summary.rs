@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use wiretape_core::segment::{Counter, FeedCounter, FeedState, Ledger, SegmentWriter};
 
-use crate::source::pcap::CutRecord;
+use crate::source::pcap::{CutRecord, Foreign, Reader};
 
 /// A finished run in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct Summary {
     pub cut: Option<CutRecord>,
     /// Packets of a capture file that a snap length had shortened.
     pub snapped: u64,
+    /// Packets of a capture file whose link layer is not decoded.
+    pub foreign: Option<Foreign>,
+    /// Messages of instruments beyond those that the segment, or their feed, has room for.
+    pub beyond_instruments: u64,
 }
 
 /// One feed in numbers.
@@ -49,15 +53,25 @@ pub struct FeedSummary {
     pub restarts: u64,
     /// Events published.
     pub events: u64,
+    /// Messages that gave nothing, or not all that they should, by cause; only those that there
+    /// were.
+    pub unused: Vec<(FeedCounter, u64)>,
 }
+
+/// What is told of a feed where there was any.
+const UNUSED: [FeedCounter; 4] = [
+    FeedCounter::UnknownMessages,
+    FeedCounter::BadMessages,
+    FeedCounter::BookErrors,
+    FeedCounter::StaleMessages,
+];
 
 impl Summary {
     pub(super) fn read(
         segment: &SegmentWriter<'_>,
         path: &Path,
         live: bool,
-        cut: Option<CutRecord>,
-        snapped: u64,
+        file: Option<&Reader>,
     ) -> Summary {
         let counters = segment.counters();
         let feed = |index| {
@@ -71,6 +85,11 @@ impl Summary {
                 lost_messages: view.counter(FeedCounter::LostMessages),
                 restarts: view.counter(FeedCounter::Restarts),
                 events: view.counter(FeedCounter::Events),
+                unused: UNUSED
+                    .map(|counter| (counter, view.counter(counter)))
+                    .into_iter()
+                    .filter(|(_, messages)| *messages > 0)
+                    .collect(),
             })
         };
         Summary {
@@ -81,9 +100,25 @@ impl Summary {
             other_groups: counters.get(Counter::OtherGroup),
             feeds: (0..).map_while(feed).collect(),
             ledger: Ledger::read(&counters, live),
-            cut,
-            snapped,
+            cut: file.and_then(Reader::cut),
+            snapped: file.map_or(0, Reader::snapped),
+            foreign: file.and_then(Reader::foreign),
+            beyond_instruments: counters.get(Counter::InstrumentsFull),
         }
+    }
+}
+
+impl Summary {
+    /// Frames that gave no datagram, by cause; only those that there were.
+    pub fn refused(&self) -> impl Iterator<Item = (String, u64)> {
+        let of_no_feed = [Counter::Datagrams, Counter::OtherGroup];
+        self.ledger
+            .outcomes
+            .iter()
+            .filter(move |row| row.packets > 0 && !of_no_feed.contains(&row.counter))
+            .map(|row| {
+                (row.counter.name().trim_start_matches("frame_").replace('_', " "), row.packets)
+            })
     }
 }
 
@@ -91,7 +126,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} frames, {} events, epoch {}", self.frames, self.events, self.epoch)?;
         for feed in &self.feeds {
-            writeln!(
+            write!(
                 f,
                 "feed {}: {} packets ({} malformed), {} messages, {} events, {} gaps ({} messages \
                  lost), {} restarts",
@@ -104,6 +139,22 @@ impl fmt::Display for Summary {
                 feed.lost_messages,
                 feed.restarts
             )?;
+            for (counter, messages) in &feed.unused {
+                write!(f, ", {messages} {}", counter.name().replace('_', " "))?;
+            }
+            writeln!(f)?;
+        }
+        if self.beyond_instruments > 0 {
+            writeln!(
+                f,
+                "{} messages were of instruments that there is no room for, and not used: raise \
+                 `instruments`",
+                self.beyond_instruments
+            )?;
+        }
+        let refused: Vec<String> = self.refused().map(|(name, n)| format!("{n} {name}")).collect();
+        if !refused.is_empty() {
+            writeln!(f, "frames without a datagram that could be used: {}", refused.join(", "))?;
         }
         if self.other_groups > 0 {
             writeln!(f, "{} packets were for groups of no feed", self.other_groups)?;
@@ -124,6 +175,10 @@ impl fmt::Display for Summary {
         }
         if self.snapped > 0 {
             write!(f, "\n{} packets of the file were cut by a snap length", self.snapped)?;
+        }
+        if let Some(Foreign { linktype, packets }) = &self.foreign {
+            write!(f, "\n{packets} packets of the file are of link type {linktype}")?;
+            write!(f, " or another one that is not decoded")?;
         }
         if let Some(cut) = &self.cut {
             write!(f, "\n{cut}")?;

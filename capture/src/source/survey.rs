@@ -9,7 +9,7 @@ use std::path::Path;
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::wire::frame::Datagram;
 
-use super::pcap::{PcapError, Reader};
+use super::pcap::{CutRecord, PcapError, Reader};
 
 /// Destinations that are told apart; a capture of an exchange's network has a few hundred.
 const GROUPS_MAX: usize = 4096;
@@ -26,7 +26,7 @@ pub struct GroupSeen {
 }
 
 /// What was found in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// The destinations, those of most packets first.
     pub groups: Vec<GroupSeen>,
@@ -35,6 +35,21 @@ pub struct Survey {
     /// Packets among them that are no UDP datagrams over IPv4, or to more destinations than are
     /// told apart.
     pub others: u64,
+    /// Packets that a snap length had shortened, which are among the others if bytes of their
+    /// datagram are missing.
+    pub snapped: u64,
+    /// The record inside which the file ends.
+    pub cut: Option<CutRecord>,
+}
+
+/// A file that cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct SurveyError {
+    /// Why.
+    pub source: PcapError,
+    /// What was found before.
+    pub found: Box<Survey>,
 }
 
 #[derive(Default)]
@@ -48,11 +63,19 @@ impl Survey {
     ///
     /// # Errors
     /// It cannot be read, or is damaged.
-    pub fn read(path: &Path) -> Result<Survey, PcapError> {
-        let mut reader = Reader::open(path)?;
+    pub fn read(path: &Path) -> Result<Survey, SurveyError> {
+        let mut reader = match Reader::open(path) {
+            Ok(reader) => reader,
+            Err(source) => return Err(SurveyError { source, found: Box::default() }),
+        };
         let mut counts: HashMap<SocketAddrV4, Count> = HashMap::new();
         let mut others = 0;
-        while let Some(packet) = reader.next()? {
+        let ended = loop {
+            let packet = match reader.next() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
             let Ok(datagram) = Datagram::from_frame(packet.data) else {
                 others += 1;
                 continue;
@@ -67,7 +90,7 @@ impl Survey {
             for (protocol, spoken) in Protocol::ALL.iter().zip(&mut count.by_protocol) {
                 *spoken += u64::from(protocol.recognises(datagram.payload));
             }
-        }
+        };
         let mut groups: Vec<GroupSeen> = counts
             .into_iter()
             .map(|(group, Count { packets, by_protocol })| {
@@ -78,13 +101,18 @@ impl Survey {
             })
             .collect();
         groups.sort_by_key(|seen| (std::cmp::Reverse(seen.packets), seen.group));
-        Ok(Survey { groups, packets: reader.packets(), others })
+        let (packets, snapped, cut) = (reader.packets(), reader.snapped(), reader.cut());
+        let found = Survey { groups, packets, others, snapped, cut };
+        match ended {
+            Ok(()) => Ok(found),
+            Err(source) => Err(SurveyError { source, found: Box::new(found) }),
+        }
     }
 }
 
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Survey { groups, packets, others } = self;
+        let Survey { groups, packets, others, snapped, cut } = self;
         let sent = packets - others;
         write!(f, "{packets} packets: {sent} datagrams, {others} others")?;
         for GroupSeen { group, packets, protocol } in groups {
@@ -95,6 +123,12 @@ impl fmt::Display for Survey {
                 None => write!(f, "of no protocol that is known here")?,
             }
         }
-        Ok(())
+        if *snapped > 0 {
+            write!(f, "\n{snapped} packets of the file were cut by a snap length")?;
+        }
+        match cut {
+            Some(cut) => write!(f, "\n{cut}"),
+            None => Ok(()),
+        }
     }
 }
