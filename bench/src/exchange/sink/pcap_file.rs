@@ -3,7 +3,7 @@
 //! Layout from draft-ietf-opsawg-pcap: a 24-byte header, then per packet 16 bytes (seconds,
 //! nanoseconds, bytes kept, bytes sent) and the frame; little-endian here.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -23,24 +23,35 @@ pub struct PcapFileError {
 }
 
 /// Writes packets to a file. Until [`Sink::finish`] the file has the name that it will have with
-/// `.part` behind it, so that nobody takes half a capture for a whole one.
+/// `.part` behind it, so that nobody takes half a capture for a whole one. What is there and no
+/// file (a pipe, a device) is written to as it is.
 pub struct PcapFileSink {
-    part: PathBuf,
+    /// The name until then, unless the file is written in place.
+    part: Option<PathBuf>,
     path: PathBuf,
     file: BufWriter<File>,
-    finished: bool,
 }
 
 impl PcapFileSink {
     /// Begins a file; one of that name is replaced at the end.
     pub fn create(path: &Path) -> Result<PcapFileSink, PcapFileError> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
         let failed = |source| PcapFileError { path: path.display().to_string(), source };
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(failed)?);
+        let in_place = fs::metadata(path).is_ok_and(|there| !there.is_file());
+        // A link stays one: what it leads to is replaced.
+        let path = match in_place {
+            true => path.to_owned(),
+            false => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+        };
+        let mut name = path.as_os_str().to_owned();
+        name.push(".part");
+        let part = (!in_place).then(|| PathBuf::from(name));
+        let file = match &part {
+            Some(part) => File::create(part),
+            None => File::options().write(true).open(&path),
+        };
+        let mut file = BufWriter::with_capacity(1 << 20, file.map_err(failed)?);
         file.write_all(&header()).map_err(failed)?;
-        Ok(PcapFileSink { part, path: path.to_owned(), file, finished: false })
+        Ok(PcapFileSink { part, path, file })
     }
 
     fn failed(&self, source: io::Error) -> PcapFileError {
@@ -82,17 +93,70 @@ impl Sink for PcapFileSink {
 
     fn finish(&mut self) -> Result<(), SinkError> {
         self.file.flush().map_err(|source| self.failed(source))?;
-        std::fs::rename(&self.part, &self.path).map_err(|source| self.failed(source))?;
-        self.finished = true;
+        if let Some(part) = &self.part {
+            fs::rename(part, &self.path).map_err(|source| self.failed(source))?;
+        }
+        self.part = None;
         Ok(())
     }
 }
 
 impl Drop for PcapFileSink {
     fn drop(&mut self) {
-        if !self.finished {
+        if let Some(part) = &self.part {
             // Nobody is left to tell that it could not be removed.
-            let _ = std::fs::remove_file(&self.part);
+            let _ = fs::remove_file(part);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    fn finished(path: &Path) {
+        let mut sink = PcapFileSink::create(path).unwrap();
+        sink.finish().unwrap();
+    }
+
+    #[test]
+    fn a_file_has_its_name_once_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, part) = (folder.path().join("x.pcap"), folder.path().join("x.pcap.part"));
+        let sink = PcapFileSink::create(&path).unwrap();
+        assert_eq!((path.exists(), part.exists()), (false, true));
+        drop(sink);
+        assert_eq!((path.exists(), part.exists()), (false, false));
+        finished(&path);
+        assert_eq!((fs::read(&path).unwrap(), part.exists()), (header().to_vec(), false));
+        // Through a link it is the file that is replaced.
+        let link = folder.path().join("link.pcap");
+        symlink(&path, &link).unwrap();
+        fs::write(&path, "before").unwrap();
+        finished(&link);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), header());
+    }
+
+    /// Put in place by its name, a capture would take the place of a device, such as /dev/null.
+    #[test]
+    fn what_is_no_file_is_written_to_and_stays_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name is a string with a NUL behind it.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read(path).unwrap()
+        });
+        finished(&path);
+        assert_eq!(reader.join().unwrap(), header());
+        assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
+        let refused = PcapFileSink::create(folder.path()).err().unwrap().to_string();
+        assert!(refused.contains("Is a directory"), "{refused}");
     }
 }

@@ -43,6 +43,17 @@ pub enum ItchFileError {
         /// The message's place, from 1.
         ordinal: u64,
     },
+    /// Something stands behind the mark that ends a file.
+    #[error(
+        "the ITCH file {path} goes on behind a length of 0, which ends such a file, behind message \
+         {messages}: it is damaged, or several files in one"
+    )]
+    Beyond {
+        /// Its path.
+        path: String,
+        /// Messages read before.
+        messages: u64,
+    },
     /// A message without the head that all have.
     #[error(
         "message {ordinal} of the ITCH file {path} has {length} bytes, and none has less than \
@@ -60,6 +71,14 @@ pub enum ItchFileError {
 
 /// Shortest message: a head and one byte.
 const MESSAGE_MIN: usize = 12;
+
+/// What comes next in a file.
+enum Found {
+    Message,
+    End,
+    /// More behind the mark that ends it.
+    More,
+}
 
 /// The messages of a day file with their times.
 pub struct ItchFile {
@@ -95,29 +114,45 @@ impl ItchFile {
         }
     }
 
-    fn read(&mut self, message: &mut Vec<u8>) -> io::Result<bool> {
+    fn read(&mut self, message: &mut Vec<u8>) -> io::Result<Found> {
         if self.reader.fill_buf()?.is_empty() {
-            return Ok(false);
+            return Ok(Found::End);
         }
         let mut length = [0; 2];
         self.reader.read_exact(&mut length)?;
         let length = usize::from(u16::from_be_bytes(length));
         if length == 0 {
             // What marks the end of a file; some files just end.
-            return Ok(false);
+            return Ok(if self.only_zeroes_follow()? { Found::End } else { Found::More });
         }
         message.resize(length, 0);
         self.reader.read_exact(message)?;
-        Ok(true)
+        Ok(Found::Message)
+    }
+
+    /// Reads on to the end of the file, or the first byte that is not padding.
+    fn only_zeroes_follow(&mut self) -> io::Result<bool> {
+        loop {
+            let bytes = self.reader.fill_buf()?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(bytes.is_empty());
+            }
+            let len = bytes.len();
+            self.reader.consume(len);
+        }
     }
 }
 
 impl MessageStream for ItchFile {
     fn next(&mut self, message: &mut Vec<u8>) -> Result<Option<u64>, SourceError> {
-        if !self.read(message).map_err(|source| self.failed(source))? {
-            return Ok(None);
+        match self.read(message).map_err(|source| self.failed(source))? {
+            Found::Message => self.messages += 1,
+            Found::End => return Ok(None),
+            Found::More => {
+                let (path, messages) = (self.path.clone(), self.messages);
+                return Err(ItchFileError::Beyond { path, messages }.into());
+            }
         }
-        self.messages += 1;
         let head = Head::ref_from_prefix(message).ok().filter(|_| message.len() >= MESSAGE_MIN);
         let Some((head, _)) = head else {
             let (path, length) = (self.path.clone(), message.len());
@@ -154,7 +189,9 @@ mod tests {
         let two = [event(7), event(9)].concat();
         let expected = Ok(vec![(1_007, 12), (1_009, 12)]);
         assert_eq!(read_all(&two), expected);
-        assert_eq!(read_all(&[&two[..], &[0, 0], &event(1)].concat()), expected);
+        assert_eq!(read_all(&[&two[..], &[0; 2]].concat()), expected);
+        // Padded to whole blocks.
+        assert_eq!(read_all(&[&two[..], &[0; 5_000]].concat()), expected);
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
         packed.write_all(&two).unwrap();
         assert_eq!(read_all(&packed.finish().unwrap()), expected);
@@ -165,6 +202,8 @@ mod tests {
     fn damage_is_told_with_its_place() {
         let cut = read_all(&[event(7), event(9)].concat()[..27]).unwrap_err();
         assert!(cut.contains("inside message 2"), "{cut}");
+        let beyond = read_all(&[event(7), vec![0; 2], event(9)].concat()).unwrap_err();
+        assert!(beyond.contains("behind message 1: it is damaged"), "{beyond}");
         let short = read_all(&[event(7), vec![0, 3, 1, 2, 3]].concat()).unwrap_err();
         assert!(short.contains("message 2") && short.contains("3 bytes"), "{short}");
         let missing = ItchFile::open(Path::new("/nowhere/file"), 0).err().unwrap().to_string();

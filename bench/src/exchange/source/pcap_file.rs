@@ -37,6 +37,10 @@ impl Source for PcapFile {
     fn fill(&mut self, batch: &mut Batch) -> Result<bool, SourceError> {
         while !batch.is_full() {
             let Some(packet) = self.reader.next()? else { return Ok(false) };
+            if packet.foreign {
+                self.left_out += 1;
+                continue;
+            }
             if self.routes.is_empty() {
                 batch.push_frame(packet.ts_ns, packet.data, count_messages);
                 continue;
