@@ -10,7 +10,7 @@
 extern crate std;
 
 pub mod sync;
-mod prefetch;
+pub mod prefetch;
 
 pub mod event;
 pub mod wire;

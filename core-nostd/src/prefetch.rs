@@ -2,7 +2,7 @@
 
 /// Asks for the cache line at `address`, to write to it.
 #[inline(always)]
-pub(crate) fn expect_write(address: *const u8) {
+pub fn expect_write(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     // SAFETY: a prefetch changes no memory, no register and no flag, and does not fault. The
     // intrinsic is no help: without a target feature it gives up the intent to write, which is
@@ -20,7 +20,7 @@ pub(crate) fn expect_write(address: *const u8) {
 
 /// Asks for the cache line at `address`, to read it.
 #[inline(always)]
-pub(crate) fn expect_read(address: *const u8) {
+pub fn expect_read(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

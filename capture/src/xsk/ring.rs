@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use wiretape_core::prefetch::expect_read;
+
 use super::memory::Memory;
 
 /// Where the parts of a ring lie in its mapping, in bytes, as `XDP_MMAP_OFFSETS` tells.
@@ -135,6 +137,12 @@ impl Producer {
         true
     }
 
+    /// What was pushed as entry `index` of all, unless as many as the ring holds came after it.
+    #[inline]
+    pub(super) fn pushed(&self, index: u32) -> u64 {
+        self.shared.entry(index)[0].load(Ordering::Relaxed)
+    }
+
     /// Shows the kernel everything pushed so far.
     #[inline]
     pub(super) fn submit(&mut self) {
@@ -190,6 +198,18 @@ impl Consumer {
             count = self.producer_seen.wrapping_sub(self.next);
         }
         count.min(max).min(self.shared.size())
+    }
+
+    /// How many entries were taken ever, modulo 2^32.
+    #[inline]
+    pub(super) fn taken(&self) -> u32 {
+        self.next
+    }
+
+    /// Asks for the line of the next entry, whether it is there or not.
+    #[inline]
+    pub(super) fn expect(&self) {
+        expect_read(self.shared.entry(self.next).as_ptr().cast());
     }
 
     /// Takes the next entry; the caller has asked `available` for it.

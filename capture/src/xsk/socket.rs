@@ -15,13 +15,11 @@ use super::interface::{interface_index, mtu};
 use super::memory::Memory;
 use super::retention::Retention;
 use super::ring::{Consumer, Layout, Producer};
-use super::umem::{FRONT_WORDS, Umem};
+use super::umem::{FRONT_WORDS, HEADROOM, Umem};
 
 /// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
 /// after a grace period (36 ms were seen).
 const BUSY_RETRY: Duration = Duration::from_millis(100);
-/// Bytes of a frame that the kernel keeps in front of a packet.
-const HEADROOM: u32 = 256;
 /// Ethernet header with two VLAN tags.
 const LINK_HEADERS: u32 = 22;
 /// Packets handled per call: their descriptors fill 16 cache lines.
@@ -224,6 +222,11 @@ impl XskSocket {
         mut each: impl FnMut(&[u8], u64),
     ) -> Received {
         let mut received = Received::default();
+        // The kernel takes frames in the order in which they were given to it, so that the next packet
+        // is most likely in this one. It writes packet, descriptor and index, in this order: what was
+        // asked for while the index says nothing yet is here when it does.
+        self.umem.expect(self.fill.pushed(self.rx.taken()));
+        self.rx.expect();
         let count = self.rx.available(BATCH);
         for _ in 0..count {
             let descriptor = self.rx.take();

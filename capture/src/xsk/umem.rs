@@ -1,6 +1,15 @@
 //! Packet memory: a mapping cut into frames of equal size.
 
+use wiretape_core::prefetch::expect_read;
+
 use super::memory::Memory;
+
+/// Bytes of a frame that the kernel keeps in front of a packet.
+pub(super) const HEADROOM: u32 = 256;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Lines of a packet that are asked for before its descriptor is there: headers and a message.
+const EXPECTED_LINES: usize = 2;
 
 /// Why memory does not do as a UMEM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +109,16 @@ impl Umem {
         // SAFETY: `len` bytes from there lie inside one frame of the mapping, which lives as long
         // as `self`; the caller vouches that the kernel does not write to this frame meanwhile.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) })
+    }
+
+    /// Asks for the first lines of the packet that the kernel will have put, or has put, into the
+    /// frame at `address`. A hint: nothing is read.
+    #[inline]
+    pub(super) fn expect(&self, address: u64) {
+        let packet = self.memory.base().as_ptr().wrapping_add(address as usize);
+        for line in 0..EXPECTED_LINES {
+            expect_read(packet.wrapping_add(HEADROOM as usize + line * LINE));
+        }
     }
 
     /// The words directly in front of the packet at `address`, or `None` where they would leave its

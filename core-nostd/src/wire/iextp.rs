@@ -104,10 +104,8 @@ impl<'a> Segment<'a> {
         if blocks.len() > payload_length {
             return Err(SegmentError::Oversized);
         }
-        let mut rest = blocks;
-        for _ in 0..header.message_count.get() {
-            rest = block::split(rest, u16::from_le_bytes).ok_or(SegmentError::Miscounted)?.1;
-        }
+        let rest = block::skip(blocks, header.message_count.get(), u16::from_le_bytes);
+        let rest = rest.ok_or(SegmentError::Miscounted)?;
         if !rest.is_empty() {
             return Err(SegmentError::Miscounted);
         }

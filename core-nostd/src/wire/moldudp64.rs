@@ -108,10 +108,8 @@ impl<'a> Packet<'a> {
         let (header, blocks) =
             Header::ref_from_prefix(payload).map_err(|_| MoldError::Truncated)?;
         let packet = Packet { header, blocks };
-        let mut rest = blocks;
-        for _ in 0..packet.count() {
-            rest = block::split(rest, u16::from_be_bytes).ok_or(MoldError::Truncated)?.1;
-        }
+        let rest = block::skip(blocks, packet.count(), u16::from_be_bytes);
+        let rest = rest.ok_or(MoldError::Truncated)?;
         if !rest.is_empty() {
             return Err(MoldError::Oversized);
         }
