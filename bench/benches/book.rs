@@ -4,7 +4,7 @@
 //! ```text
 //! cargo bench -p wiretape-bench --bench book
 //! cargo bench -p wiretape-bench --bench book -- --day FILE --write scaled.itch
-//! target/oracle/bin/python bench/peers/replay_itch_book.py scaled.itch      # a peer by itself
+//! target/oracle/bin/python bench/peers/replay_itch_book.py scaled.itch 3    # a peer by itself
 //! ```
 //!
 //! The input is a day file (messages behind two-byte lengths), repeated with other locates and
@@ -14,7 +14,8 @@
 //! and AMZN beside the project, of which there are then 16 copies: 32 instruments.
 //!
 //! Peers: itchy (crates.io), which decodes only, in this process; itch-book (PyPI), decode and full
-//! book, in a Python of its own if `make oracle` has installed it, fed the same bytes from memory.
+//! book, in a Python of its own if `make oracle` has installed it, fed the same bytes from memory. They
+//! and ours take turns, on one processor; of each turn's passes the best one counts.
 //!
 //! The venue is an invented day ([`wiretape_bench::flow`]) of 8,000 instruments in each of which 400
 //! orders or so rest. Of each message's way through the book (decoded before) the time is taken by
@@ -22,15 +23,16 @@
 //! that this is what a message alone takes and not a share of many.
 //!
 //! Everything is in memory before the clock starts; nothing is allocated while it runs; no message
-//! is skipped (those that do not concern the book are decoded). Each line is the best of its
-//! passes, all in one process, one after the other on one thread.
+//! is skipped (those that do not concern the book are decoded). Of what has no peer each line is the best
+//! of its passes, all in one process, one after the other on one thread.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
 use wiretape_bench::flow::{Flow, FlowSpec, itch};
 use wiretape_core::arena::Arena;
 use wiretape_core::book::{
@@ -40,32 +42,38 @@ use wiretape_core::event::{MboMsg, RecordHeader, Side, action, flags};
 use wiretape_core::wire::binaryfile::BinaryFile;
 use wiretape_core::wire::itch50::Message;
 
+mod alone;
+#[path = "contest/mod.rs"]
+mod contest;
 mod scaled_day;
 
+use alone::{Alone, quantiles};
+use contest::{Contestant, Run, contest};
 use scaled_day::{messages, read_day, scaled};
 
 const PASSES: usize = 7;
+/// Passes of a contestant's turn.
+const PASSES_OF_A_TURN: usize = 3;
 
 /// Instruments of the venue.
 const VENUE: usize = 8_000;
 
 fn main() -> Result<()> {
-    let Options { day: path, write, quick, markdown } = arguments()?;
+    let options = Options::parse();
+    contest::pin(0);
+    let (quick, markdown) = (options.contest.quick, options.contest.markdown);
+    let path = options.day.unwrap_or_else(real_day);
     let Some(day) = read_day(&path)? else {
         println!("skipped: {} is not there; name a day file with --day FILE", path.display());
         return Ok(());
     };
     let (copies, feed) = scaled(&day)?;
     let folder = tempfile::tempdir().context("a folder for the day that the peer reads")?;
-    let scaled = write.unwrap_or_else(|| folder.path().join("scaled.itch"));
+    let scaled = options.write.unwrap_or_else(|| folder.path().join("scaled.itch"));
     std::fs::write(&scaled, &feed).with_context(|| format!("writing {}", scaled.display()))?;
     let messages = messages(&feed).count();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let input = format!("{name} x {copies}: {messages} messages, {} MB", feed.len() >> 20);
-    match markdown {
-        true => println!("Input: {input}.\n\n| step | ns each | M/s |\n|---|---|---|"),
-        false => println!("input: {input}"),
-    }
+    println!("Input: {name} x {copies}: {messages} messages, {} MB.", feed.len() >> 20);
     let spec = BookSpec { instruments: 1 << 16, orders: 1 << 20, levels: 1 << 18 };
     let paged = PagedSpec::for_orders(spec.orders, 1 << 32);
     let mut region = vec![0; 2 * spec.bytes() + HashIndex::bytes(spec.orders) + paged.bytes()];
@@ -76,36 +84,41 @@ fn main() -> Result<()> {
     let pages = PagedIndex::new(&mut arena, &paged)?;
     let mut direct = OrderBook::new(&mut arena, &spec, pages)?;
 
-    let show = |name: &str, nanos: f64, result: &str| {
+    let count = messages as u64;
+    let decoders = vec![
+        Contestant::ours("decode", || turn(|| kinds(&feed))),
+        Contestant::peer("itchy", || turn(|| itchy_pass(&feed))),
+    ];
+    contest(&options.contest, "decode", count, decoders);
+    let mut books = vec![
+        Contestant::ours("book by page", || turn(|| replay(&mut direct, &feed, false).0)),
+        Contestant::ours("book by hash", || turn(|| replay(&mut hashed, &feed, false).0)),
+    ];
+    match ItchBook::installed(&scaled, messages) {
+        Some(peer) => books.push(Contestant::peer("itch-book", move || {
+            peer.turn().unwrap_or_else(|error| panic!("{error:#}"))
+        })),
+        None => println!("itch-book is not here: `make oracle` installs it"),
+    }
+    contest(&options.contest, "decode and full book", count, books);
+
+    if markdown {
+        println!("\n| step | ns each | M/s |\n|---|---|---|");
+    }
+    let measure = |name: &str, count: usize, pass: &mut dyn FnMut() -> u64| {
+        let passes = if quick { 2 } else { PASSES };
+        let nanos = best_of(passes, pass).took.as_secs_f64() * 1e9 / count as f64;
         let rate = 1e3 / nanos;
         match markdown {
             true => println!("| {name} | {nanos:.2} | {rate:.1} |"),
-            false => println!("{name:<34} {nanos:6.2} ns each {rate:7.2} M/s   {result}"),
+            false => println!("{name:<34} {nanos:6.2} ns each {rate:7.2} M/s"),
         }
-    };
-    let measure = |name: &str, count: usize, pass: &mut dyn FnMut() -> u64| {
-        let mut best = f64::MAX;
-        let mut result = 0;
-        for _ in 0..if quick { 2 } else { PASSES } {
-            let start = Instant::now();
-            result = pass();
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        show(name, best * 1e9 / count as f64, &format!("{result:016x}"));
     };
     measure("lengths only", messages, &mut || {
         BinaryFile::new(&feed).map(|message| message.len() as u64).sum()
     });
-    measure("decode", messages, &mut || self::messages(&feed).map(|m| u64::from(m.kind())).sum());
-    measure("decode, by itchy", messages, &mut || itchy_pass(&feed));
-    measure("decode, book by hash", messages, &mut || replay(&mut hashed, &feed, false));
-    measure("decode, book by page", messages, &mut || replay(&mut direct, &feed, false));
-    measure("decode, book by hash, best", messages, &mut || replay(&mut hashed, &feed, true));
-    measure("decode, book by page, best", messages, &mut || replay(&mut direct, &feed, true));
-    match by_itch_book(&scaled, messages)? {
-        Some(nanos) => show("decode and book, by itch-book", nanos, ""),
-        None => println!("itch-book is not here: `make oracle` installs it"),
-    }
+    measure("decode, book by page, best", messages, &mut || replay(&mut direct, &feed, true).1);
+    measure("decode, book by hash, best", messages, &mut || replay(&mut hashed, &feed, true).1);
     let records = as_dbn(&mut direct, &feed)?;
     measure("DBN MBO records, book by page", records.len(), &mut || {
         apply_all(&mut direct, &records)
@@ -117,6 +130,27 @@ fn main() -> Result<()> {
     venue(quick, markdown)
 }
 
+/// The quickest of some passes, all of which give the same.
+fn best_of(passes: usize, pass: &mut dyn FnMut() -> u64) -> Run {
+    let mut best = Run { took: Duration::MAX, check: 0 };
+    for _ in 0..passes {
+        let start = Instant::now();
+        let check = pass();
+        best = Run { took: best.took.min(start.elapsed()), check };
+    }
+    best
+}
+
+/// A turn of a contestant.
+fn turn(mut pass: impl FnMut() -> u64) -> Run {
+    best_of(PASSES_OF_A_TURN, &mut pass)
+}
+
+/// Decodes the feed.
+fn kinds(feed: &[u8]) -> u64 {
+    messages(feed).map(|message| u64::from(message.kind())).sum()
+}
+
 /// Decodes the feed with itchy.
 fn itchy_pass(feed: &[u8]) -> u64 {
     let tags = itchy::MessageStream::from_reader(feed).map(|message| match message {
@@ -126,21 +160,40 @@ fn itchy_pass(feed: &[u8]) -> u64 {
     tags.sum()
 }
 
-/// Nanoseconds a message that itch-book takes for the file; `None` if it is not installed.
-fn by_itch_book(file: &Path, messages: usize) -> Result<Option<f64>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("../target/oracle/bin/python");
-    if !python.exists() {
-        return Ok(None);
+/// itch-book, in a Python of its own.
+struct ItchBook {
+    python: PathBuf,
+    script: PathBuf,
+    day: PathBuf,
+    messages: usize,
+}
+
+impl ItchBook {
+    /// It, to be fed the day; `None` if it is not installed.
+    fn installed(day: &Path, messages: usize) -> Option<ItchBook> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("../target/oracle/bin/python");
+        let script = root.join("peers/replay_itch_book.py");
+        python.exists().then(|| ItchBook { python, script, day: day.to_owned(), messages })
     }
-    let script = root.join("peers/replay_itch_book.py");
-    let output = Command::new(python).arg(script).arg(file).output().context("itch-book")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "itch-book: {}", String::from_utf8_lossy(&output.stderr));
-    let word = |at: usize| text.split_whitespace().nth(at).context("itch-book says nothing");
-    let counted: usize = word(5)?.parse().context("messages of itch-book")?;
-    ensure!(counted == messages, "itch-book saw {counted} messages, not {messages}");
-    Ok(Some(word(1)?.parse().context("time of itch-book")?))
+
+    fn turn(&self) -> Result<Run> {
+        let mut command = Command::new(&self.python);
+        command.arg(&self.script).arg(&self.day).arg(PASSES_OF_A_TURN.to_string());
+        let output = command.output().context("itch-book")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "itch-book: {}", String::from_utf8_lossy(&output.stderr));
+        let numbers = text.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>();
+        let [nanos, messages, live_orders] = numbers.context("what itch-book says")?[..] else {
+            bail!("itch-book says {text:?}");
+        };
+        ensure!(
+            messages == self.messages as u64,
+            "itch-book saw {messages} messages, not {}",
+            self.messages
+        );
+        Ok(Run { took: Duration::from_nanos(nanos), check: live_orders })
+    }
 }
 
 /// The feed as the records that capture publishes for it.
@@ -217,9 +270,10 @@ fn apply_all<I: OrderIndex>(book: &mut OrderBook<'_, I>, records: &[MboMsg]) -> 
     for record in records {
         errors += u64::from(book.apply(record).is_err());
     }
-    let usage = black_box(&*book).usage();
+    assert_eq!(errors, 0, "the book refused records");
+    let live = black_box(&*book).live_orders();
     book.clear_all();
-    (errors << 48) ^ (u64::from(usage.orders) << 24) ^ u64::from(usage.levels)
+    live.into()
 }
 
 /// Kinds of messages that change a book.
@@ -258,21 +312,13 @@ fn venue(quick: bool, markdown: bool) -> Result<()> {
     let mut arena = Arena::new(&mut region);
     let pages = PagedIndex::new(&mut arena, &paged)?;
     let mut book = OrderBook::new(&mut arena, &spec, pages)?;
-    let clock = quanta::Clock::new();
-    // What it costs to look at the clock twice.
-    let empty = (0..10_000).map(|_| {
-        let start = counter(&clock);
-        clock.delta_as_nanos(start, counter(&clock))
-    });
-    let empty = empty.min().unwrap_or(0);
+    let alone = Alone::new();
     let mut times: [Vec<u32>; KINDS.len()] = Default::default();
     let (mut errors, mut live) = (0u64, 0);
     for message in messages(&feed) {
         let Some(kind) = kind_of(&message) else { continue };
-        let start = counter(&clock);
-        let outcome = black_box(apply(&mut book, black_box(&message)));
-        let nanos = clock.delta_as_nanos(start, counter(&clock)).saturating_sub(empty);
-        times[kind].push(u32::try_from(nanos).unwrap_or(u32::MAX));
+        let (outcome, nanos) = alone.time(|| black_box(apply(&mut book, black_box(&message))));
+        times[kind].push(nanos);
         errors += u64::from(outcome.is_err());
         live = live.max(book.live_orders());
     }
@@ -288,12 +334,7 @@ fn venue(quick: bool, markdown: bool) -> Result<()> {
         false => println!("a venue: {about}"),
     }
     for (kind, times) in KINDS.iter().zip(&mut times) {
-        times.sort_unstable();
-        let at = |share: f64| {
-            let index = (times.len() as f64 * share) as usize;
-            times.get(index.min(times.len().saturating_sub(1))).copied().unwrap_or(0)
-        };
-        let (count, p50, p99, p999) = (times.len(), at(0.5), at(0.99), at(0.999));
+        let (count, [p50, p99, p999]) = (times.len(), quantiles(times));
         match markdown {
             true => println!("| {kind} | {count} | {p50} | {p99} | {p999} |"),
             false => {
@@ -302,23 +343,6 @@ fn venue(quick: bool, markdown: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The time stamp counter when all before it is done and nothing behind it begun: else processors read
-/// it while loads are still on their way, and a book that no cache holds seems to be in one.
-fn counter(clock: &quanta::Clock) -> u64 {
-    fence();
-    let now = clock.raw();
-    fence();
-    now
-}
-
-fn fence() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of x86-64.
-    unsafe {
-        std::arch::x86_64::_mm_lfence();
-    }
 }
 
 /// Books are looked up all over: with pages of 4 KiB the processor spends its time in page tables.
@@ -338,42 +362,30 @@ fn ask_for_huge_pages(region: &mut [u8]) {
 }
 
 /// What the command line says.
+#[derive(Parser)]
 struct Options {
-    /// The day file.
-    day: PathBuf,
+    #[command(flatten)]
+    contest: contest::Options,
+    /// An ITCH 5.0 day file, plain or gzip.
+    #[arg(long, value_name = "FILE")]
+    day: Option<PathBuf>,
     /// Where to write the repeated one.
+    #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Fewer passes, and a shorter day of the venue.
-    quick: bool,
-    /// Rows of Markdown tables.
-    markdown: bool,
 }
 
-fn arguments() -> Result<Options> {
+/// The real day beside the project.
+fn real_day() -> PathBuf {
     let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     );
-    let mut day = shared.join("data/itch/nasdaq-20120621-aapl-amzn.itch.gz");
-    let (mut write, mut quick, mut markdown) = (None, false, false);
-    let mut arguments = std::env::args_os().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().map(PathBuf::from).context("a path is missing");
-        match argument.to_str() {
-            Some("--day") => day = value()?,
-            Some("--write") => write = Some(value()?),
-            // What cargo and `make` pass to any benchmark.
-            Some("--bench") => {}
-            Some("--quick") => quick = true,
-            Some("--markdown") => markdown = true,
-            _ => bail!("{argument:?} is not --day FILE or --write FILE"),
-        }
-    }
-    Ok(Options { day, write, quick, markdown })
+    shared.join("data/itch/nasdaq-20120621-aapl-amzn.itch.gz")
 }
 
-/// Plays the feed into an empty book. Returns a hash of where it ended.
-fn replay<I: OrderIndex>(book: &mut OrderBook<'_, I>, feed: &[u8], look: bool) -> u64 {
+/// Plays the feed into an empty book. Returns how many orders are left, and a sum over the best bids and
+/// offers if those are looked at.
+fn replay<I: OrderIndex>(book: &mut OrderBook<'_, I>, feed: &[u8], look: bool) -> (u64, u64) {
     let mut errors = 0;
     let mut sum = 0_u64;
     for message in messages(feed) {
@@ -383,9 +395,10 @@ fn replay<I: OrderIndex>(book: &mut OrderBook<'_, I>, feed: &[u8], look: bool) -
             sum = sum.wrapping_add((best.ask_px ^ best.bid_px) as u64 ^ u64::from(best.bid_sz));
         }
     }
-    let usage = black_box(&*book).usage();
+    assert_eq!(errors, 0, "the book refused messages");
+    let live = black_box(&*book).live_orders();
     book.clear_all();
-    (errors << 48) ^ (u64::from(usage.orders) << 24) ^ u64::from(usage.levels) ^ (sum >> 8)
+    (live.into(), sum)
 }
 
 #[inline]

@@ -12,6 +12,10 @@
 //! counters, book, 56-byte events into the ring, best bid and offer into the market table. Without
 //! an argument the input is the simulator's, and the real files where they are beside the project. A
 //! day of ITCH is also scaled up to 5 million messages, with other locates and order references.
+//!
+//! At last ITCH in packets of one message, each packet by itself: from the frame in memory to its
+//! event in the ring, on a processor that waits for no other. (`--bench latency` has the same with
+//! frames that another processor wrote a moment before.)
 
 use std::hint::black_box;
 use std::io::Write;
@@ -40,8 +44,10 @@ use wiretape_core::segment::{
 use wiretape_core::wire::frame::{Datagram, Route};
 use wiretape_core::wire::{deep10, iextp, itch50, moldudp64, tops16};
 
+mod alone;
 mod scaled_day;
 
+use alone::{Alone, quantiles};
 use scaled_day::{read_day, scaled};
 
 const GROUP: [u8; 4] = [233, 54, 12, 111];
@@ -79,6 +85,8 @@ struct Input {
     port: u16,
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Packets of one message each.
+    singles: bool,
 }
 
 impl Input {
@@ -99,7 +107,12 @@ impl Input {
         let first = bytes.get(..*ends.first().context("the input has no packet")?);
         let first = Datagram::from_frame(first.unwrap_or(&[])).context("the first packet")?;
         let (group, port) = (first.dst, first.dst_port);
-        Ok(Input { name, protocol, group, port, bytes, ends })
+        Ok(Input { name, protocol, group, port, bytes, ends, singles: false })
+    }
+
+    fn singly(name: String, stream: impl MessageStream + 'static) -> Result<Input> {
+        let mut source = packed(stream, AS_SENT_NS, 1);
+        Ok(Input { singles: true, ..Input::read(name, Protocol::Itch50, &mut source)? })
     }
 
     fn frames(&self) -> impl Iterator<Item = &[u8]> {
@@ -115,8 +128,16 @@ fn main() -> Result<()> {
         println!("| input | step | packets/s | messages/s | events/s | ns a message |");
         println!("|---|---|---|---|---|---|");
     }
-    for input in inputs(&options)? {
-        measure(&input, passes, options.markdown)?;
+    let inputs = inputs(&options)?;
+    for input in inputs.iter().filter(|input| !input.singles) {
+        measure(input, passes, options.markdown)?;
+    }
+    if options.markdown {
+        println!("\nPackets of one message, each by itself, from frame to event:\n");
+        println!("| input | packets | p50 ns | p99 ns | p99.9 ns |\n|---|---|---|---|---|");
+    }
+    for input in inputs.iter().filter(|input| input.singles) {
+        measure_alone(input, options.markdown)?;
     }
     Ok(())
 }
@@ -133,8 +154,11 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
     let messages = if options.quick { 100_000 } else { 1_000_000 };
     let spec = FlowSpec { messages: Some(messages), ..FlowSpec::default() };
     let name = format!("simulator, seed {}, {} instruments", spec.seed, spec.symbols.len());
-    let mut source = packed(SimItch::new(&spec, 0)?, AS_SENT_NS);
-    let mut inputs = vec![Input::read(name, Protocol::Itch50, &mut source)?];
+    let mut source = packed(SimItch::new(&spec, 0)?, AS_SENT_NS, MESSAGES_MAX);
+    let mut inputs = vec![
+        Input::singly(name.clone(), SimItch::new(&spec, 0)?)?,
+        Input::read(name, Protocol::Itch50, &mut source)?,
+    ];
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let day = shared.join("itch/nasdaq-20120621-aapl-amzn.itch.gz");
     let deep = shared.join("iex/DEEP10.pcap.gz");
@@ -153,12 +177,15 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
 const AS_SENT_NS: u64 = 10_000;
 /// Packets are as full as they get, as at a venue that is busy.
 const FULL_NS: u64 = 1 << 40;
+/// Messages of a packet that nothing but its bytes bounds.
+const MESSAGES_MAX: u16 = u16::MAX - 1;
 
 /// The day of the file, and the same scaled up, in packets as sent and in full ones.
 fn itch(path: &Path) -> Result<Vec<Input>> {
     let name = file_name(path);
     let read = |name, path, window_ns| {
-        Input::read(name, Protocol::Itch50, &mut packed(ItchFile::open(path, 0)?, window_ns))
+        let mut source = packed(ItchFile::open(path, 0)?, window_ns, MESSAGES_MAX);
+        Input::read(name, Protocol::Itch50, &mut source)
     };
     let day = read_day(path)?.with_context(|| format!("no file {}", path.display()))?;
     let (copies, scaled) = scaled(&day)?;
@@ -168,6 +195,7 @@ fn itch(path: &Path) -> Result<Vec<Input>> {
         read(name.clone(), path, AS_SENT_NS)?,
         read(format!("{name} x {copies}"), file.path(), AS_SENT_NS)?,
         read(format!("{name} x {copies}, full packets"), file.path(), FULL_NS)?,
+        Input::singly(name, ItchFile::open(path, 0)?)?,
     ])
 }
 
@@ -179,10 +207,10 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-fn packed(stream: impl MessageStream + 'static, window_ns: u64) -> impl Source {
+fn packed(stream: impl MessageStream + 'static, window_ns: u64, messages_max: u16) -> impl Source {
     let packing = Packing {
         payload_max: 1_400,
-        messages_max: u16::MAX - 1,
+        messages_max,
         window_ns,
         heartbeat_ns: None,
         end_packets: 0,
@@ -282,6 +310,46 @@ fn touch(memory: &mut [u8]) {
 }
 
 fn whole_path(input: &Input, depth: bool) -> Result<Pass> {
+    let (seconds, messages, events) = with_worker(input, depth, |pipeline| {
+        let start = Instant::now();
+        for (frame, ts_recv) in input.frames().zip(TS_RECV..) {
+            pipeline.on_frame(frame, ts_recv);
+        }
+        start.elapsed().as_secs_f64()
+    })?;
+    Ok(Pass { seconds, messages, events })
+}
+
+/// Receive times count up from here.
+const TS_RECV: u64 = 1_000_000_000;
+
+fn measure_alone(input: &Input, markdown: bool) -> Result<()> {
+    let (mut times, messages, _) = with_worker(input, false, |pipeline| {
+        let alone = Alone::new();
+        let mut times = Vec::with_capacity(input.ends.len());
+        for (frame, ts_recv) in input.frames().zip(TS_RECV..) {
+            times.push(alone.time(|| pipeline.on_frame(black_box(frame), ts_recv)).1);
+        }
+        times
+    })?;
+    anyhow::ensure!(messages == times.len() as u64, "a packet holds more than one message");
+    let (name, [p50, p99, p999]) = (&input.name, quantiles(&mut times));
+    match markdown {
+        true => println!("| {name} | {messages} | {p50} | {p99} | {p999} |"),
+        false => println!(
+            "{name}, {messages} packets of one message, each by itself: p50 {p50}  p99 {p99}  \
+             p99.9 {p999} ns"
+        ),
+    }
+    Ok(())
+}
+
+/// What `work` makes of a pipeline with empty books, and the messages and events that it counted.
+fn with_worker<T>(
+    input: &Input,
+    depth: bool,
+    work: impl FnOnce(&mut Pipeline<'_>) -> T,
+) -> Result<(T, u64, u64)> {
     let depths = if depth { INSTRUMENTS } else { 0 };
     let spec = SegmentSpec {
         worker: "bench",
@@ -317,14 +385,10 @@ fn whole_path(input: &Input, depth: bool) -> Result<Pass> {
     if depth {
         pipeline.choose_depth(index, &DepthChoice::All, 0..depths as u32, &mut arena)?;
     }
-    let start = Instant::now();
-    for (frame, ts_recv) in input.frames().zip(1_000_000_000..) {
-        pipeline.on_frame(frame, ts_recv);
-    }
-    let seconds = start.elapsed().as_secs_f64();
+    let result = work(&mut pipeline);
     let view = SegmentView::attach(&words)?;
     let taken = view.feed(0).context("the feed")?;
     anyhow::ensure!(taken.counter(FeedCounter::BookErrors) == 0, "the books refused messages");
     let messages = taken.counter(FeedCounter::Messages);
-    Ok(Pass { seconds, messages, events: view.counters().get(Counter::Events) })
+    Ok((result, messages, view.counters().get(Counter::Events)))
 }
