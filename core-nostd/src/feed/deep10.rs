@@ -5,20 +5,21 @@
 //! | `8`, `5` new level | `A` |
 //! | `8`, `5` other size | `M` |
 //! | `8`, `5` size zero | `C` with the size that the level had |
+//! | `8`, `5` refused by the book | none; an `N` if it ends its event |
 //! | `E` | a status record |
 //!
 //! The others are as [`iextp`](super::iextp) has them. Levels have no order id (0); price and side
 //! name them. [`flags::LAST`] is set where IEX says that its event is complete: only then is a book
-//! to be read, and only then does the market table change.
+//! to be read, and only then does the market table change, but for the mark of a refused message.
 
 use super::channel::FeedSpec;
 use super::depth::ten;
 use super::iextp::{Dialect, IexFeed, Venue};
-use super::publisher::Publisher;
+use super::publisher::{MessageStamp, Publisher};
 use super::status;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{BookError, BookUsage, LevelBook, LevelBookSpec, LevelChange};
-use crate::event::{MboMsg, Side, action, flags};
+use crate::event::{MboMsg, SIDE_NONE, Side, UNDEF_PRICE, action, flags};
 use crate::segment::{DEPTH_LEVELS, DepthLevel};
 use crate::wire::deep10::{self, Message};
 use crate::wire::iex::{MessageError, Shared};
@@ -98,7 +99,7 @@ impl<'m> Deep<'m> {
             // Not there to be removed: still the end of an event for who waits for one.
             Ok(LevelChange::Absent) => (action::CANCEL, 0, 0),
             Err(error) => {
-                return venue.channel.book_error(local, error.index(), &stamp, publisher);
+                return self.refused(local, error, complete, &stamp, venue, publisher);
             }
         };
         let record = stamp.mbo(action, side as u8, 0, price, size);
@@ -108,9 +109,44 @@ impl<'m> Deep<'m> {
         let Some(market) = venue.channel.market(local) else { return };
         market.add_orders(change);
         if complete {
-            market.set_bbo(&self.book.best(local));
-            venue.channel.publish_market(local, event_seq, &stamp, publisher);
-            venue.after_event(local, event_seq, &stamp, self);
+            self.complete(local, event_seq, &stamp, venue, publisher);
         }
+    }
+
+    /// A message that the book did not take. What the event changed before it stays, so that its end
+    /// is told all the same, with a record that changes nothing.
+    #[cold]
+    fn refused(
+        &mut self,
+        local: u32,
+        error: BookError,
+        complete: bool,
+        stamp: &MessageStamp,
+        venue: &mut Venue<'m>,
+        publisher: &mut Publisher<'m>,
+    ) {
+        venue.channel.book_error(local, error.index(), stamp, publisher);
+        if complete {
+            let record = stamp.mbo(action::NONE, SIDE_NONE, 0, UNDEF_PRICE, 0);
+            let record = MboMsg { flags: record.flags | flags::MBP | flags::LAST, ..record };
+            let event_seq = publisher.publish(&record);
+            self.complete(local, event_seq, stamp, venue, publisher);
+        }
+    }
+
+    /// The event is over with record `event_seq`: the market table and the depth.
+    #[inline(always)]
+    fn complete(
+        &mut self,
+        local: u32,
+        event_seq: u64,
+        stamp: &MessageStamp,
+        venue: &mut Venue<'m>,
+        publisher: &Publisher<'m>,
+    ) {
+        let Some(market) = venue.channel.market(local) else { return };
+        market.set_bbo(&self.book.best(local));
+        venue.channel.publish_market(local, event_seq, stamp, publisher);
+        venue.after_event(local, event_seq, stamp, self);
     }
 }
