@@ -96,8 +96,8 @@ pub struct SourceArgs {
     /// A capture: pcap or pcapng, plain, gzip or zstd
     #[arg(long, value_name = "FILE", group = "source")]
     pub pcap: Option<PathBuf>,
-    /// A Nasdaq ITCH 5.0 day file (messages behind two-byte lengths), plain or gzip, packed into
-    /// MoldUDP64
+    /// A Nasdaq ITCH 5.0 day file (messages behind two-byte lengths), plain, gzip or zstd, packed
+    /// into MoldUDP64
     #[arg(long, value_name = "FILE", group = "source")]
     pub itch: Option<PathBuf>,
     /// A simulated market: the same seed gives the same packets everywhere

@@ -1,4 +1,4 @@
-//! A Nasdaq day file (BinaryFILE framing), plain or compressed with gzip.
+//! A Nasdaq day file (BinaryFILE framing), plain or compressed with gzip or zstd.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -98,6 +98,12 @@ impl ItchFile {
                 [0x1F, 0x8B, ..] => {
                     Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(file)))
                 }
+                // A frame of data, or one to be skipped, as some compressors write in front. Taken as
+                // a length, either's first two bytes are more than a message has.
+                [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => {
+                    let plain = zstd::stream::read::Decoder::with_buffer(file)?;
+                    Box::new(BufReader::with_capacity(1 << 20, plain))
+                }
                 _ => Box::new(file),
             })
         };
@@ -195,11 +201,20 @@ mod tests {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
         packed.write_all(&two).unwrap();
         assert_eq!(read_all(&packed.finish().unwrap()), expected);
+        // Several frames in one file, the first of which is to be skipped.
+        let skipped = [0x50, 0x2A, 0x4D, 0x18, 2, 0, 0, 0, 7, 7];
+        let [first, second] =
+            [event(7), event(9)].map(|one| zstd::encode_all(&one[..], 0).unwrap());
+        assert_eq!(read_all(&[&first[..], &second].concat()), expected);
+        assert_eq!(read_all(&[&skipped[..], &first, &second].concat()), expected);
         assert_eq!(read_all(&[]), Ok(vec![]));
     }
 
     #[test]
     fn damage_is_told_with_its_place() {
+        let packed = zstd::encode_all(&event(7).repeat(99)[..], 0).unwrap();
+        let broken = read_all(&packed[..packed.len() - 1]).unwrap_err();
+        assert!(broken.contains("the ITCH file"), "{broken}");
         let cut = read_all(&[event(7), event(9)].concat()[..27]).unwrap_err();
         assert!(cut.contains("inside message 2"), "{cut}");
         let beyond = read_all(&[event(7), vec![0; 2], event(9)].concat()).unwrap_err();
