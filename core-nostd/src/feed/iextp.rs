@@ -32,6 +32,8 @@ pub trait Dialect<'m>: Sized {
     const NAME: &'static str;
     /// The protocol number of its segments.
     const PROTOCOL: u16;
+    /// The DBN publisher id of its records, unless configured otherwise.
+    const PUBLISHER_ID: u16;
 
     /// Claims the memory of a book for `instruments`.
     fn new(instruments: u32, spec: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError>;
@@ -81,8 +83,7 @@ pub struct Venue<'m> {
 
 impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
     const NAME: &'static str = D::NAME;
-    /// IEX.
-    const PUBLISHER_ID: u16 = 38;
+    const PUBLISHER_ID: u16 = D::PUBLISHER_ID;
 
     type Checked<'p> = iextp::Segment<'p>;
 

@@ -35,7 +35,7 @@ macro_rules! protocols {
                 }
             }
 
-            /// The DBN publisher id of the venue that this protocol comes from, unless configured
+            /// The DBN publisher id (venue and dataset) of the protocol's records, unless configured
             /// otherwise.
             pub const fn publisher_id(self) -> u16 {
                 match self {

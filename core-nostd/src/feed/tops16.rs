@@ -37,6 +37,8 @@ pub struct Tops<'m> {
 impl<'m> Dialect<'m> for Tops<'m> {
     const NAME: &'static str = "tops16-iextp";
     const PROTOCOL: u16 = tops16::PROTOCOL;
+    /// Databento's `IEXG.TOPS.IEXG`.
+    const PUBLISHER_ID: u16 = 38;
 
     fn new(instruments: u32, _: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
         Ok(Tops { book: TopBook::new(arena, instruments)? })

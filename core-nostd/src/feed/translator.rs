@@ -31,8 +31,8 @@ impl Taken {
 pub trait Translator<'m>: Sized {
     /// The protocol's name in configuration and status: `message format-transport`.
     const NAME: &'static str;
-    /// The DBN publisher id of the venue that the protocol comes from, unless configured
-    /// otherwise.
+    /// The DBN publisher id (venue and dataset) of the protocol's records, unless configured
+    /// otherwise. Databento's where it has one, or one from 0xF000 on.
     const PUBLISHER_ID: u16;
 
     /// A packet that was checked as a whole, messages and all.

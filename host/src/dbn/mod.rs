@@ -23,4 +23,4 @@ pub use compare::{Comparison, Difference, compare};
 pub use error::{DbnError, sentence};
 pub use read::{DbnFile, DbnRecord, letter};
 pub use tops::{Tops, TopsMemory};
-pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter};
+pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, dataset_of};

@@ -12,11 +12,13 @@ use std::io::Write;
 use dbn::encode::EncodeRecord;
 use dbn::encode::dbn::{MetadataEncoder, RecordEncoder};
 use dbn::{
-    MappingInterval, Mbp1Msg, Metadata, SType, Schema, SymbolMapping, SymbolMappingMsg, TradeMsg,
+    MappingInterval, Mbp1Msg, Metadata, Publisher, SType, Schema, SymbolMapping, SymbolMappingMsg,
+    TradeMsg,
 };
 use wiretape_core::event::{
     Event, GapMsg, MboMsg, SessionMsg, SymbolMsg, action, rtype, session_change,
 };
+use wiretape_core::pipeline::Protocol;
 
 use super::tops::Tops;
 use crate::ingest::symbol_text;
@@ -72,6 +74,15 @@ pub struct DbnMetadata {
     pub start: u64,
     /// Instrument ids and their symbols.
     pub symbols: Vec<(u32, String)>,
+}
+
+/// The dataset that records of a publisher belong to: what Databento calls it, `IEXG.DEEP`, or
+/// `WIRETAPE`.
+pub fn dataset_of(publisher_id: u16) -> &'static str {
+    if publisher_id == Protocol::Deep10.publisher_id() {
+        return "IEXG.DEEP";
+    }
+    Publisher::try_from(publisher_id).map_or("WIRETAPE", |theirs| theirs.dataset().as_str())
 }
 
 impl DbnMetadata {
@@ -346,6 +357,20 @@ mod tests {
         let records: Vec<_> = read.map(Result::unwrap).collect();
         assert!(records.len() as u64 - counted <= 1, "one record may have been held back");
         (metadata, records)
+    }
+
+    #[test]
+    fn every_protocol_s_records_are_of_the_dataset_that_its_messages_are() {
+        let of =
+            |protocol: Protocol| (protocol.publisher_id(), dataset_of(protocol.publisher_id()));
+        let theirs = |publisher: Publisher| (publisher as u16, publisher.dataset().as_str());
+        assert_eq!(of(Protocol::Itch50), theirs(Publisher::XnasItchXnas));
+        assert_eq!(of(Protocol::Tops16), theirs(Publisher::IexgTopsIexg));
+        assert_eq!(dataset_of(38), "IEXG.TOPS");
+        let (deep, named) = of(Protocol::Deep10);
+        assert_eq!(named, "IEXG.DEEP");
+        assert!(Publisher::try_from(deep).is_err(), "{deep} is a number of Databento's");
+        assert_eq!(dataset_of(0), "WIRETAPE");
     }
 
     #[test]

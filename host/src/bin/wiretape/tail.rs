@@ -16,7 +16,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wiretape_core::event::{Event, NO_INSTRUMENT, SymbolMsg, rtype};
-use wiretape_host::dbn::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops, TopsMemory};
+use wiretape_host::dbn::{
+    DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops, TopsMemory, dataset_of,
+};
 use wiretape_host::ingest::symbol_text;
 use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
 
@@ -408,12 +410,8 @@ impl<'a> Tail<'a> {
         let mut symbols: Vec<(u32, String)> =
             self.symbols.names.iter().map(|(id, name)| (*id, name.clone())).collect();
         symbols.sort();
-        let dataset = match header.publisher_id {
-            2 => "XNAS.ITCH",
-            38 => "IEXG.DEEP",
-            _ => "WIRETAPE",
-        };
-        DbnMetadata { dataset: dataset.to_owned(), start: header.ts_event, symbols }
+        let dataset = dataset_of(header.publisher_id).to_owned();
+        DbnMetadata { dataset, start: header.ts_event, symbols }
     }
 
     fn finish(mut self) -> Result<(), Failure> {
