@@ -44,7 +44,7 @@ use crate::source::{Source, SourceError};
 use crate::worker::{Worker, pin_to_core};
 
 use changes::{FeedChanger, Teachers};
-use feeds::{AttachedFeed, FeedMaker, attach_feeds};
+use feeds::{AttachedFeed, BookMemories, FeedMaker, attach_feeds};
 use live::LiveParts;
 
 /// What is going on, for whoever wants to print it.
@@ -59,9 +59,6 @@ pub enum Notice {
     /// The run failed; this is what it had taken in until then.
     BrokenOff(Box<Summary>),
 }
-
-/// Pieces of memory for feeds: those of one run, and those of changes that could not be done.
-const MEMORIES: usize = 64;
 
 /// Runs `config` until its source ends or `stop` is set.
 pub fn run(
@@ -90,14 +87,14 @@ pub fn run(
         file.unlink_on_exit();
     }
     let segment = SegmentWriter::create(file.words(), &spec)?;
-    let mut memory: Vec<_> = (0..MEMORIES).map(|_| None).collect();
+    let memories = BookMemories::default();
     let mut rings = RecoveryRings::new();
     let mut snapshot_rings = SnapshotRings::new();
     let (complaints, complaints_of_snapshots) = mpsc::channel();
     let ends = AtomicBool::new(false);
     let mut pipeline = Pipeline::new(segment);
     let prefault = config.worker.prefault && matches!(source, OpenSource::Live(..));
-    let mut maker = FeedMaker::new(segment, &mut memory, prefault);
+    let mut maker = FeedMaker::new(segment, &memories, prefault);
     let first_packet_ns = source.first_packet_ns();
     let attached = attach_feeds(&mut pipeline, &mut maker, config, first_packet_ns, notice)?;
     let text = source.describe(config);

@@ -38,7 +38,9 @@ pub enum AddFeedError {
 impl core::fmt::Display for AddFeedError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            AddFeedError::TooManyFeeds => write!(f, "a worker carries at most {MAX_FEEDS} feeds"),
+            AddFeedError::TooManyFeeds => {
+                write!(f, "the segment has no place for another feed (at most {MAX_FEEDS})")
+            }
             AddFeedError::Memory(error) => write!(f, "no memory for the feed's books: {error}"),
             AddFeedError::NoSnapshots => write!(f, "the feed's protocol has no snapshots"),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::ptr::NonNull;
-use std::slice::IterMut;
+use std::sync::{Mutex, PoisonError};
 
 use wiretape_core::arena::Arena;
 use wiretape_core::feed::arbiter::Patience;
@@ -34,7 +34,7 @@ pub(super) struct BookMemory {
     len: usize,
 }
 
-// SAFETY: the mapping belongs to the process, and `bytes` lends it to one at a time.
+// SAFETY: the mapping belongs to the process, and whoever calls `bytes` sees to it that one has it.
 unsafe impl Send for BookMemory {}
 
 impl BookMemory {
@@ -60,9 +60,12 @@ impl BookMemory {
         Ok(BookMemory { base, len: bytes })
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: mapped, readable and writable, zero at first, for as long as `self` lives; the
-        // exclusive borrow makes it the only slice.
+    /// All of it, zero at first.
+    ///
+    /// # Safety
+    /// No other slice of it is in use, and this one is not any more when `self` is dropped.
+    unsafe fn bytes<'m>(&self) -> &'m mut [u8] {
+        // SAFETY: mapped, readable and writable for as long as `self` lives; the rest is the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
     }
 }
@@ -71,6 +74,19 @@ impl Drop for BookMemory {
     fn drop(&mut self) {
         // SAFETY: what mmap returned; slices of it borrowed from `self`.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The memory of all feeds that a run has made, also of those that are gone: it is there for as long
+/// as this is.
+#[derive(Debug, Default)]
+pub(super) struct BookMemories {
+    kept: Mutex<Vec<BookMemory>>,
+}
+
+impl BookMemories {
+    fn keep(&self, memory: BookMemory) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
     }
 }
 
@@ -150,19 +166,19 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct FeedMaker<'m> {
     segment: SegmentWriter<'m>,
-    memory: IterMut<'m, Option<BookMemory>>,
+    memories: &'m BookMemories,
     prefault: bool,
     place: Place,
 }
 
 impl<'m> FeedMaker<'m> {
-    /// Feeds of `segment`, each in one of `memory`.
+    /// Feeds of `segment`, whose memory `memories` keeps.
     pub(super) fn new(
         segment: SegmentWriter<'m>,
-        memory: &'m mut [Option<BookMemory>],
+        memories: &'m BookMemories,
         prefault: bool,
     ) -> FeedMaker<'m> {
-        FeedMaker { segment, memory: memory.iter_mut(), prefault, place: Place::default() }
+        FeedMaker { segment, memories, prefault, place: Place::default() }
     }
 
     /// What the next feed gets.
@@ -176,7 +192,8 @@ impl<'m> FeedMaker<'m> {
     }
 
     /// Makes the next feed, with as many places for depth as it wants of those that are `free`. Days
-    /// that the configuration does not fix are taken around `now`, UTC nanoseconds.
+    /// that the configuration does not fix are taken around `now`, UTC nanoseconds. One that cannot be
+    /// made leaves nothing behind.
     pub(super) fn make(
         &mut self,
         feed: &FeedConfig,
@@ -184,11 +201,27 @@ impl<'m> FeedMaker<'m> {
         zones: Zones,
         now: u64,
     ) -> Result<MadeFeed<'m>, RunError> {
+        let memory = BookMemory::reserve(feed)?;
+        // SAFETY: the only slice of it. A feed that comes of it may use it for `'m`: it is kept that
+        // long. If none does, nothing that borrows from it outlives `make_in` (neither the error nor the
+        // segment's writer can hold any of it), and only then is it unmapped.
+        let bytes: &'m mut [u8] = unsafe { memory.bytes() };
+        let made = self.make_in(bytes, feed, free, zones, now)?;
+        self.memories.keep(memory);
+        Ok(made)
+    }
+
+    fn make_in(
+        &mut self,
+        bytes: &'m mut [u8],
+        feed: &FeedConfig,
+        free: &mut impl Iterator<Item = u32>,
+        zones: Zones,
+        now: u64,
+    ) -> Result<MadeFeed<'m>, RunError> {
         let failed = |source| RunError::Feed { feed: feed.name.clone(), source };
-        let memory = self.memory.next().ok_or_else(|| failed(AddFeedError::TooManyFeeds))?;
-        let memory = memory.insert(BookMemory::reserve(feed)?);
-        let base = memory.base;
-        let mut arena = Arena::new(memory.bytes());
+        let base = NonNull::from(&mut *bytes).cast();
+        let mut arena = Arena::new(bytes);
         let reserved = arena.left();
         let Place { feed: index, instrument } = self.place;
         let days = match feed.date {
@@ -281,4 +314,84 @@ fn text<const N: usize>(from: &str) -> heapless::String<N> {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use wiretape_core::segment::{SegmentLayout, SegmentSpec};
+
+    use super::*;
+    use crate::config::{Overrides, SnapshotConfig};
+
+    const CONFIG: &str = r#"
+[worker]
+name = "w"
+instruments = 16
+
+[source]
+kind = "pcap"
+path = "day.pcap"
+
+[[feed]]
+name = "deep"
+protocol = "deep10-iextp"
+group = "224.2.3.10:16648"
+instruments = 16
+max_levels = 64
+date = 2017-04-25
+"#;
+
+    const SEGMENT: SegmentSpec<'_> = SegmentSpec {
+        worker: "w",
+        epoch: 1,
+        pid: 0,
+        event_slots: 64,
+        instruments: 16,
+        feeds: 1,
+        depths: 0,
+    };
+
+    #[test]
+    fn feeds_that_fail_take_nothing_from_the_next() {
+        let words = SegmentLayout::new(&SEGMENT).unwrap().total_words;
+        let words: Vec<_> = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let segment = SegmentWriter::create(&words, &SEGMENT).unwrap();
+        let config = Config::parse("test.toml", CONFIG, &Overrides::default()).unwrap();
+        let good = &config.feeds[0];
+        let too_large = FeedConfig { max_orders: 1 << 50, ..good.clone() };
+        let snapshot = SnapshotConfig {
+            servers: Vec::new(),
+            login: None,
+            patience: Duration::ZERO,
+            hold_bytes: 0,
+            after_loss: false,
+        };
+        let no_such = FeedConfig { snapshot: Some(snapshot), ..good.clone() };
+
+        let memories = BookMemories::default();
+        let mut maker = FeedMaker::new(segment, &memories, false);
+        let mut make = |feed: &FeedConfig, attached: bool| {
+            let place = maker.place();
+            let made = maker.make(feed, &mut std::iter::empty(), Zones::Bundled, 0);
+            if !attached {
+                maker.rewind(place);
+            }
+            made
+        };
+        for _ in 0..100 {
+            let error = make(&too_large, false).unwrap_err().to_string();
+            assert!(error.contains("cannot reserve"), "{error}");
+            let error = make(&no_such, false).unwrap_err().to_string();
+            assert!(error.contains("no snapshots"), "{error}");
+            let MadeFeed { feed, pages, .. } = make(good, false).expect("room for a feed");
+            pages.give_back(feed);
+        }
+        make(good, true).expect("room for a feed");
+        let error = make(good, true).unwrap_err().to_string();
+        assert!(error.contains("no place for another feed"), "{error}");
+        assert_eq!(memories.kept.lock().unwrap().len(), 101, "only of those that were made");
+    }
 }
