@@ -4,9 +4,10 @@
 //! Metadata and records are encoded by the `dbn` crate, but for market-by-order records, which are
 //! DBN's bytes already. Records of types that DBN does not define (Wiretape's own, 0xF0 and up)
 //! are left out, so that every reader of DBN takes the file; symbols travel in the mappings of the
-//! metadata, and those that are announced later in symbol mapping records.
+//! metadata, which know no times but days, and those that are announced later, or under another name,
+//! in symbol mapping records.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Write;
 
 use dbn::encode::EncodeRecord;
@@ -117,8 +118,8 @@ pub struct DbnWriter<'m, W: Write> {
     schema: DbnSchema,
     version: DbnVersion,
     tops: Tops<'m>,
-    /// Instruments whose symbol the file has told.
-    mapped: HashSet<u32>,
+    /// The symbol of each instrument as the file told it last.
+    mapped: HashMap<u32, String>,
 }
 
 impl<W: Write> std::fmt::Debug for DbnWriter<'_, W> {
@@ -141,7 +142,7 @@ impl<'m, W: Write> DbnWriter<'m, W> {
         tops: Tops<'m>,
     ) -> dbn::Result<DbnWriter<'m, W>> {
         MetadataEncoder::new(&mut out).encode(&metadata.encoded(schema, version))?;
-        let mapped = metadata.symbols.iter().map(|(id, _)| *id).collect();
+        let mapped = metadata.symbols.iter().cloned().collect();
         Ok(DbnWriter { out: RecordEncoder::new(out), schema, version, tops, mapped })
     }
 
@@ -155,10 +156,8 @@ impl<'m, W: Write> DbnWriter<'m, W> {
             },
             rtype::STATUS if self.schema == DbnSchema::Mixed => self.write_as_it_is(event),
             rtype::SYMBOL => match event.get::<SymbolMsg>() {
-                Some(record) if self.mapped.insert(record.hd.instrument_id) => {
-                    self.write_symbol(&record)
-                }
-                _ => Ok(0),
+                Some(record) => self.write_symbol(&record),
+                None => Ok(0),
             },
             rtype::GAP => match event.get::<GapMsg>() {
                 Some(gap) => self.write_rows(|tops| tops.lose(gap.feed)),
@@ -219,6 +218,9 @@ impl<'m, W: Write> DbnWriter<'m, W> {
     fn write_symbol(&mut self, record: &SymbolMsg) -> dbn::Result<u64> {
         let (id, at) = (record.hd.instrument_id, record.hd.ts_event);
         let symbol = symbol_text(&record.symbol);
+        if self.mapped.get(&id) == Some(&symbol) {
+            return Ok(0);
+        }
         let (raw, ids, no_end) = (SType::RawSymbol, SType::InstrumentId, dbn::UNDEF_TIMESTAMP);
         match self.version.0 {
             1 => {
@@ -238,6 +240,7 @@ impl<'m, W: Write> DbnWriter<'m, W> {
                 self.out.encode_record(&mapping)?;
             }
         }
+        self.mapped.insert(id, symbol);
         Ok(1)
     }
 

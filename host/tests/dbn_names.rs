@@ -1,0 +1,142 @@
+//! What DBN files, and the tapes that a host makes of them, call things.
+
+use dbn::Record;
+use dbn::decode::{DbnMetadata, DecodeRecordRef, dbn::Decoder};
+use std::path::Path;
+use std::process::{Command, Output};
+use wiretape_core::event::{Event, MboMsg, RecordHeader, SIDE_NONE, SymbolMsg, action, flags};
+use wiretape_core::pipeline::Protocol;
+use wiretape_core::segment::{State, SymbolEntry};
+use wiretape_host::reader::testing::TestSegment;
+
+const TIME: u64 = 1_340_285_400_000_000_000;
+
+fn padded(name: &str) -> [u8; 16] {
+    let mut text = [0; 16];
+    text[..name.len()].copy_from_slice(name.as_bytes());
+    text
+}
+
+fn symbol(publisher: u16, id: u32, name: &str) -> Event {
+    Event::new(&SymbolMsg {
+        hd: RecordHeader::new::<SymbolMsg>(publisher, id, TIME),
+        ts_recv: TIME,
+        symbol: padded(name),
+        round_lot: 100,
+        feed: 0,
+        reserved: 0,
+    })
+}
+
+fn trade(publisher: u16, id: u32, sequence: u32) -> Event {
+    Event::new(&MboMsg {
+        hd: RecordHeader::new::<MboMsg>(publisher, id, TIME + u64::from(sequence)),
+        order_id: 0,
+        price: 10_000_000_000,
+        size: sequence,
+        flags: flags::LAST,
+        channel_id: 0,
+        action: action::TRADE,
+        side: SIDE_NONE,
+        ts_recv: TIME + 500 + u64::from(sequence),
+        ts_in_delta: 500,
+        sequence,
+    })
+}
+
+/// A run that is over, in a segment at `path`, whose directory ends with `directory`.
+fn tape(path: &Path, directory: &[(u32, &str)], events: &[Event]) -> TestSegment {
+    let segment = TestSegment::create(path, 5, 64);
+    for &(id, name) in directory {
+        let entry = SymbolEntry { symbol: padded(name), ..SymbolEntry::default() };
+        segment.writer().announce(id, &entry);
+    }
+    let mut ring = segment.writer().events();
+    events.iter().for_each(|event| {
+        ring.publish(event);
+    });
+    ring.commit();
+    segment.writer().header().set_state(State::Ended);
+    segment
+}
+
+/// The tape as a DBN file, on standard output unless `more` says otherwise.
+fn tail(path: &Path, more: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+        .args(["tail", "--from", "oldest", "--until-end", "--dbn", "--segment"])
+        .arg(path)
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[test]
+fn a_file_names_the_dataset_that_its_records_publisher_has() {
+    let directory = tempfile::tempdir().unwrap();
+    for (protocol, dataset) in [
+        (Protocol::Itch50, "XNAS.ITCH"),
+        (Protocol::Tops16, "IEXG.TOPS"),
+        (Protocol::Deep10, "IEXG.DEEP"),
+    ] {
+        let publisher = protocol.publisher_id();
+        let path = directory.path().join(format!("{dataset}.seg"));
+        let segment = tape(&path, &[(7, "ABC")], &[trade(publisher, 7, 1)]);
+        let file = tail(&path, &[]).stdout;
+        drop(segment);
+        let mut decoder = Decoder::new(&file[..]).unwrap();
+        assert_eq!(decoder.metadata().dataset, dataset);
+        let record = decoder.decode_record_ref().unwrap().unwrap();
+        assert_eq!(record.header().publisher_id, publisher);
+        let theirs = record.publisher().ok().map(|publisher| publisher.dataset().as_str());
+        assert_eq!(theirs, (protocol != Protocol::Deep10).then_some(dataset));
+    }
+}
+
+/// What a file says, in its order: a symbol and its instrument, or the number of a trade.
+#[derive(Debug, PartialEq)]
+enum Said {
+    Mapping(String, String, u64),
+    Trade(u32),
+}
+
+#[test]
+fn a_symbol_that_is_renamed_is_mapped_again_where_that_happens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let events = [
+        symbol(2, 9, "SAME"),
+        symbol(2, 7, "OLD"),
+        trade(2, 7, 1),
+        symbol(2, 9, "SAME"),
+        symbol(2, 7, "NEW"),
+        trade(2, 7, 2),
+        symbol(2, 7, "NEW"),
+        trade(2, 7, 3),
+    ];
+    // The segment's directory has each instrument's latest name.
+    let _segment = tape(&path, &[(7, "NEW"), (9, "SAME")], &events);
+    let mapping = |name: &str| Said::Mapping(name.to_owned(), "7".to_owned(), TIME);
+    for version in ["1", "2", "3"] {
+        for schema in ["mixed", "mbo", "trades"] {
+            let file = tail(&path, &["--dbn-version", version, "--schema", schema]).stdout;
+            let mut decoder = Decoder::new(&file[..]).unwrap();
+            let mut said = Vec::new();
+            while let Some(record) = decoder.decode_record_ref().unwrap() {
+                if let Some(mapping) = record.get::<dbn::SymbolMappingMsg>() {
+                    let (from, to) = (mapping.stype_in_symbol(), mapping.stype_out_symbol());
+                    let (from, to) = (from.unwrap().to_owned(), to.unwrap().to_owned());
+                    said.push(Said::Mapping(from, to, mapping.start_ts));
+                } else if let Some(order) = record.get::<dbn::MboMsg>() {
+                    said.push(Said::Trade(order.sequence));
+                } else {
+                    said.push(Said::Trade(record.get::<dbn::TradeMsg>().unwrap().sequence));
+                }
+            }
+            let [first, second, third] = [1, 2, 3].map(Said::Trade);
+            let expected = [mapping("OLD"), first, mapping("NEW"), second, third];
+            assert_eq!(said, expected, "{schema} of version {version}");
+        }
+    }
+}
