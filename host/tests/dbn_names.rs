@@ -2,8 +2,9 @@
 
 use dbn::Record;
 use dbn::decode::{DbnMetadata, DecodeRecordRef, dbn::Decoder};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use wiretape_core::event::{Event, MboMsg, RecordHeader, SIDE_NONE, SymbolMsg, action, flags};
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{State, SymbolEntry};
@@ -139,4 +140,68 @@ fn a_symbol_that_is_renamed_is_mapped_again_where_that_happens() {
             assert_eq!(said, expected, "{schema} of version {version}");
         }
     }
+}
+
+/// A host, killed without a word when dropped.
+struct Host(Child);
+
+impl Host {
+    /// Starts it over `files`; returns when all are taken in.
+    fn start(directory: &Path, files: &[&str]) -> Host {
+        let mut host = Host(spawn(directory, files));
+        let said = BufReader::new(host.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let taken = said.filter(|line| line.contains("taken in")).take(files.len());
+        assert_eq!(taken.count(), files.len());
+        host
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn spawn(directory: &Path, files: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_wiretape-host"))
+        .args(["--directory", "none", "--socket", "host.sock", "--dbn"])
+        .args(files)
+        .current_dir(directory)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn files_that_share_their_stem_are_two_tapes_that_a_table_tells_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let _segment = tape(&path, &[(7, "ABC")], &[trade(2, 7, 1), trade(2, 7, 2)]);
+    for (name, schema) in [("day.mbo.dbn", "mbo"), ("day.trades.dbn", "trades")] {
+        let file = directory.path().join(name);
+        tail(&path, &["--schema", schema, "--output", file.to_str().unwrap()]);
+    }
+    let rows = |files: &[&str]| {
+        let _host = Host::start(directory.path(), files);
+        let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+            .args(["query", "range", "--kind", "trades", "--socket", "host.sock"])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let of = |table: &str, word: &str| table.lines().filter(|line| line.contains(word)).count();
+    let both = rows(&["day.mbo.dbn", "day.trades.dbn"]);
+    assert_eq!((of(&both, "day.mbo.dbn"), of(&both, "day.trades.dbn")), (2, 2), "{both}");
+    assert_eq!(of(&both, "worker"), 1, "{both}");
+    let one = rows(&["day.trades.dbn"]);
+    assert_eq!((of(&one, "ABC"), of(&one, "worker")), (2, 0), "{one}");
+
+    let host = spawn(directory.path(), &["day.mbo.dbn", "./day.mbo.dbn"]);
+    let refused = host.wait_with_output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("the DBN file ./day.mbo.dbn is named twice"), "{said}");
 }

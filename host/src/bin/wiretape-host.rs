@@ -42,7 +42,9 @@ struct Arguments {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY, conflicts_with = "segment")]
     directory: PathBuf,
     /// DBN files to take in (market-by-order, MBP-1 or trades, versions 1 to 3, plain or zstd): each
-    /// is a tape of its own, by the name of the file up to its first dot.
+    /// is a tape of its own, by the name of the file up to its first dot; files that share that go by
+    /// their whole names, and those that share these too by their paths. `wiretape query` has the
+    /// tape of each row in the column "worker".
     #[arg(long, value_name = "FILE", num_args = 1..)]
     dbn: Vec<PathBuf>,
     /// Socket to answer on [default: $XDG_RUNTIME_DIR/wiretape/host.sock, or
@@ -128,9 +130,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let budget = Arc::new(Budget::new(arguments.memory));
     let hosted = Arc::new(Hosted::new(segments, budget, settings, Arc::new(say)));
-    for file in &arguments.dbn {
-        hosted.take_dbn(file)?;
-    }
+    hosted.take_dbn(&arguments.dbn)?;
     let limits = Limits { clients: arguments.clients_max.max(1), rows: arguments.rows_max };
     let service = Service::new(hosted.clone(), limits);
     let path = claim.listener().local_addr()?;

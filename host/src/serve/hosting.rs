@@ -1,5 +1,6 @@
 //! The ingest threads of a host, one per segment path, started as segments appear.
 
+use super::tape_names::{named_twice, tape_names};
 use crate::ingest::{Ingest, IngestSettings, SharedStore, take_dbn_file};
 use crate::reader::{DEFAULT_DIRECTORY, segment_files};
 use crate::store::{Budget, WorkerStore};
@@ -116,12 +117,22 @@ impl Hosted {
         Ok(Followed { store, thread: Some(thread) })
     }
 
-    /// Takes a DBN file in, on a thread of its own: a tape beside those that are followed, under
-    /// the name of the file.
-    pub fn take_dbn(&self, path: &Path) -> std::io::Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = name.split('.').next().unwrap_or_default().to_owned();
-        let store = Arc::new(Mutex::new(WorkerStore::new(&name, self.budget.clone())));
+    /// Takes DBN files in, each on a thread of its own: tapes beside those that are followed, under
+    /// the names of the files.
+    ///
+    /// # Errors
+    /// A file is named twice, and nothing was done; or there can be no more threads.
+    pub fn take_dbn(&self, files: &[PathBuf]) -> std::io::Result<()> {
+        if let Some(file) = named_twice(files) {
+            let text = format!("the DBN file {} is named twice", file.display());
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text));
+        }
+        let names = tape_names(files);
+        files.iter().zip(&names).try_for_each(|(file, name)| self.take_dbn_as(name, file))
+    }
+
+    fn take_dbn_as(&self, name: &str, path: &Path) -> std::io::Result<()> {
+        let store = Arc::new(Mutex::new(WorkerStore::new(name, self.budget.clone())));
         let (stop, notices) = (self.stop.clone(), self.notices.clone());
         let (settings, file, into) = (self.settings.clone(), path.to_owned(), store.clone());
         let run = move || {

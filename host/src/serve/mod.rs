@@ -12,6 +12,7 @@
 pub mod socket;
 pub mod client;
 pub mod hosting;
+mod tape_names;
 
 pub use client::{Asked, ClientError, ask};
 pub use hosting::{Hosted, Notices, Segments};

@@ -19,7 +19,8 @@ use wiretape_host::store::{Axis, Coverage, Kind, WorkerState};
 /// Asks the host: ranges, as-of joins, bars.
 ///
 /// Each answer says what it covers: through which event, and what is missing inside it and why.
-/// Tables show the columns that matter most; --wide and the other formats show all.
+/// Tables show the columns that matter most, and which worker or file a row is of where there are
+/// several; --wide and the other formats show all.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -160,7 +161,7 @@ enum FormatName {
     Arrow,
 }
 
-/// Columns that a table leaves out unless asked for.
+/// Columns that a table leaves out unless asked for; the worker is shown where there are several.
 const NARROW: [&str; 9] = [
     "ts_recv",
     "quote_ts_recv",
@@ -274,10 +275,12 @@ fn print(answer: Asked, how: &How) -> Result<(), Failure> {
         FormatName::Arrow => Format::Arrow,
     };
     let schema = answer.schema();
+    let several = coverage_of(&schema).is_some_and(|coverage| coverage.workers.len() > 1);
     let shown: Vec<usize> = (0..schema.fields().len())
         .filter(|index| {
             let narrow = format == Format::Table && !how.wide;
-            !(narrow && NARROW.contains(&schema.field(*index).name().as_str()))
+            let name = schema.field(*index).name().as_str();
+            !(narrow && NARROW.contains(&name)) || several && name == "worker"
         })
         .collect();
     let projected = schema.project(&shown).map_err(wiretape_host::serve::ClientError::from)?;
