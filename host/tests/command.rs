@@ -126,6 +126,45 @@ fn a_living_segment_is_not_removed() {
     assert!(!directory.path().join("w.seg").exists());
 }
 
+#[test]
+fn the_segment_of_a_capture_that_stands_still_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for name in ["w", "dead"] {
+        let segment = TestSegment::create(&path(&format!("{name}.seg")), 1, 16);
+        segment.writer().header().set_heartbeat_ns(0);
+        std::fs::write(path(&format!("{name}.lock")), "4711").unwrap();
+    }
+    let lock = std::fs::File::open(path("w.lock")).unwrap();
+    lock.try_lock().unwrap();
+
+    // Of all: the dead one goes, and what is left is told of.
+    let all = wiretape(directory.path(), &["segments", "remove", "--directory", "."]);
+    assert_eq!(all.status.code(), Some(0));
+    assert_eq!(text(&all.stdout), "removed ./dead.seg\n");
+    assert!(text(&all.stderr).contains("left alone: ./w.seg"), "{}", text(&all.stderr));
+    let named = ["segments", "remove", "w", "--directory", "."];
+    let refused = wiretape(directory.path(), &named);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = text(&refused.stderr);
+    assert!(said.contains("living writer (pid 4711 holds its lock): stop it, or add"), "{said}");
+    assert!(path("w.seg").exists());
+
+    // Nor one that cannot be read.
+    let whole = std::fs::read(path("w.seg")).unwrap();
+    std::fs::write(path("w.seg"), [0xFF; 8192]).unwrap();
+    assert_eq!(wiretape(directory.path(), &named).status.code(), Some(1));
+    std::fs::write(path("w.seg"), &whole).unwrap();
+
+    ok(directory.path(), &["segments", "remove", "w", "--force", "--directory", "."]);
+    assert!(!path("w.seg").exists());
+    let segment = TestSegment::create(&path("w.seg"), 2, 16);
+    segment.writer().header().set_heartbeat_ns(0);
+    drop(lock);
+    ok(directory.path(), &named);
+    assert!(!path("w.seg").exists());
+}
+
 /// A fortieth of the Nasdaq day in a segment of its own.
 fn some_of_the_day(epoch: u64) -> Option<(tempfile::TempDir, TestSegment)> {
     let day = day::shared("itch/nasdaq-20120621-aapl-amzn.itch.gz")?;

@@ -11,6 +11,7 @@ mod digest;
 mod status;
 mod book;
 mod segments;
+mod worker_lock;
 mod query;
 mod dbn;
 mod record;

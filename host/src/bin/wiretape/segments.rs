@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::source::Source;
 use crate::terminal::say;
+use crate::worker_lock::WorkerLock;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fs;
@@ -116,22 +117,37 @@ fn remove(directory: &Path, workers: &[String], force: bool) -> Result<ExitCode,
             }
             Err(_) => false,
         };
-        if lives && !force {
+        // Held until the files are gone, so that no capture of the name starts meanwhile.
+        let lock = if force { WorkerLock::Free { _lock: None } } else { WorkerLock::take(&file)? };
+        let path = file.display();
+        let kept = match &lock {
+            _ if force => None,
+            // Whatever its heartbeat says: a capture that stands still may go on.
+            WorkerLock::Running { pid } => Some(format!(
+                "{path} has a living writer (pid {pid} holds its lock): stop it, or add --force"
+            )),
+            WorkerLock::Free { .. } if lives => {
+                Some(format!("{path} has a living writer: stop it, or add --force"))
+            }
+            WorkerLock::Free { .. } => None,
+        };
+        if let Some(kept) = kept {
             if !workers.is_empty() {
-                let path = file.display();
-                say(&format!("{path} has a living writer: stop it, or add --force"));
+                say(&kept);
                 refused = true;
+            } else if !lives {
+                say(&format!("left alone: {kept}"));
             }
             continue;
         }
         fs::remove_file(&file)
-            .map_err(|error| Failure::Told(format!("cannot remove {}: {error}", file.display())))?;
+            .map_err(|error| Failure::Told(format!("cannot remove {path}: {error}")))?;
         // The frames that it shared with recorders have no writer either.
         match fs::remove_file(file.with_extension("frames")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        writeln!(stdout(), "removed {}", file.display())?;
+        writeln!(stdout(), "removed {path}")?;
     }
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
