@@ -83,14 +83,14 @@ impl<'m> Ladders<'m> {
     }
 
     /// The rungs of `ladder`, the best last.
-    #[inline]
+    #[inline(always)]
     pub(super) fn rungs_of(&self, ladder: &Ladder) -> &[Rung] {
         let start = ladder.start as usize * UNIT_RUNGS;
         self.rungs.get(start..).and_then(|rungs| rungs.get(..ladder.len as usize)).unwrap_or(&[])
     }
 
     /// The same, to change values in place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn rungs_of_mut(&mut self, ladder: &Ladder) -> &mut [Rung] {
         let start = ladder.start as usize * UNIT_RUNGS;
         let rungs = self.rungs.get_mut(start..).and_then(|all| all.get_mut(..ladder.len as usize));
@@ -118,7 +118,7 @@ impl<'m> Ladders<'m> {
     }
 
     /// Puts `rung` at `position`, as [`find`](Self::find) gave it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(
         &mut self,
         ladder: &mut Ladder,
@@ -138,7 +138,7 @@ impl<'m> Ladders<'m> {
     }
 
     /// Takes the rung at `position` away.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, ladder: &mut Ladder, position: usize) {
         let rungs = self.rungs_of_mut(ladder).get_mut(position..).unwrap_or(&mut []);
         if rungs.is_empty() {

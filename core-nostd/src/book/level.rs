@@ -49,7 +49,7 @@ impl<'m> Levels<'m> {
     }
 
     /// A fresh level at `price`; `None` if all are in use.
-    #[inline]
+    #[inline(always)]
     pub(super) fn claim(&mut self, price: i64) -> Option<u32> {
         let handle = if self.free != 0 {
             let handle = self.free;
@@ -68,7 +68,7 @@ impl<'m> Levels<'m> {
         Some(handle)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&mut self, handle: u32) {
         let next = self.free;
         *self.get_mut(handle) = Level { tail: next, ..Level::default() };

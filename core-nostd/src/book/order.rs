@@ -59,7 +59,7 @@ impl<'m> Orders<'m> {
     }
 
     /// A handle for a new order; `None` if all are in use.
-    #[inline]
+    #[inline(always)]
     pub(super) fn claim(&mut self) -> Option<u32> {
         let handle = if self.free != 0 {
             let handle = self.free;
@@ -78,7 +78,7 @@ impl<'m> Orders<'m> {
     }
 
     /// Gives an order's place back; returns what stood there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&mut self, handle: u32) -> Order {
         let next = self.free;
         let place = self.get_mut(handle);

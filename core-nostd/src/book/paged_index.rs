@@ -155,7 +155,7 @@ impl<'m> PagedIndex<'m> {
 }
 
 impl OrderIndex for PagedIndex<'_> {
-    #[inline]
+    #[inline(always)]
     fn locate(&self, id: u64, orders: &Orders<'_>) -> Located {
         let entry = self.directory.get(Self::directory_slot(id)).copied().unwrap_or(0);
         let page = entry.wrapping_sub(1);
@@ -174,7 +174,7 @@ impl OrderIndex for PagedIndex<'_> {
         self.locate_in_overflow(id, orders, vacant)
     }
 
-    #[inline]
+    #[inline(always)]
     fn insert(&mut self, place: Place, id: u64, handle: u32) -> Result<(), IndexFull> {
         if place == NO_PAGE {
             return self.insert_without_page(id, handle);
@@ -190,7 +190,7 @@ impl OrderIndex for PagedIndex<'_> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn remove(&mut self, place: Place, id: u64) {
         if place.0 & IN_OVERFLOW != 0 {
             return self.overflow.remove(Place(place.0 & !IN_OVERFLOW), id);
