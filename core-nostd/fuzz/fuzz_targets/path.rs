@@ -72,7 +72,9 @@ fuzz_target!(|bytes: &[u8]| {
         let days = TradingDays::new([1_340_251_200_000_000_000]);
         pipeline.add_feed(protocol, &spec, &days, &mut arena).unwrap();
         let all = DepthChoice::All;
-        pipeline.choose_depth(index, &all, index * DEPTHS, DEPTHS, &mut arena).unwrap();
+        let first = (index * DEPTHS) as u32;
+        let places = first..first + DEPTHS as u32;
+        pipeline.choose_depth(index, &all, places, &mut arena).unwrap();
     }
     let view = SegmentView::attach(&words).unwrap();
     let mut reader = view.events().reader_from_oldest();
