@@ -228,6 +228,38 @@ fn a_price_of_zero_a_size_of_zero_and_a_side_that_is_none_are_refused() {
 }
 
 #[test]
+fn a_message_of_a_wrong_length_marks_the_book_that_it_would_have_changed() {
+    let too_long = |mut message: Vec<u8>| {
+        message.push(0);
+        message
+    };
+    let books = [
+        add(1, 5, 100, 10_000),
+        execute(1, 5, 1),
+        cancel(1, 5, 1),
+        delete(1, 5),
+        replace(1, 5, 6, 1, 1),
+    ];
+    for (bad, other) in
+        books.into_iter().zip([directory(1), head(b'H', 1), vec![], head(b'?', 1), vec![b'I']])
+    {
+        with_worker(|mut worker| {
+            worker.take(&other);
+            assert_eq!(worker.market(1).health, 0, "{other:?} is no matter of the book");
+            worker.take(&too_long(bad.clone()));
+            let bad_messages = worker.count(FeedCounter::BadMessages);
+            assert!(bad_messages >= 1, "{bad_messages}");
+            assert_eq!(worker.market(1).health, health::BOOK_ERROR, "{}", char::from(bad[0]));
+            assert_eq!(worker.market(1).ts_recv, MIDNIGHT + worker.next - 1);
+            assert!(!worker.view.feed(0).unwrap().session().unwrap().maybe_bad_book);
+            // So short that it names no instrument: any book may lack it.
+            worker.take(&bad[..2]);
+            assert!(worker.view.feed(0).unwrap().session().unwrap().maybe_bad_book);
+        });
+    }
+}
+
+#[test]
 fn an_instrument_that_no_directory_announced_is_counted_and_marked_until_one_does() {
     with_worker(|mut worker| {
         worker.take(&add(3, 5, 100, 10_000));

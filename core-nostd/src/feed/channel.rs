@@ -306,6 +306,13 @@ impl<'m> Channel<'m> {
     ) {
         self.count(FeedCounter::BookErrors, 1);
         self.writer.add_error(ErrorGroup::Book, cause);
+        self.doubt(local, stamp, publisher);
+    }
+
+    /// Marks the book of an instrument as one that lacks a message, for readers of the market table
+    /// at once.
+    #[cold]
+    pub fn doubt(&mut self, local: u32, stamp: &MessageStamp, publisher: &Publisher<'m>) {
         if let Some(market) = self.markets.get_mut(local as usize) {
             market.set_health(health::BOOK_ERROR, true);
         }
@@ -315,6 +322,12 @@ impl<'m> Channel<'m> {
         if let (Some(board), Some(place)) = (&self.depth, self.depth_place(local)) {
             board.mark(place, instrument, health::BOOK_ERROR);
         }
+    }
+
+    /// Marks all books: one of them lacks a message, and nobody can tell which.
+    #[cold]
+    pub fn doubt_all(&mut self) {
+        self.set_maybe_bad(true);
     }
 
     /// Marks the books of the feed as possibly wrong, or as good again. Records carry it at once,

@@ -39,6 +39,7 @@ impl<'m> Dialect<'m> for Deep<'m> {
     /// Databento does not have DEEP. Its number for TOPS would make best bids and offers of
     /// levels: this one is Wiretape's own, as record types from 0xF0 on are.
     const PUBLISHER_ID: u16 = 0xF001;
+    const BOOK_TYPES: &'static [u8] = b"85";
 
     fn new(instruments: u32, spec: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
         let book_spec = LevelBookSpec { instruments, levels: spec.levels };

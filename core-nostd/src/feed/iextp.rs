@@ -9,6 +9,8 @@
 //! | `S`, `H`, `O`, `P` | a status record |
 //! | `A` | an auction record |
 //! | `X` (official price) | none: it is counted |
+//!
+//! A message may be longer than this version of it: what stands behind is not looked at.
 
 use super::channel::{Channel, FeedSpec};
 use super::publisher::{MessageStamp, Publisher};
@@ -34,6 +36,8 @@ pub trait Dialect<'m>: Sized {
     const PROTOCOL: u16;
     /// The DBN publisher id of its records, unless configured otherwise.
     const PUBLISHER_ID: u16;
+    /// Types that change its book.
+    const BOOK_TYPES: &'static [u8];
 
     /// Claims the memory of a book for `instruments`.
     fn new(instruments: u32, spec: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError>;
@@ -178,24 +182,61 @@ impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
 
     #[inline]
     fn on_message(&mut self, bytes: &[u8], publisher: &mut Publisher<'m>) {
-        let venue = &mut self.venue;
         if let Some(kind) = bytes.first() {
-            venue.channel.count_type(*kind);
+            self.venue.channel.count_type(*kind);
         }
-        match self.dialect.on_message(bytes, venue, publisher) {
-            Ok(None) => {}
-            Ok(Some(Shared::TradeReport(m))) => {
+        if let Err(error) = self.take_message(bytes, publisher) {
+            self.unreadable(bytes, error, publisher);
+        }
+    }
+
+    #[inline(always)]
+    fn take_message(
+        &mut self,
+        bytes: &[u8],
+        publisher: &mut Publisher<'m>,
+    ) -> Result<(), MessageError> {
+        let venue = &mut self.venue;
+        match self.dialect.on_message(bytes, venue, publisher)? {
+            None => {}
+            Some(Shared::TradeReport(m)) => {
                 if let Some((local, event_seq, stamp)) = venue.trade(m, publisher) {
                     venue.after_event(local, event_seq, &stamp, &self.dialect);
                 }
             }
-            Ok(Some(message)) => venue.on_notice(message, publisher),
-            Err(MessageError::UnknownType(_)) => {
-                venue.channel.count(FeedCounter::UnknownMessages, 1)
+            Some(message) => venue.on_notice(message, publisher),
+        }
+        Ok(())
+    }
+
+    /// What has not the length of its type. IEX lets messages grow at their end without notice:
+    /// what is known of a longer one stands in front. One that is shorter, and would have changed
+    /// a book, marks it.
+    #[cold]
+    #[inline(never)]
+    fn unreadable(&mut self, bytes: &[u8], error: MessageError, publisher: &mut Publisher<'m>) {
+        let kind = match error {
+            MessageError::UnknownType(_) => {
+                return self.venue.channel.count(FeedCounter::UnknownMessages, 1);
             }
-            Err(MessageError::Empty | MessageError::Length { .. }) => {
-                venue.channel.count(FeedCounter::BadMessages, 1);
+            MessageError::Length { expected, .. } if bytes.len() > usize::from(expected) => {
+                let known = bytes.get(..usize::from(expected)).unwrap_or_default();
+                // It has the length of its type now.
+                let _ = self.take_message(known, publisher);
+                return;
             }
+            MessageError::Length { kind, .. } => Some(kind),
+            MessageError::Empty => None,
+        };
+        self.venue.channel.count(FeedCounter::BadMessages, 1);
+        if kind.is_none_or(|kind| !D::BOOK_TYPES.contains(&kind)) {
+            return;
+        }
+        let symbol = bytes.get(10..).and_then(|rest| rest.first_chunk::<8>());
+        let Some(symbol) = symbol else { return self.venue.channel.doubt_all() };
+        let sent = i64::try_from(self.venue.sent_ns).unwrap_or(0);
+        if let Some((local, stamp)) = self.venue.stamp(*symbol, iex::Time::new(sent), publisher) {
+            self.venue.channel.doubt(local, &stamp, publisher);
         }
     }
 }

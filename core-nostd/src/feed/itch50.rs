@@ -16,7 +16,8 @@
 //!
 //! A message that the book cannot apply is counted by its cause, marks the instrument, and
 //! publishes nothing, so that a reader who applies the records has the same book; only an
-//! execution that states its own price (`C`) still gives its trade.
+//! execution that states its own price (`C`) still gives its trade. One that would change a book and
+//! has not the length of its type marks the instrument as well.
 
 mod notices;
 
@@ -38,6 +39,9 @@ use crate::wire::moldudp64;
 /// Order references that are looked up directly; Nasdaq's stay below this through a day, and those
 /// of another venue go to the hash beside the pages.
 const REFERENCES: u64 = 1 << 32;
+
+/// Types that change a book.
+const BOOK_TYPES: &[u8] = b"AFECXDU";
 
 type Book<'m> = OrderBook<'m, PagedIndex<'m>>;
 
@@ -140,13 +144,10 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
     }
 
     #[cold]
-    fn on_snapshot_message(&mut self, message: &[u8], publisher: &mut Publisher<'m>) {
-        match Message::parse(message) {
+    fn on_snapshot_message(&mut self, bytes: &[u8], publisher: &mut Publisher<'m>) {
+        match Message::parse(bytes) {
             Ok(message) => self.on_parsed(message, publisher),
-            Err(ItchError::UnknownType(_)) => self.channel.count(FeedCounter::UnknownMessages, 1),
-            Err(ItchError::Empty | ItchError::Length { .. }) => {
-                self.channel.count(FeedCounter::BadMessages, 1);
-            }
+            Err(error) => self.unreadable(bytes, error, publisher),
         }
     }
 
@@ -193,10 +194,7 @@ impl<'m> ItchFeed<'m> {
         }
         match Message::parse(bytes) {
             Ok(message) => self.on_parsed(message, publisher),
-            Err(ItchError::UnknownType(_)) => self.channel.count(FeedCounter::UnknownMessages, 1),
-            Err(ItchError::Empty | ItchError::Length { .. }) => {
-                self.channel.count(FeedCounter::BadMessages, 1);
-            }
+            Err(error) => self.unreadable(bytes, error, publisher),
         }
     }
 
@@ -251,6 +249,27 @@ impl<'m> ItchFeed<'m> {
                 self.trade(&m.head, &m.stock, m.price.nanos(), m.shares.get(), publisher);
             }
             other => self.on_other(other, publisher),
+        }
+    }
+
+    /// Counts a message that is none. One that would have changed a book marks it: the book lacks it.
+    #[cold]
+    fn unreadable(&mut self, bytes: &[u8], error: ItchError, publisher: &mut Publisher<'m>) {
+        let counter = match error {
+            ItchError::UnknownType(_) => FeedCounter::UnknownMessages,
+            ItchError::Empty | ItchError::Length { .. } => FeedCounter::BadMessages,
+        };
+        self.channel.count(counter, 1);
+        let ItchError::Length { kind, .. } = error else { return };
+        if !BOOK_TYPES.contains(&kind) {
+            return;
+        }
+        let Some([_, high, low]) = bytes.first_chunk::<3>() else {
+            return self.channel.doubt_all();
+        };
+        let head = Head::new(kind, u16::from_be_bytes([*high, *low]), 0, message_time(bytes));
+        if let Some((local, stamp)) = self.stamp(&head, publisher) {
+            self.channel.doubt(local, &stamp, publisher);
         }
     }
 

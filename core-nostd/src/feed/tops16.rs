@@ -39,6 +39,7 @@ impl<'m> Dialect<'m> for Tops<'m> {
     const PROTOCOL: u16 = tops16::PROTOCOL;
     /// Databento's `IEXG.TOPS.IEXG`.
     const PUBLISHER_ID: u16 = 38;
+    const BOOK_TYPES: &'static [u8] = b"Q";
 
     fn new(instruments: u32, _: &FeedSpec, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
         Ok(Tops { book: TopBook::new(arena, instruments)? })
