@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use flate2::read::GzDecoder;
 use itch_worker::{MIDNIGHT, Memory, OneByOne, Size};
 use proptest::prelude::*;
-use wiretape_core::event::UNDEF_PRICE;
+use wiretape_core::event::{NO_INSTRUMENT, UNDEF_PRICE};
 use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::segment::{DepthEntry, DepthLevel, FeedCounter, FeedGauge, health};
 use wiretape_core::wire::binaryfile::BinaryFile;
@@ -329,11 +329,16 @@ fn places_are_few_marked_and_emptied() {
         worker.take(&after(b'D', 77, 0, 0));
         assert_eq!(depth_of(&worker, 1).unwrap().health, health::UNDIRECTED | health::BOOK_ERROR);
 
-        // Another session: empty, and nothing of the past.
+        // Another session: numbers are given anew, the place is whose order comes first, and
+        // nothing of the past is in it.
         worker.next = 1;
         worker.take_in_session(&head(b'S'), *b"TEST000002");
-        let entry = depth_of(&worker, 1).unwrap();
-        assert_eq!((entry.bids, entry.health), ([DepthLevel::NONE; 10], 0));
-        assert_eq!(entry.features.order_flow, 0);
+        assert_eq!((depth_of(&worker, 1), depth_of(&worker, 2)), (None, None));
+        let nobody = worker.view.depth().read(0).unwrap().unwrap();
+        assert_eq!((nobody.bids, nobody.instrument), ([DepthLevel::NONE; 10], NO_INSTRUMENT));
+        worker.take_in_session(&other, *b"TEST000002");
+        let entry = depth_of(&worker, 2).unwrap();
+        assert_eq!((entry.health, entry.features.order_flow), (health::UNDIRECTED, 100));
+        assert_eq!((depth_of(&worker, 1), full(&worker)), (None, 1));
     });
 }

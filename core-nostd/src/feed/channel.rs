@@ -53,6 +53,8 @@ pub struct Channel<'m> {
     /// One past the highest local instrument used, so that a new session touches no more.
     used: u32,
     depth: Option<DepthBoard<'m>>,
+    /// See [`renumber_each_session`](Self::renumber_each_session).
+    renumbers: bool,
 }
 
 impl<'m> Channel<'m> {
@@ -77,7 +79,14 @@ impl<'m> Channel<'m> {
             depth_places: &mut [],
             used: 0,
             depth: None,
+            renumbers: false,
         })
+    }
+
+    /// The same, where instruments' numbers are the venue's own and hold for one session: with
+    /// another, what is known of an instrument's symbol and status is no longer its own.
+    pub fn renumber_each_session(self) -> Self {
+        Channel { renumbers: true, ..self }
     }
 
     /// States in the segment that the feed is there, and who it is.
@@ -238,10 +247,15 @@ impl<'m> Channel<'m> {
         self.first_instrument.wrapping_add(local)
     }
 
-    /// Whether the symbol of `local` was announced.
+    /// Whether the symbol of `local` was announced, in this session if it holds for one.
     #[inline]
     pub fn is_announced(&self, local: u32) -> bool {
         self.markets.get(local as usize).is_some_and(MarketState::is_announced)
+    }
+
+    /// Whether the symbol of `local` that readers know is that of an earlier session.
+    pub fn was_announced_before(&self, local: u32) -> bool {
+        self.markets.get(local as usize).is_some_and(MarketState::was_announced_before)
     }
 
     /// The market state of `local`.
@@ -473,12 +487,17 @@ impl<'m> Channel<'m> {
         self.set_maybe_bad(false);
         if let Some(board) = &mut self.depth {
             board.start_session();
+            if self.renumbers {
+                board.free_all();
+                self.depth_places.fill(0);
+            }
         }
+        self.publish_depth_usage();
         for local in 0..self.used {
             let stamp = self.stamp(local, 0, ts_event, ts_event, publisher);
             let Some(market) = self.markets.get_mut(local as usize) else { break };
             if market.is_known() {
-                market.start_session();
+                market.start_session(self.renumbers);
                 self.publish_market(local, event_seq, &stamp, publisher);
             }
         }

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 use super::publisher::MessageStamp;
 use crate::arena::{Arena, ArenaError};
 use crate::book::LevelView;
-use crate::event::UNDEF_PRICE;
+use crate::event::{NO_INSTRUMENT, UNDEF_PRICE};
 use crate::segment::{DEPTH_LEVELS, DepthEntry, DepthLevel, Features, SegmentWriter};
 
 /// Symbols that can be chosen by name in one feed.
@@ -108,6 +108,26 @@ impl<'m> DepthBoard<'m> {
         for past in self.past.iter_mut() {
             *past = Past { place: past.place, ..Past::zeroed() };
         }
+    }
+
+    /// Takes the places away from the instruments that have them: readers find none of them there any
+    /// more.
+    #[cold]
+    pub fn free_all(&mut self) {
+        let nobody = DepthEntry {
+            instrument: NO_INSTRUMENT,
+            health: 0,
+            event_seq: 0,
+            ts_event: 0,
+            ts_recv: 0,
+            bids: [DepthLevel::NONE; DEPTH_LEVELS],
+            asks: [DepthLevel::NONE; DEPTH_LEVELS],
+            features: Features::EMPTY,
+        };
+        for past in self.past.iter().take(self.used) {
+            self.segment.set_depth(past.place as usize, &nobody);
+        }
+        self.used = 0;
     }
 
     /// Marks what is at `place` of `instrument`.

@@ -31,8 +31,8 @@ use crate::arena::{Arena, ArenaError};
 use crate::book::{
     BookError, BookSpec, BookUsage, OrderBook, PagedIndex, PagedSpec, Reduced, Replaced,
 };
-use crate::event::{MboMsg, SIDE_NONE, Side, action, flags};
-use crate::segment::{FeedCounter, health};
+use crate::event::{MboMsg, SIDE_NONE, Side, SymbolMsg, action, flags};
+use crate::segment::{FeedCounter, SymbolEntry, health};
 use crate::wire::itch50::{self, Head, ItchError, Message};
 use crate::wire::moldudp64;
 
@@ -77,6 +77,8 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         };
         let index = PagedIndex::new(arena, &PagedSpec::for_orders(spec.orders, REFERENCES))?;
         let book = OrderBook::new(arena, &book_spec, index)?;
+        // Locate codes are given anew each day.
+        let channel = channel.renumber_each_session();
         Ok(ItchFeed { channel, book, days: days.clone(), midnight: 0, sequence: 0 })
     }
 
@@ -300,7 +302,7 @@ impl<'m> ItchFeed<'m> {
         publisher: &mut Publisher<'m>,
     ) {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
-        self.direct(local, &stock, publisher);
+        self.direct(local, &stock, &stamp, publisher);
         let Some(side) = itch_side(side) else {
             return self.channel.book_error(
                 local,
@@ -439,7 +441,7 @@ impl<'m> ItchFeed<'m> {
         publisher: &mut Publisher<'m>,
     ) {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
-        self.direct(local, stock, publisher);
+        self.direct(local, stock, &stamp, publisher);
         // A cross without a match has no shares: no trade.
         if shares > 0 {
             let shares = u32::try_from(shares).unwrap_or(u32::MAX);
@@ -510,11 +512,33 @@ impl<'m> ItchFeed<'m> {
 
     /// Takes the symbol from a message whose instrument no directory message announced.
     #[inline]
-    fn direct(&mut self, local: u32, stock: &[u8; 8], publisher: &mut Publisher<'m>) {
+    fn direct(
+        &mut self,
+        local: u32,
+        stock: &[u8; 8],
+        stamp: &MessageStamp,
+        publisher: &mut Publisher<'m>,
+    ) {
         if !self.channel.is_announced(local) {
-            self.channel.count(FeedCounter::Undirected, 1);
-            self.channel.announce(local, stock, 0, publisher);
-            self.set_undirected(local, true);
+            self.announce_hearsay(local, stock, stamp, publisher);
+        }
+    }
+
+    #[cold]
+    fn announce_hearsay(
+        &mut self,
+        local: u32,
+        stock: &[u8; 8],
+        stamp: &MessageStamp,
+        publisher: &mut Publisher<'m>,
+    ) {
+        self.channel.count(FeedCounter::Undirected, 1);
+        let renamed = self.channel.was_announced_before(local);
+        let entry = self.channel.announce(local, stock, 0, publisher);
+        self.set_undirected(local, true);
+        if renamed {
+            // Who follows the events has another name for it.
+            publish_symbol(&entry, stamp, publisher);
         }
     }
 
@@ -524,6 +548,19 @@ impl<'m> ItchFeed<'m> {
             market.set_health(health::UNDIRECTED, on);
         }
     }
+}
+
+/// Tells who follows the events what an instrument is called.
+#[cold]
+fn publish_symbol(entry: &SymbolEntry, stamp: &MessageStamp, publisher: &mut Publisher<'_>) {
+    publisher.publish(&SymbolMsg {
+        hd: stamp.header::<SymbolMsg>(),
+        ts_recv: stamp.ts_recv,
+        symbol: entry.symbol,
+        round_lot: entry.round_lot,
+        feed: entry.feed,
+        reserved: 0,
+    });
 }
 
 /// The record as the last one of its message.

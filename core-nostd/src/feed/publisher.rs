@@ -97,8 +97,17 @@ pub struct MarketState {
     health: u8,
     /// Prices are only meaningful once this is set: fresh memory is zero.
     known: u8,
-    /// The symbol is in the directory.
+    /// The symbol is in the directory: one of [`announced`].
     announced: u8,
+}
+
+/// What [`MarketState`] knows of the directory.
+mod announced {
+    /// The symbol was announced in this session.
+    pub const NOW: u8 = 1;
+    /// It was announced in an earlier session, in which the instrument's number may have been
+    /// another's.
+    pub const BEFORE: u8 = 2;
 }
 
 impl MarketState {
@@ -135,15 +144,21 @@ impl MarketState {
         self.known != 0
     }
 
-    /// Whether the symbol is in the directory.
+    /// Whether the symbol is in the directory, and is this session's.
     #[inline]
     pub fn is_announced(&self) -> bool {
-        self.announced != 0
+        self.announced == announced::NOW
+    }
+
+    /// Whether the symbol in the directory is that of an earlier session.
+    #[inline]
+    pub fn was_announced_before(&self) -> bool {
+        self.announced == announced::BEFORE
     }
 
     /// Takes note that the symbol is in the directory.
     pub fn set_announced(&mut self) {
-        self.ready().announced = 1;
+        self.ready().announced = announced::NOW;
     }
 
     /// Takes a new best bid and offer in.
@@ -204,9 +219,15 @@ impl MarketState {
         self.health
     }
 
-    /// Forgets book, trades and health at the start of a session; status and symbol stay.
-    pub fn start_session(&mut self) {
+    /// Forgets book, trades and health at the start of a session; status and symbol stay, unless
+    /// the instrument's number may be another's now.
+    pub fn start_session(&mut self, renumbered: bool) {
         let MarketState { status, announced, .. } = *self;
+        let (status, announced) = match (renumbered, announced) {
+            (false, announced) => (status, announced),
+            (true, 0) => (0, 0),
+            (true, _) => (0, announced::BEFORE),
+        };
         *self = MarketState { status, announced, ..MarketState::EMPTY };
     }
 

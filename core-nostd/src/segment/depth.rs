@@ -194,8 +194,8 @@ impl<'m> DepthTable<'m> {
         }
     }
 
-    /// The place of an instrument, which it keeps until its feed is removed; `None` if it has none
-    /// (yet, or any more). Looks through all: to be asked once, not for each read. What is read
+    /// The place of an instrument, which it keeps until its feed is removed, or its session where
+    /// ids hold for one; `None` if it has none (yet, or any more). Looks through all: to be asked once, not for each read. What is read
     /// there later may be of an instrument that has the place since, whose id it has.
     pub fn place_of(&self, instrument: u32) -> Option<usize> {
         (0..self.len()).find(

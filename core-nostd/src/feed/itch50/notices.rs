@@ -1,7 +1,7 @@
 //! The messages that change no book and are no trades: symbols, statuses, breaks and auctions.
 
-use super::{ItchFeed, itch_side};
-use crate::event::{AuctionMsg, BreakMsg, SIDE_NONE, StatusMsg, SymbolMsg, UNDEF_PRICE};
+use super::{ItchFeed, itch_side, publish_symbol};
+use crate::event::{AuctionMsg, BreakMsg, SIDE_NONE, StatusMsg, UNDEF_PRICE};
 use crate::feed::publisher::Publisher;
 use crate::feed::status::{self, StatusChange};
 use crate::wire::itch50::{self, Head, Message};
@@ -40,14 +40,7 @@ impl<'m> ItchFeed<'m> {
         let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
         let entry = self.channel.announce(local, &m.stock, m.round_lot.get(), publisher);
         self.set_undirected(local, false);
-        publisher.publish(&SymbolMsg {
-            hd: stamp.header::<SymbolMsg>(),
-            ts_recv: stamp.ts_recv,
-            symbol: entry.symbol,
-            round_lot: entry.round_lot,
-            feed: entry.feed,
-            reserved: 0,
-        });
+        publish_symbol(&entry, &stamp, publisher);
     }
 
     fn feed_status(&mut self, head: &Head, change: StatusChange, publisher: &mut Publisher<'m>) {
@@ -64,7 +57,7 @@ impl<'m> ItchFeed<'m> {
         publisher: &mut Publisher<'m>,
     ) {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
-        self.direct(local, stock, publisher);
+        self.direct(local, stock, &stamp, publisher);
         let record = change.record(stamp.header::<StatusMsg>(), stamp.ts_recv);
         let event_seq = publisher.publish(&record);
         if change.sets_state
@@ -77,7 +70,7 @@ impl<'m> ItchFeed<'m> {
 
     fn imbalance(&mut self, m: &itch50::Noii, publisher: &mut Publisher<'m>) {
         let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
-        self.direct(local, &m.stock, publisher);
+        self.direct(local, &m.stock, &stamp, publisher);
         let near = m.near_price.nanos();
         publisher.publish(&AuctionMsg {
             hd: stamp.header::<AuctionMsg>(),
