@@ -395,6 +395,37 @@ fn a_new_session_that_is_found_under_way_is_joined_too() {
 }
 
 #[test]
+fn the_slower_lines_end_of_the_session_before_ends_no_wait() {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
+    let mut reader = view.events().reader_from_oldest();
+    let other = |first: u64, end: u64| {
+        let mut bytes = payload(first, end);
+        bytes[..10].copy_from_slice(b"TEST000002");
+        bytes
+    };
+    pipeline.on_frame(&frame(0, &payload(1, 3)), START);
+    pipeline.on_frame(&frame(0, &other(5, 6)), START + 1);
+    let request = pipeline.next_snapshot().unwrap();
+    // What line A brought too, and then what it lost.
+    pipeline.on_frame(&frame(1, &payload(1, 3)), START + 2);
+    pipeline.on_frame(&frame(1, &payload(3, 4)), START + 3);
+    pipeline.on_frame(&frame(1, &other(5, 6)), START + 4);
+    snapshot(&mut pipeline, &request, 6, START + 5);
+    pipeline.on_frame(&frame(0, &other(6, 7)), START + 6);
+    pipeline.on_time(START + 7);
+    let mut expected = vec![Seen::Session(SESSION_START, 1)];
+    expected.extend(live(1, 4));
+    expected.extend([Seen::Session(NEW_SESSION, 6), Seen::Clear]);
+    expected.extend(resting(6).chain(live(6, 7)));
+    assert_eq!(read(&mut reader), expected);
+    let feed = view.feed(0).unwrap();
+    let counts = [FeedCounter::Snapshots, FeedCounter::SnapshotsFailed, FeedCounter::NewSessions];
+    assert_eq!(counts.map(|counter| feed.counter(counter)), [1, 0, 1]);
+    assert_eq!(feed.counter(FeedCounter::DuplicateMessages), 2 + 1);
+}
+
+#[test]
 fn a_hole_in_what_waited_is_asked_for_with_time_to_answer() {
     let mut memory = Memory::new(SMALL);
     let patience = Patience { packets: 8, recovery_ns: Some(SECOND), ..WINDOW };

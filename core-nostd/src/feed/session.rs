@@ -320,8 +320,10 @@ impl Session {
             PacketKind::Heartbeat | PacketKind::EndOfSession => gap_reason::HEARTBEAT,
         };
         let gap = Gap { first: self.next_seq, end: packet.seq, reason };
-        let ends_now = packet.kind == PacketKind::EndOfSession && !self.ended;
-        self.ended |= ends_now;
+        let ends = packet.kind == PacketKind::EndOfSession;
+        let ends_now = ends && !self.ended;
+        // A venue that sends more after all has not ended it.
+        self.ended = ends || (self.ended && packet.count == 0);
         self.advance(packet);
         Verdict {
             change: ends_now.then_some(Change {
@@ -353,6 +355,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     const A: [u8; 10] = *b"AAAAAAAAAA";
     const B: [u8; 10] = *b"BBBBBBBBBB";
@@ -393,6 +396,22 @@ mod tests {
         assert_eq!((verdict.gap, verdict.take), (Some(jump), 2));
         let verdict = session.on_packet(&data(A, 30, 0));
         assert_eq!(verdict.gap, Some(Gap { first: 22, end: 30, reason: gap_reason::HEARTBEAT }));
+    }
+
+    #[test]
+    fn a_session_that_goes_on_behind_its_end_has_not_ended() {
+        let mut session = started();
+        let end = |seq| Packet { kind: PacketKind::EndOfSession, ..data(A, seq, 0) };
+        let changes: Vec<_> = [end(11), end(11), data(A, 11, 0), data(A, 11, 2), end(13), end(13)]
+            .iter()
+            .map(|packet| {
+                let verdict = session.on_packet(packet);
+                (verdict.change.map(|change| change.change), session.ended())
+            })
+            .collect();
+        let ended = Some(session_change::END);
+        let (end, over, on) = ((ended, true), (None, true), (None, false));
+        assert_eq!(changes, [end, over, over, on, end, over]);
     }
 
     #[test]

@@ -273,6 +273,11 @@ pub(super) fn on_packet<'m, T: Translator<'m>>(
         join.start(packet.session, packet.seq, now);
         translator.channel().set_joining(true);
     } else if packet.session != join.session && join.phase != Phase::Replaying {
+        let left = translator.channel().session();
+        if packet.session == left.id() && !left.is_ahead(packet) && !left.starts_over(packet) {
+            // The slower line's end of the session that is being left: it says nothing of others.
+            return false;
+        }
         if packet.kind != PacketKind::Data {
             // One stray heartbeat ends no session.
             return true;
