@@ -40,10 +40,18 @@ fn capture_killed_and_started_again() {
     let view = old.view().expect("a sound segment");
     wait_for("events", || view.counters().get(Counter::Events) > 1_000);
     let mut reader = Process::start(&mut tail(&rig));
+    let listed = || {
+        let mut segments = std::process::Command::new(binary("wiretape"));
+        succeed(segments.args(["segments", "--directory"]).arg(&rig.segments))
+    };
+    let is_silent = || matches!(old.liveness(), Liveness::Silent(_));
+    capture.signal(libc::SIGSTOP);
+    wait_for("silence", is_silent);
+    assert!(listed().contains("stands still (silent for"), "{}", listed());
     capture.kill();
 
     // The old segment stays readable, and its silence shows.
-    wait_for("silence", || matches!(old.liveness(), Liveness::Silent(_)));
+    assert!(is_silent() && listed().contains("dead (silent for"), "{}", listed());
     let mut events = view.events().reader_from_oldest();
     assert!(matches!(events.next_event(), Ok(Some(_))));
 

@@ -1,5 +1,7 @@
 //! `wiretape-capture`: one worker, from its configuration to its summary.
 
+mod stop_signals;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,17 +10,18 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use wiretape_capture::config::{Config, ConfigText, DepthChoice, Overrides, SourceConfig};
 use wiretape_capture::control::control_socket::{Answer, ControlSocket, ask};
 use wiretape_capture::run::{Notice, Summary, run};
 use wiretape_capture::source::pcap::CutRecord;
 use wiretape_capture::source::survey::Survey;
 
+use stop_signals::stop_on_signals;
+
 const EXAMPLES: &str = "\
 Examples:
   wiretape-capture --config /etc/wiretape/itch-a.toml
-      Run the worker that the file describes, until SIGINT or SIGTERM.
+      Run the worker that the file describes, until SIGINT, SIGTERM or SIGHUP.
   wiretape-capture --check --config /etc/wiretape/itch-a.toml
       Check the file and print what it means; nothing is started.
   wiretape-capture --reload --config /etc/wiretape/itch-a.toml
@@ -34,7 +37,7 @@ Examples:
       Capture live; `wiretape-xdp load` must have been run on eth1 before.
 
 Flags win over the file. Exit codes: 0 ended cleanly, 1 failed, 2 wrong usage or configuration.
-A second signal ends the process at once.";
+A further signal, a second later or more, ends the process at once.";
 
 /// Captures exchange feeds: frames in, decoded events out to shared memory.
 ///
@@ -169,13 +172,8 @@ fn main() -> ExitCode {
         return reload(&cli, &config);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The second one of a kind ends the process at once; the first one asks.
-        let again = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop));
-        let asked = signal_hook::flag::register(signal, Arc::clone(&stop));
-        if let Err(error) = again.and(asked) {
-            return fail(1, &format!("cannot handle signal {signal}: {error}"));
-        }
+    if let Err(error) = stop_on_signals(&stop) {
+        return fail(1, &format!("cannot handle signals: {error}"));
     }
     let mut notice = |notice: Notice| match notice {
         Notice::Started(text) if cli.json => eprintln!("{text}"),
@@ -397,6 +395,8 @@ fn json(summary: &Summary) -> String {
             "closed": summary.ledger.closes(),
             "redirected": summary.ledger.redirected,
             "lost": summary.ledger.lost(),
+            "unserved": summary.unserved,
+            "unaccounted_verdicts": summary.ledger.unaccounted_verdicts(),
             "unaccounted_arrivals": summary.ledger.unaccounted_arrivals(),
             "unaccounted_outcomes": summary.ledger.unaccounted_outcomes(),
         },

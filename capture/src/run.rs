@@ -78,6 +78,7 @@ pub fn run(
         depths: config.worker.depth_slots,
     };
     let layout = SegmentLayout::new(&spec)?;
+    SegmentFile::check_name(&config.worker.segment_dir, spec.worker)?;
     let frames = shared_frames(config, epoch)?;
     // The source is looked at before anything is put in place: its mistakes are the common ones.
     let source = OpenSource::open(config, &clock, frames.as_ref())?;
@@ -348,7 +349,7 @@ impl<'m> Control<'_, 'm> {
             }
             drop(go_tx);
             if confined.is_ok() && steered.is_ok() {
-                self.announce(pinned, notice);
+                self.announce(pinned, live, notice);
                 let heard = Heard { complaints, news: heard };
                 failure = self.look_after(live, recovery, &heard, &mut events, notice);
             }
@@ -372,7 +373,12 @@ impl<'m> Control<'_, 'm> {
         })
     }
 
-    fn announce(&self, pinned: Option<std::io::Result<()>>, notice: &mut dyn FnMut(Notice)) {
+    fn announce(
+        &self,
+        pinned: Option<std::io::Result<()>>,
+        live: Option<&LiveParts>,
+        notice: &mut dyn FnMut(Notice),
+    ) {
         let worker = &self.config.worker;
         let core = match (worker.core, pinned) {
             (Some(core), Some(Ok(()))) => format!("pinned to core {core}"),
@@ -387,6 +393,11 @@ impl<'m> Control<'_, 'm> {
         };
         let (name, path) = (&worker.name, self.file.path().display());
         notice(Notice::Started(format!("{name}: {}, {core}, segment {path}", self.text)));
+        let steered = live.map_or(&[][..], LiveParts::steered);
+        for warning in self.config.feeds.iter().flat_map(|feed| LiveParts::unsteered(feed, steered))
+        {
+            notice(Notice::Warning(warning));
+        }
     }
 
     /// Until the worker ended, a stop was asked for, or nothing can arrive any more.
@@ -418,6 +429,9 @@ impl<'m> Control<'_, 'm> {
                 }
                 ControlEvent::AlignClock => {
                     self.clock.align();
+                    for warning in live.iter().flat_map(|live| live.look_at_others(&self.segment)) {
+                        notice(Notice::Warning(warning));
+                    }
                 }
                 ControlEvent::Heartbeat => {
                     heard.tell(notice);
@@ -451,6 +465,7 @@ impl<'m> Control<'_, 'm> {
     ) -> Result<Summary, RunError> {
         if let Some(live) = live {
             live.ledger.update(&self.segment);
+            live.ledger.look_at_others(&self.segment);
         }
         self.header().set_heartbeat_ns(monotonic_ns());
         self.header().set_state(State::Ended);

@@ -158,6 +158,17 @@ impl SegmentFile {
         })
     }
 
+    /// Whether a living capture has the name: of all that can stand in the way of another one, what
+    /// says most.
+    pub fn check_name(dir: &Path, worker: &str) -> Result<(), SegmentFileError> {
+        let path = dir.join(format!("{worker}.lock"));
+        match OpenOptions::new().read(true).open(&path) {
+            Ok(lock) => lock_or_say_who(worker, &path, lock).map(|_| ()),
+            // What is wrong with it is told when it is made.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// The segment's words.
     pub fn words(&self) -> &[AtomicU64] {
         self.map.words()
@@ -237,26 +248,14 @@ fn take_lock(worker: &str, path: &Path) -> Result<File, SegmentFileError> {
             .open(path)
             .map_err(failed("open the lock file", path))
     };
-    let mut lock = open()?;
+    let mut lock;
     loop {
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = lock.read_to_string(&mut pid);
-                let pid = match pid.trim() {
-                    "" => "unknown".to_owned(),
-                    pid => pid.to_owned(),
-                };
-                return Err(SegmentFileError::Running { worker: worker.to_owned(), pid });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed("lock", path)(source)),
-        }
+        lock = lock_or_say_who(worker, path, open()?)?;
         // A capture that removes its files on exit may have removed the one opened above.
         let ours = lock.metadata().map_err(failed("look at", path))?;
         match fs::metadata(path) {
             Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => break,
-            _ => lock = open()?,
+            _ => {}
         }
     }
     let write_pid = |lock: &mut File| {
@@ -266,6 +265,22 @@ fn take_lock(worker: &str, path: &Path) -> Result<File, SegmentFileError> {
     };
     write_pid(&mut lock).map_err(failed("write the pid to", path))?;
     Ok(lock)
+}
+
+fn lock_or_say_who(worker: &str, path: &Path, mut lock: File) -> Result<File, SegmentFileError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = lock.read_to_string(&mut pid);
+            let pid = match pid.trim() {
+                "" => "unknown".to_owned(),
+                pid => pid.to_owned(),
+            };
+            Err(SegmentFileError::Running { worker: worker.to_owned(), pid })
+        }
+        Err(TryLockError::Error(source)) => Err(failed("lock", path)(source)),
+    }
 }
 
 /// The segment of a capture before this one, if there is one that this build understands.

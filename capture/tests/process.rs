@@ -2,6 +2,7 @@
 //! clean end, a signal and a kill.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -247,6 +248,46 @@ fn a_signal_ends_the_capture_cleanly() {
     assert_eq!(running.code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(2));
     assert_eq!(state(&segment), Some(State::Ended));
+}
+
+/// `timeout` and others send their signal to the process and to its group; a terminal that goes away
+/// says so by a hangup, which `nohup` keeps away.
+#[test]
+fn signals_that_come_twice_and_hangups_end_it_cleanly_too() {
+    let frames = day::frames(&day::made_up(9), 9);
+    let place = Place::new(&day::pcap(&frames[..2], 3_600_000_000_000));
+    let segment = place.segments().join("capture.seg");
+    let recorded = ["--speed", "recorded"];
+    for signals in
+        [[libc::SIGTERM; 3], [libc::SIGHUP; 3], [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]]
+    {
+        let mut command = place.replay(&recorded);
+        // Whatever started the tests may have wanted to outlive its terminal.
+        // SAFETY: signal may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            })
+        };
+        let running = Running::start(command, &segment);
+        for signal in signals {
+            running.signal(signal);
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        assert_eq!(running.code(), Some(0), "{signals:?}");
+        assert_eq!(state(&segment), Some(State::Ended), "{signals:?}");
+    }
+    let mut command = Command::new("nohup");
+    let replay = place.replay(&recorded);
+    command.arg(replay.get_program()).args(replay.get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running::start(command, &segment);
+    running.signal(libc::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(state(&segment), Some(State::Running), "a hangup ended what was to outlive it");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.code(), Some(0));
 }
 
 #[test]

@@ -87,6 +87,11 @@ fn an_open_ledger_is_shown_and_fails_the_status_of_a_run_that_is_over() {
     let writer = segment.writer();
     writer.header().set_source("xdp veth0 queue 0, native, copy");
     writer.counters().set(Counter::InstrumentsFull, 1_234);
+    writer.counters().set(Counter::XdpSeen, 15);
+    writer.counters().set(Counter::XdpPassed, 3);
+    writer.counters().set(Counter::XdpMatched, 12);
+    writer.counters().set(Counter::XdpNoSocket, 1);
+    writer.counters().set(Counter::XdpUnserved, 1_500);
     writer.counters().set(Counter::XdpRedirected, 10);
     writer.counters().set(Counter::Frames, 8);
     writer.counters().set(Counter::Datagrams, 8);
@@ -103,9 +108,19 @@ fn an_open_ledger_is_shown_and_fails_the_status_of_a_run_that_is_over() {
     let over = wiretape(directory.path(), &["status", "--directory", ".", "--json"]);
     assert_eq!(over.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_slice(&over.stdout).unwrap();
-    assert_eq!(json["workers"][0]["ledger"]["unaccounted_arrivals"], 1);
+    let ledger = &json["workers"][0]["ledger"];
+    assert_eq!(
+        (&ledger["unaccounted_verdicts"], &ledger["unaccounted_arrivals"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!((&ledger["seen"], &ledger["verdicts"]["xdp_passed"]), (&15.into(), &3.into()));
     writer.counters().add(Counter::SocketDropped, 1);
-    assert!(ok(directory.path(), &["status", "--directory", "."]).contains("closes"));
+    let over = wiretape(directory.path(), &["status", "--directory", "."]);
+    assert_eq!(over.status.code(), Some(1), "a packet that was seen is not accounted for");
+    writer.counters().add(Counter::XdpFragments, 1);
+    let said = ok(directory.path(), &["status", "--directory", "."]);
+    assert!(said.contains("closes") && said.contains("  xdp fragments "), "{said}");
+    assert!(said.contains("1,500 packets of steered groups came on other queues"), "{said}");
 
     let listed = ok(directory.path(), &["segments", "--directory", "."]);
     assert!(listed.contains("ended"), "{listed}");

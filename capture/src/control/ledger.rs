@@ -1,6 +1,7 @@
 //! Carries the kernel's counters into the segment, so that the ledger can be read there: what the
 //! XDP program saw and redirected, and what the socket dropped, since this capture began.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +67,28 @@ fn add(word: &AtomicU64, amount: u32) {
     }
 }
 
+/// The word of `struct steer_counters` that counts packets of our groups without a socket.
+const NO_SOCKET: usize = 5;
+
+/// How often counters are read until they belong together: the program may be in the middle of a
+/// packet, on any processor.
+const READS_MAX: usize = 32;
+
+/// Reads a queue's counters at a moment between two packets, if there is one.
+fn read_whole(map: &CounterMap<STEER_WORDS>, queue: u32) -> Result<[u64; STEER_WORDS], PinError> {
+    let mut words = map.read(queue)?;
+    for _ in 1..READS_MAX {
+        let [seen, passed, matched, redirected, _, no_socket, fragments, malformed, ..] = words;
+        let parts = [passed, fragments, malformed, redirected, no_socket];
+        let sum = parts.into_iter().fold(0u64, u64::wrapping_add);
+        if seen == sum && matched == redirected.wrapping_add(no_socket) {
+            break;
+        }
+        words = map.read(queue)?;
+    }
+    Ok(words)
+}
+
 /// Reads the counters of one queue and of its socket.
 #[derive(Debug)]
 struct QueueFeeder {
@@ -77,11 +100,38 @@ struct QueueFeeder {
     taken: Arc<TakenCounts>,
 }
 
+/// A queue of a worker's interface that the worker does not serve.
+#[derive(Debug)]
+struct OtherQueue {
+    number: u32,
+    /// Packets of steered groups that found no socket there, before this capture.
+    baseline: u64,
+    /// The same, since.
+    unserved: Cell<u64>,
+    /// Looks in a row that found more.
+    in_a_row: Cell<u32>,
+    told: Cell<bool>,
+}
+
+/// The queues of an interface that the worker does not serve. Somebody else may; where nobody does,
+/// packets of our groups go to the kernel, and no socket's counter moves.
+#[derive(Debug)]
+struct OtherQueues {
+    interface: String,
+    map: CounterMap<STEER_WORDS>,
+    queues: Vec<OtherQueue>,
+}
+
+/// Looks in a row at which a queue without a socket had brought packets, until that is told: a
+/// worker of its own may be about to start.
+const UNSERVED_LOOKS: u32 = 3;
+
 /// Carries the counters of all queues of a worker into the segment: each into its own block, their
 /// sums into the worker's.
 #[derive(Debug, Default)]
 pub struct LedgerFeeder {
     queues: Vec<QueueFeeder>,
+    others: Vec<OtherQueues>,
 }
 
 impl LedgerFeeder {
@@ -95,9 +145,52 @@ impl LedgerFeeder {
         taken: Arc<TakenCounts>,
     ) -> Result<(), PinError> {
         let map = CounterMap::open(&pins.join("counters"))?;
-        let baseline = map.read(identity.queue)?;
+        let baseline = read_whole(&map, identity.queue)?;
         self.queues.push(QueueFeeder { identity, map, baseline, socket, taken });
         Ok(())
+    }
+
+    /// Watches the queues of an interface that the worker does not serve, for packets that find no
+    /// socket there. Call it after all queues were added.
+    pub fn watch_others(&mut self, pins: &Path, interface: &str) -> Result<(), PinError> {
+        let map = CounterMap::open(&pins.join("counters"))?;
+        let own = |number: &u32| {
+            let is = |one: &QueueFeeder| {
+                one.identity.interface == interface && one.identity.queue == *number
+            };
+            self.queues.iter().any(is)
+        };
+        let mut queues = Vec::new();
+        for number in (0..map.queues()).filter(|number| !own(number)) {
+            let baseline = map.read(number)?[NO_SOCKET];
+            queues.push(OtherQueue {
+                number,
+                baseline,
+                unserved: Cell::new(0),
+                in_a_row: Cell::new(0),
+                told: Cell::new(false),
+            });
+        }
+        self.others.push(OtherQueues { interface: interface.to_owned(), map, queues });
+        Ok(())
+    }
+
+    /// Counts packets of steered groups on queues that nobody serves; returns the queues where they
+    /// go on coming, each once.
+    pub fn look_at_others(&self, segment: &SegmentWriter<'_>) -> Vec<(String, u32)> {
+        let (mut total, mut found) = (0_u64, Vec::new());
+        for one in &self.others {
+            for queue in &one.queues {
+                if let Ok(words) = one.map.read(queue.number)
+                    && queue.look(words[NO_SOCKET])
+                {
+                    found.push((one.interface.clone(), queue.number));
+                }
+                total = total.wrapping_add(queue.unserved.get());
+            }
+        }
+        segment.counters().set(Counter::XdpUnserved, total);
+        found
     }
 
     /// Of queue number `index`: frames with the NIC's time, without, and refused.
@@ -131,6 +224,16 @@ impl LedgerFeeder {
     }
 }
 
+impl OtherQueue {
+    /// Takes in how many packets found no socket; whether it is time to tell somebody.
+    fn look(&self, now: u64) -> bool {
+        let unserved = now.wrapping_sub(self.baseline);
+        let more = unserved > self.unserved.replace(unserved);
+        self.in_a_row.set(if more { self.in_a_row.get().saturating_add(1) } else { 0 });
+        self.in_a_row.get() >= UNSERVED_LOOKS && !self.told.replace(true)
+    }
+}
+
 /// The socket's counters that the segment mirrors.
 const SOCKET_COUNTERS: [Counter; 4] = [
     Counter::SocketDropped,
@@ -158,12 +261,32 @@ impl QueueFeeder {
             counters.set(Counter::SocketFillEmpty, socket.rx_fill_ring_empty_descs);
             counters.set(Counter::SocketInvalid, socket.rx_invalid_descs);
         }
-        if let Ok(now) = self.map.read(self.identity.queue) {
+        if let Ok(now) = read_whole(&self.map, self.identity.queue) {
             for (index, counter) in STEER_COUNTERS {
                 if let (Some(now), Some(before)) = (now.get(index), self.baseline.get(index)) {
                     counters.set(counter, now.wrapping_sub(*before));
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_without_a_socket_is_told_of_once_and_when_packets_go_on_coming() {
+        let queue = OtherQueue {
+            number: 1,
+            baseline: 100,
+            unserved: Cell::new(0),
+            in_a_row: Cell::new(0),
+            told: Cell::new(false),
+        };
+        let told = [100, 101, 102, 102, 103, 104, 105, 106].map(|now| queue.look(now));
+        assert_eq!(told, [false, false, false, false, false, false, true, false]);
+        assert_eq!(queue.unserved.get(), 6);
+        assert!(!queue.look(106) && !queue.look(107) && !queue.look(108) && !queue.look(109));
     }
 }

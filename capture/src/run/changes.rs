@@ -12,6 +12,7 @@ use wiretape_core::event_loop::Priority;
 
 use super::Notice;
 use super::feeds::{AttachedFeed, FeedMaker, MadeFeed, free_depth_places};
+use super::live::LiveParts;
 use crate::clock::utc_ns;
 use crate::config::{
     ChangeError, Config, ConfigError, ConfigText, FeedChanges, FeedConfig, RecoveryConfig,
@@ -187,16 +188,7 @@ impl<'m> FeedChanger<'_, 'm> {
                 let name = &feed.name;
                 warnings.push(format!("feed '{name}': its memory is not claimed yet: {error}"));
             }
-            for group in feed.groups() {
-                for (interface, map) in self.steered {
-                    if !map.contains(group).unwrap_or(true) {
-                        warnings.push(format!(
-                            "{group} does not reach the capture on {interface} yet: wiretape-xdp \
-                             group add --interface {interface} {group}"
-                        ));
-                    }
-                }
-            }
+            warnings.extend(LiveParts::unsteered(feed, self.steered));
         }
         warnings
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use wiretape_core::segment::QueueIdentity;
+use wiretape_core::segment::{QueueIdentity, SegmentWriter};
 
 use crate::clock::ClockKeeper;
 use crate::config::{FeedConfig, ReceiveStamps, XdpConfig};
@@ -62,6 +62,7 @@ impl LiveParts {
                 let groups = feeds.iter().flat_map(FeedConfig::groups).map(|group| *group.ip());
                 memberships.push(Membership::join(interface, groups)?);
             }
+            parts.ledger.watch_others(&xdp.pins(interface), interface)?;
             // For a warning; capture does without.
             if let Ok(map) = GroupMap::open(&xdp.pins(interface).join("groups")) {
                 parts.steered.push((interface.to_owned(), map));
@@ -177,6 +178,34 @@ impl LiveParts {
     /// What each interface's XDP program takes, as far as that may be looked at.
     pub(super) fn steered(&self) -> &[(String, GroupMap)] {
         &self.steered
+    }
+
+    /// Groups of `feed` that no interface's XDP program takes, as a warning each.
+    pub(super) fn unsteered(feed: &FeedConfig, steered: &[(String, GroupMap)]) -> Vec<String> {
+        let Some((first, _)) = steered.first() else { return Vec::new() };
+        let takes = |group| steered.iter().any(|(_, map)| map.contains(group).unwrap_or(true));
+        let names: Vec<&str> = steered.iter().map(|(interface, _)| interface.as_str()).collect();
+        let warning = |group| {
+            let on = names.join(" or ");
+            format!(
+                "{group} does not reach the capture on {on} yet: wiretape-xdp group add \
+                 --interface {first} {group}"
+            )
+        };
+        feed.groups().filter(|group| !takes(*group)).map(warning).collect()
+    }
+
+    /// Counts packets that come on queues which nobody serves, and warns where they go on coming.
+    pub(super) fn look_at_others(&self, segment: &SegmentWriter<'_>) -> Vec<String> {
+        let warning = |(interface, queue): (String, u32)| {
+            format!(
+                "packets of steered groups come on queue {queue} of {interface}, where no socket \
+                 is, and go to the kernel: have that queue served too (also = \
+                 [\"{interface}:{queue}\"], or another worker), or have the card use fewer \
+                 (wiretape-xdp load --queues, --to-queue)"
+            )
+        };
+        self.ledger.look_at_others(segment).into_iter().map(warning).collect()
     }
 
     /// What is wrong with the NIC's times of queues of which that was not told yet.

@@ -30,6 +30,8 @@ pub struct Summary {
     pub snapped: u64,
     /// Packets of a capture file whose link layer is not decoded.
     pub foreign: Option<Foreign>,
+    /// Packets of steered groups on queues of the interfaces that nobody served.
+    pub unserved: u64,
     /// Messages of instruments beyond those that the segment, or their feed, has room for.
     pub beyond_instruments: u64,
 }
@@ -103,6 +105,7 @@ impl Summary {
             cut: file.and_then(Reader::cut),
             snapped: file.map_or(0, Reader::snapped),
             foreign: file.and_then(Reader::foreign),
+            unserved: counters.get(Counter::XdpUnserved),
             beyond_instruments: counters.get(Counter::InstrumentsFull),
         }
     }
@@ -168,10 +171,18 @@ impl fmt::Display for Summary {
             (None, true) => write!(f, "ledger closed: every frame accounted for")?,
             (_, false) => write!(
                 f,
-                "ledger OPEN: {} redirected packets and {} frames not accounted for",
+                "ledger OPEN: {} packets seen, {} redirected and {} frames not accounted for",
+                self.ledger.unaccounted_verdicts(),
                 self.ledger.unaccounted_arrivals(),
                 self.ledger.unaccounted_outcomes()
             )?,
+        }
+        if self.unserved > 0 {
+            write!(
+                f,
+                "\n{} packets of steered groups came on other queues, where no socket was",
+                self.unserved
+            )?;
         }
         if self.snapped > 0 {
             write!(f, "\n{} packets of the file were cut by a snap length", self.snapped)?;

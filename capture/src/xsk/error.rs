@@ -31,7 +31,7 @@ pub enum OpenError {
     },
     /// The queue was refused.
     #[error(
-        "cannot bind an AF_XDP socket to queue {queue} of {interface} ({mode:?}): \
+        "cannot bind an AF_XDP socket to queue {queue} of {interface} (mode {mode}): \
          {source}{}",
         hint(source, Step::Bind)
     )]

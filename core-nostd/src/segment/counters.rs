@@ -62,6 +62,7 @@ counters! {
         NicStamped "nic_stamped" "Of the frames, with the NIC's receive time (if it is asked).",
         NicUnstamped "nic_unstamped" "Of the frames, with the host's: the NIC had no time.",
         NicRefused "nic_refused" "Of the frames, with the host's: the NIC's was far from it.",
+        XdpUnserved "xdp_unserved" "For our groups on other queues, where no socket was: passed on.",
     }
 }
 

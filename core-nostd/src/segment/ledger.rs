@@ -1,7 +1,8 @@
-//! The ledger: what the XDP program redirected, against what became of it. Promise 1: nothing is
-//! lost in silence.
+//! The ledger: what the XDP program saw on the worker's queues, against what became of it.
+//! Promise 1: nothing is lost in silence.
 //!
 //! ```text
+//!   seen       = redirected + no socket + passed + fragments + malformed
 //!   redirected = taken by the worker + oversize + dropped by the socket + RX ring full
 //!   taken      = datagrams of a feed + other group + malformed, by cause
 //! ```
@@ -21,9 +22,13 @@ pub struct LedgerRow {
     pub packets: u64,
 }
 
-/// The two sums, taken together.
+/// The three sums, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ledger {
+    /// What the XDP program saw; `None` if the source has no XDP program (pcap).
+    pub seen: Option<u64>,
+    /// What the XDP program did with the packets that it saw.
+    pub verdicts: [LedgerRow; VERDICTS.len()],
     /// What the XDP program redirected; `None` if the source has no XDP program (pcap).
     pub redirected: Option<u64>,
     /// Where redirected packets went.
@@ -31,6 +36,14 @@ pub struct Ledger {
     /// What the worker made of the frames it took.
     pub outcomes: [LedgerRow; OUTCOMES.len()],
 }
+
+const VERDICTS: [Counter; 5] = [
+    Counter::XdpRedirected,
+    Counter::XdpNoSocket,
+    Counter::XdpPassed,
+    Counter::XdpFragments,
+    Counter::XdpMalformed,
+];
 
 const ARRIVALS: [Counter; 4] =
     [Counter::Frames, Counter::FrameOversize, Counter::SocketDropped, Counter::SocketRingFull];
@@ -53,11 +66,20 @@ impl Ledger {
         // as not yet accounted for rather than as counted twice.
         let outcomes = OUTCOMES.map(row);
         let arrivals = ARRIVALS.map(row);
+        let verdicts = VERDICTS.map(row);
+        let [redirected, ..] = verdicts;
         Ledger {
-            redirected: live.then(|| counters.get(Counter::XdpRedirected)),
+            seen: live.then(|| counters.get(Counter::XdpSeen)),
+            verdicts,
+            redirected: live.then_some(redirected.packets),
             arrivals,
             outcomes,
         }
+    }
+
+    /// Packets that the XDP program saw and that are not accounted for.
+    pub fn unaccounted_verdicts(&self) -> i64 {
+        self.seen.map_or(0, |seen| difference(seen, &self.verdicts))
     }
 
     /// Packets redirected and not accounted for; negative if more came out than went in.
@@ -74,9 +96,10 @@ impl Ledger {
         difference(frames.packets, &self.outcomes)
     }
 
-    /// Whether both sums close.
+    /// Whether all sums close.
     pub fn closes(&self) -> bool {
-        self.unaccounted_arrivals() == 0 && self.unaccounted_outcomes() == 0
+        [self.unaccounted_verdicts(), self.unaccounted_arrivals(), self.unaccounted_outcomes()]
+            == [0; 3]
     }
 
     /// Packets that were ours and never reached a feed: dropped on the way in.
@@ -101,6 +124,10 @@ mod tests {
     fn a_missing_packet_keeps_the_ledger_open() {
         let words: Vec<AtomicU64> = (0..Counter::COUNT).map(|_| AtomicU64::new(0)).collect();
         let counters = Counters::new(&words);
+        counters.set(Counter::XdpSeen, 20);
+        counters.set(Counter::XdpPassed, 4);
+        counters.set(Counter::XdpFragments, 3);
+        counters.set(Counter::XdpMalformed, 2);
         counters.set(Counter::XdpRedirected, 10);
         counters.set(Counter::Frames, 7);
         counters.set(Counter::SocketRingFull, 2);
@@ -112,6 +139,10 @@ mod tests {
         assert_eq!((ledger.unaccounted_arrivals(), ledger.unaccounted_outcomes()), (1, 0));
         assert!(!ledger.closes());
         counters.add(Counter::SocketDropped, 1);
+        let ledger = Ledger::read(&counters, true);
+        assert_eq!((ledger.unaccounted_verdicts(), ledger.unaccounted_arrivals()), (1, 0));
+        assert!(!ledger.closes());
+        counters.add(Counter::XdpNoSocket, 1);
         assert!(Ledger::read(&counters, true).closes());
         assert_eq!(Ledger::read(&counters, true).lost(), 3);
         counters.add(Counter::OtherGroup, 1);

@@ -61,8 +61,20 @@ pub fn standing(segment: &Segment) -> String {
             segment.view().map_or("damaged", |view| view.header().state().name()).to_owned()
         }
         Liveness::Over(state) => state.name().to_owned(),
-        Liveness::Silent(age) => format!("dead (silent for {} s)", age.as_secs()),
+        Liveness::Silent(age) => {
+            let pid = segment.view().map_or(0, |view| view.header().pid());
+            let how = if is_a_capture(pid) { "stands still" } else { "dead" };
+            format!("{how} (silent for {} s)", age.as_secs())
+        }
     }
+}
+
+/// Whether the process is there, as far as that can be seen from here, and a capture: one that was
+/// stopped (SIGSTOP), or that the machine gives no time to, may go on.
+fn is_a_capture(pid: u32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    // The kernel keeps 15 bytes of it.
+    name.is_ok_and(|name| name.trim_end() == "wiretape-captur")
 }
 
 fn list(arguments: &SegmentsArguments) -> Result<ExitCode, Failure> {

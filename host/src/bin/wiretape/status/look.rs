@@ -59,7 +59,7 @@ pub struct QueueLook {
     pub identity: QueueIdentity,
     /// The counters that there are for a queue.
     pub counters: Vec<(Counter, u64)>,
-    /// Packets redirected and not accounted for.
+    /// Packets seen, or redirected, and not accounted for.
     pub unaccounted: i64,
 }
 
@@ -87,10 +87,12 @@ const QUEUE_COUNTERS: [Counter; 17] = [
 impl QueueLook {
     fn take(block: &QueueBlock<'_>) -> Option<QueueLook> {
         let counters = block.counters();
+        let ledger = Ledger::read(&counters, true);
+        let (seen, redirected) = (ledger.unaccounted_verdicts(), ledger.unaccounted_arrivals());
         Some(QueueLook {
             identity: block.identity()?,
             counters: QUEUE_COUNTERS.iter().map(|one| (*one, counters.get(*one))).collect(),
-            unaccounted: Ledger::read(&counters, true).unaccounted_arrivals(),
+            unaccounted: if seen == 0 { redirected } else { seen },
         })
     }
 
@@ -273,8 +275,10 @@ impl Look {
             "events_per_s": self.events_per_s, "sequence": self.head, "ring_slots": self.ring,
             "counters": Value::Object(counters.collect()),
             "ledger": {
-                "closes": self.ledger.closes(), "redirected": self.ledger.redirected,
+                "closes": self.ledger.closes(), "seen": self.ledger.seen,
+                "redirected": self.ledger.redirected, "verdicts": named(&self.ledger.verdicts),
                 "arrivals": named(&self.ledger.arrivals), "outcomes": named(&self.ledger.outcomes),
+                "unaccounted_verdicts": self.ledger.unaccounted_verdicts(),
                 "unaccounted_arrivals": self.ledger.unaccounted_arrivals(),
                 "unaccounted_outcomes": self.ledger.unaccounted_outcomes(),
                 "lost": self.ledger.lost(),

@@ -32,7 +32,8 @@ Examples:
   wiretape metrics --listen 127.0.0.1:9464     then scrape http://127.0.0.1:9464/metrics
 
 Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0, on
-rate(wiretape_worker_socket_ring_full_total[1m]) > 0, on wiretape_worker_up == 0 and on
+rate(wiretape_worker_socket_ring_full_total[1m]) > 0, on
+rate(wiretape_worker_xdp_unserved_total[1m]) > 0, on wiretape_worker_up == 0 and on
 wiretape_feed_maybe_bad_book == 1; warn on
 wiretape_feed_orders_peak / wiretape_feed_orders_capacity > 0.8 and on
 rate(wiretape_worker_nic_refused_total[1m]) > 0.")]
@@ -129,8 +130,17 @@ fn workers(text: &mut Exposition, looks: &[Look]) {
         "Packets that the ledger does not account for; 0 once nothing is in flight.",
         &|look| {
             let ledger = &look.ledger;
-            let sums = ledger.unaccounted_arrivals().saturating_add(ledger.unaccounted_outcomes());
-            Some(sums as f64)
+            let sums = [
+                ledger.unaccounted_verdicts(),
+                ledger.unaccounted_arrivals(),
+                ledger.unaccounted_outcomes(),
+            ];
+            // They could cancel each other out.
+            Some(
+                sums.map(|sum| sum as f64)
+                    .into_iter()
+                    .max_by(|a, b| a.abs().total_cmp(&b.abs()))?,
+            )
         },
     );
     text.family(

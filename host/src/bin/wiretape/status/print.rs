@@ -330,11 +330,14 @@ fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
         writeln!(out, "    {text:<34} {:>14}", grouped(packets))
     };
     let row = |row: &LedgerRow| (row.counter.name().replace('_', " "), row.packets);
-    if let Some(redirected) = ledger.redirected {
-        for counter in [Counter::XdpSeen, Counter::XdpMatched, Counter::XdpNoSocket] {
-            line(out, &counter.name().replace('_', " "), look.counter(counter))?;
+    if let (Some(seen), Some(redirected)) = (ledger.seen, ledger.redirected) {
+        line(out, "seen by the XDP program", seen)?;
+        for one in &ledger.verdicts {
+            let (name, packets) = row(one);
+            line(out, &format!("  {name}"), packets)?;
         }
-        line(out, "redirected to the socket", redirected)?;
+        writeln!(out, "    {}", verdict(ledger.unaccounted_verdicts()))?;
+        line(out, "redirected to the worker", redirected)?;
         for one in &ledger.arrivals {
             let (name, packets) = row(one);
             line(out, &format!("  {name}"), packets)?;
@@ -352,6 +355,14 @@ fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
     // One queue's part is the whole.
     if look.queues.len() > 1 {
         print_queues(out, &look.queues)?;
+    }
+    let unserved = look.counter(Counter::XdpUnserved);
+    if unserved > 0 {
+        let text = format!(
+            "{} packets of steered groups came on other queues, where no socket was (xdp unserved)",
+            grouped(unserved)
+        );
+        writeln!(out, "    {}", tinted(&text, Tone::Bad, coloured))?;
     }
     let lost = ledger.lost();
     if lost > 0 {
