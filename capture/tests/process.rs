@@ -262,11 +262,13 @@ fn signals_that_come_twice_and_hangups_end_it_cleanly_too() {
         [[libc::SIGTERM; 3], [libc::SIGHUP; 3], [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]]
     {
         let mut command = place.replay(&recorded);
+        // SAFETY: no memory is involved.
+        let as_usual = || unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
         // Whatever started the tests may have wanted to outlive its terminal.
         // SAFETY: signal may be called between fork and exec.
         unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            command.pre_exec(move || {
+                as_usual();
                 Ok(())
             })
         };

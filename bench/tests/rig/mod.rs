@@ -193,6 +193,11 @@ impl Rig {
         let each = format!("numtxqueues {queues} numrxqueues {queues}");
         self.ip(false, &format!("link add wire1 {each} type veth peer name feed1 {each}"));
         let capture_side = Process::start(self.capture_tool("sleep").arg("60"));
+        // Until then it is still in the namespace that it came from.
+        let comm = format!("/proc/{}/comm", capture_side.pid());
+        wait_for("the namespace to be entered", || {
+            std::fs::read_to_string(&comm).is_ok_and(|name| name.trim_end() == "sleep")
+        });
         self.ip(false, &format!("link set feed1 netns /proc/{}/ns/net", capture_side.pid()));
         for (end, device, address) in
             [('x', "wire1", "10.79.0.1/24"), ('c', "feed1", "10.79.0.2/24")]

@@ -136,11 +136,7 @@ fn workers(text: &mut Exposition, looks: &[Look]) {
                 ledger.unaccounted_outcomes(),
             ];
             // They could cancel each other out.
-            Some(
-                sums.map(|sum| sum as f64)
-                    .into_iter()
-                    .max_by(|a, b| a.abs().total_cmp(&b.abs()))?,
-            )
+            sums.map(|sum| sum as f64).into_iter().max_by(|a, b| a.abs().total_cmp(&b.abs()))
         },
     );
     text.family(
