@@ -29,23 +29,28 @@ pub(super) struct Levels<'m> {
     free: u32,
     fresh: u32,
     pub in_use: u32,
-    pub peak: u32,
 }
 
 impl<'m> Levels<'m> {
     pub(super) fn new(arena: &mut Arena<'m>, levels: u32) -> Result<Self, ArenaError> {
         let levels = arena.alloc_slice("price levels", (levels as usize).saturating_add(1))?;
-        Ok(Levels { levels, stray: Level::default(), free: 0, fresh: 1, in_use: 0, peak: 0 })
+        Ok(Levels { levels, stray: Level::default(), free: 0, fresh: 1, in_use: 0 })
     }
 
     #[inline]
     pub(super) fn get(&self, handle: u32) -> &Level {
-        self.levels.get(handle as usize).unwrap_or(&self.stray)
+        match self.levels.get(handle as usize) {
+            Some(found) => found,
+            None => super::out_of_range(&self.stray),
+        }
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, handle: u32) -> &mut Level {
-        self.levels.get_mut(handle as usize).unwrap_or(&mut self.stray)
+        match self.levels.get_mut(handle as usize) {
+            Some(found) => found,
+            None => super::out_of_range(&mut self.stray),
+        }
     }
 
     /// A fresh level at `price`; `None` if all are in use.
@@ -64,7 +69,6 @@ impl<'m> Levels<'m> {
         };
         *self.get_mut(handle) = Level { price, ..Level::default() };
         self.in_use = self.in_use.wrapping_add(1);
-        self.peak = self.peak.max(self.in_use);
         Some(handle)
     }
 
@@ -74,6 +78,12 @@ impl<'m> Levels<'m> {
         *self.get_mut(handle) = Level { tail: next, ..Level::default() };
         self.free = handle;
         self.in_use = self.in_use.wrapping_sub(1);
+    }
+
+    /// The most that were in use at a time: one that was never used is claimed only where none is
+    /// free.
+    pub(super) fn peak(&self) -> u32 {
+        self.fresh.saturating_sub(1)
     }
 
     pub(super) fn capacity(&self) -> u32 {

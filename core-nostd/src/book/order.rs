@@ -33,13 +33,12 @@ pub struct Orders<'m> {
     /// First of those never used.
     fresh: u32,
     pub(super) in_use: u32,
-    pub(super) peak: u32,
 }
 
 impl<'m> Orders<'m> {
     pub(super) fn new(arena: &mut Arena<'m>, orders: u32) -> Result<Self, ArenaError> {
         let orders = arena.alloc_slice("orders", (orders as usize).saturating_add(1))?;
-        Ok(Orders { orders, stray: Order::default(), free: 0, fresh: 1, in_use: 0, peak: 0 })
+        Ok(Orders { orders, stray: Order::default(), free: 0, fresh: 1, in_use: 0 })
     }
 
     /// The id of the order with this handle.
@@ -50,12 +49,18 @@ impl<'m> Orders<'m> {
 
     #[inline]
     pub(super) fn get(&self, handle: u32) -> &Order {
-        self.orders.get(handle as usize).unwrap_or(&self.stray)
+        match self.orders.get(handle as usize) {
+            Some(found) => found,
+            None => super::out_of_range(&self.stray),
+        }
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, handle: u32) -> &mut Order {
-        self.orders.get_mut(handle as usize).unwrap_or(&mut self.stray)
+        match self.orders.get_mut(handle as usize) {
+            Some(found) => found,
+            None => super::out_of_range(&mut self.stray),
+        }
     }
 
     /// A handle for a new order; `None` if all are in use.
@@ -73,7 +78,6 @@ impl<'m> Orders<'m> {
             return None;
         };
         self.in_use = self.in_use.wrapping_add(1);
-        self.peak = self.peak.max(self.in_use);
         Some(handle)
     }
 
@@ -87,6 +91,12 @@ impl<'m> Orders<'m> {
         self.free = handle;
         self.in_use = self.in_use.wrapping_sub(1);
         order
+    }
+
+    /// The most that were in use at a time: one that was never used is claimed only where none is
+    /// free.
+    pub(super) fn peak(&self) -> u32 {
+        self.fresh.saturating_sub(1)
     }
 
     pub(super) fn capacity(&self) -> u32 {

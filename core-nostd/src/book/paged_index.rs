@@ -15,12 +15,9 @@ use crate::arena::{Arena, ArenaError, slice_bytes};
 /// References of a page, 2 KiB of handles.
 const PAGE_REFS: usize = 512;
 const PAGE_BITS: u32 = PAGE_REFS.trailing_zeros();
-type Page = [u32; PAGE_REFS];
 
 /// Marks a place in the hash beside the pages.
 const IN_OVERFLOW: u64 = 1 << 63;
-/// The place of an id whose page does not exist yet.
-const NO_PAGE: Place = Place(1 << 62);
 
 /// How much memory a [`PagedIndex`] claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +43,7 @@ impl PagedSpec {
     /// Bytes of arena that the index takes at most.
     pub const fn bytes(&self) -> usize {
         slice_bytes::<u32>(self.directory())
-            .saturating_add(slice_bytes::<Page>(self.pages as usize))
+            .saturating_add(slice_bytes::<u32>((self.pages as usize).saturating_mul(PAGE_REFS)))
             .saturating_add(slice_bytes::<u32>(self.pages as usize))
             .saturating_add(HashIndex::bytes(self.overflow_orders))
     }
@@ -61,7 +58,8 @@ impl PagedSpec {
 pub struct PagedIndex<'m> {
     /// Page of each 512 references, plus one; 0 if there is none.
     directory: &'m mut [u32],
-    pages: &'m mut [Page],
+    /// The handles of all pages, one page behind the other.
+    handles: &'m mut [u32],
     /// Handles in each page; in a free page, the next free one plus one.
     live: &'m mut [u32],
     /// First freed page, plus one; 0 if there is none.
@@ -78,7 +76,10 @@ impl<'m> PagedIndex<'m> {
     pub fn new(arena: &mut Arena<'m>, spec: &PagedSpec) -> Result<Self, ArenaError> {
         Ok(PagedIndex {
             directory: arena.alloc_slice("order index directory", spec.directory())?,
-            pages: arena.alloc_slice("order index pages", spec.pages as usize)?,
+            handles: arena.alloc_slice(
+                "order index pages",
+                (spec.pages as usize).saturating_mul(PAGE_REFS),
+            )?,
             live: arena.alloc_slice("order index pages", spec.pages as usize)?,
             free: 0,
             fresh: 0,
@@ -92,10 +93,16 @@ impl<'m> PagedIndex<'m> {
         self.overflow.len()
     }
 
-    /// The page number and the slot within it of a place in a page.
-    #[inline]
-    fn split(place: Place) -> (usize, usize) {
-        ((place.0 >> PAGE_BITS) as usize, place.0 as usize % PAGE_REFS)
+    /// Where a place stands among the handles of all pages; beyond them if it is in no page.
+    #[inline(always)]
+    fn slot(place: Place) -> usize {
+        usize::try_from(place.0).unwrap_or(usize::MAX)
+    }
+
+    /// The place of `id`, whose directory entry is `entry`; beyond all pages if there is no page.
+    #[inline(always)]
+    fn place(entry: u32, id: u64) -> Place {
+        Place((u64::from(entry.wrapping_sub(1)) << PAGE_BITS) | (id % PAGE_REFS as u64))
     }
 
     #[inline]
@@ -111,7 +118,7 @@ impl<'m> PagedIndex<'m> {
             let live = self.live.get_mut(page as usize)?;
             self.free = core::mem::replace(live, 0);
             page
-        } else if (self.fresh as usize) < self.pages.len() {
+        } else if (self.fresh as usize) < self.live.len() {
             let page = self.fresh;
             self.fresh = page.wrapping_add(1);
             page
@@ -145,12 +152,14 @@ impl<'m> PagedIndex<'m> {
     #[cold]
     fn insert_without_page(&mut self, id: u64, handle: u32) -> Result<(), IndexFull> {
         match self.claim_page(id) {
-            Some(page) => {
-                let place = (u64::from(page) << PAGE_BITS) | (id % PAGE_REFS as u64);
-                self.insert(Place(place), id, handle)
-            }
+            Some(page) => self.insert(Self::place(page.wrapping_add(1), id), id, handle),
             None => self.overflow.insert(self.overflow.vacancy(id), id, handle),
         }
+    }
+
+    #[cold]
+    fn remove_from_overflow(&mut self, place: Place, id: u64) {
+        self.overflow.remove(Place(place.0 & !IN_OVERFLOW), id);
     }
 }
 
@@ -158,33 +167,23 @@ impl OrderIndex for PagedIndex<'_> {
     #[inline(always)]
     fn locate(&self, id: u64, orders: &Orders<'_>) -> Located {
         let entry = self.directory.get(Self::directory_slot(id)).copied().unwrap_or(0);
-        let page = entry.wrapping_sub(1);
-        let mut vacant = NO_PAGE;
-        if let Some(handles) = self.pages.get(page as usize) {
-            let slot = id as usize % PAGE_REFS;
-            vacant = Place((u64::from(page) << PAGE_BITS) | slot as u64);
-            let handle = handles[slot];
-            if handle != 0 {
-                return Located { place: vacant, handle };
-            }
+        let place = Self::place(entry, id);
+        let handle = self.handles.get(Self::slot(place)).copied().unwrap_or(0);
+        if handle != 0 || self.overflow.is_empty() {
+            return Located { place, handle };
         }
-        if self.overflow.is_empty() {
-            return Located { place: vacant, handle: 0 };
-        }
-        self.locate_in_overflow(id, orders, vacant)
+        self.locate_in_overflow(id, orders, place)
     }
 
     #[inline(always)]
     fn insert(&mut self, place: Place, id: u64, handle: u32) -> Result<(), IndexFull> {
-        if place == NO_PAGE {
-            return self.insert_without_page(id, handle);
-        }
-        let (page, slot) = Self::split(place);
-        let (Some(handles), Some(live)) = (self.pages.get_mut(page), self.live.get_mut(page))
+        let slot = Self::slot(place);
+        let (Some(vacant), Some(live)) =
+            (self.handles.get_mut(slot), self.live.get_mut(slot / PAGE_REFS))
         else {
-            return Err(IndexFull);
+            return self.insert_without_page(id, handle);
         };
-        handles[slot] = handle;
+        *vacant = handle;
         *live = live.wrapping_add(1);
         self.len = self.len.wrapping_add(1);
         Ok(())
@@ -192,19 +191,17 @@ impl OrderIndex for PagedIndex<'_> {
 
     #[inline(always)]
     fn remove(&mut self, place: Place, id: u64) {
-        if place.0 & IN_OVERFLOW != 0 {
-            return self.overflow.remove(Place(place.0 & !IN_OVERFLOW), id);
-        }
-        let (page, slot) = Self::split(place);
-        let (Some(handles), Some(live)) = (self.pages.get_mut(page), self.live.get_mut(page))
+        let slot = Self::slot(place);
+        let (Some(taken), Some(live)) =
+            (self.handles.get_mut(slot), self.live.get_mut(slot / PAGE_REFS))
         else {
-            return;
+            return self.remove_from_overflow(place, id);
         };
-        handles[slot] = 0;
+        *taken = 0;
         *live = live.wrapping_sub(1);
         self.len = self.len.wrapping_sub(1);
         if *live == 0 {
-            self.release_page(page, id);
+            self.release_page(slot / PAGE_REFS, id);
         }
     }
 

@@ -52,9 +52,11 @@ impl<I: OrderIndex> OrderBook<'_, I> {
     #[inline]
     pub fn best(&self, instrument: u32) -> Bbo {
         let mut bbo = Bbo::EMPTY;
+        let Some(book) = self.instruments.get(instrument as usize) else { return bbo };
         for side in [Side::Bid, Side::Ask] {
-            if let Some(level) = self.best_level(instrument, side) {
-                let level = self.levels.get(level);
+            let best = book.sides[side_index(side)].best;
+            if best != 0 {
+                let level = self.levels.get(best);
                 bbo = bbo.with(side, level.price, level.size, level.count);
             }
         }
@@ -132,10 +134,10 @@ impl<I: OrderIndex> OrderBook<'_, I> {
     pub fn usage(&self) -> BookUsage {
         BookUsage {
             orders: self.orders.in_use,
-            orders_peak: self.orders.peak,
+            orders_peak: self.orders.peak(),
             orders_capacity: self.orders.capacity(),
             levels: self.levels.in_use,
-            levels_peak: self.levels.peak,
+            levels_peak: self.levels.peak(),
             levels_capacity: self.levels.capacity(),
         }
     }
