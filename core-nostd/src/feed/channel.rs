@@ -273,10 +273,25 @@ impl<'m> Channel<'m> {
         stamp: &MessageStamp,
         publisher: &Publisher<'m>,
     ) {
-        if let Some(state) = self.markets.get(local as usize) {
+        self.change_market(local, event_seq, stamp, publisher, |_| true);
+    }
+
+    /// Changes the market state of `local`, and publishes it, true as of event `event_seq`, if
+    /// `change` says so.
+    #[inline(always)]
+    pub fn change_market(
+        &mut self,
+        local: u32,
+        event_seq: u64,
+        stamp: &MessageStamp,
+        publisher: &Publisher<'m>,
+        change: impl FnOnce(&mut MarketState) -> bool,
+    ) {
+        let Some(state) = self.markets.get_mut(local as usize) else { return };
+        if change(state) {
             let mut entry = state.entry(event_seq, stamp.ts_event, stamp.ts_recv);
             entry.health |= if self.state.maybe_bad_book { health::MAYBE_BAD } else { 0 };
-            publisher.segment().set_market(stamp.instrument, &entry);
+            publisher.set_market(stamp.instrument, &entry);
         }
     }
 

@@ -123,7 +123,11 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         self.channel.publish_gap(&verdict, ts_event, publisher);
         if verdict.take > 0 {
             self.sequence = packet.seq.wrapping_add(verdict.skip);
-            for message in checked.messages().skip(verdict.skip as usize) {
+            let mut messages = checked.messages();
+            for _ in 0..verdict.skip {
+                messages.next();
+            }
+            for message in messages {
                 self.on_message(message, publisher);
                 self.sequence = self.sequence.wrapping_add(1);
             }
@@ -202,29 +206,15 @@ impl<'m> ItchFeed<'m> {
 
     #[inline]
     fn on_parsed(&mut self, message: Message<'_>, publisher: &mut Publisher<'m>) {
+        let added = match message {
+            Message::AddOrder(m) => Some(m),
+            Message::AddOrderMpid(m) => Some(m.unattributed()),
+            _ => None,
+        };
+        if let Some(m) = added {
+            return self.add(m, publisher);
+        }
         match message {
-            Message::AddOrder(m) => {
-                self.add(
-                    &m.head,
-                    m.order_ref.get(),
-                    m.side,
-                    m.shares.get(),
-                    m.price,
-                    m.stock,
-                    publisher,
-                );
-            }
-            Message::AddOrderMpid(m) => {
-                self.add(
-                    &m.head,
-                    m.order_ref.get(),
-                    m.side,
-                    m.shares.get(),
-                    m.price,
-                    m.stock,
-                    publisher,
-                );
-            }
             Message::OrderExecuted(m) => {
                 self.execute(&m.head, m.order_ref.get(), m.shares.get(), None, true, publisher);
             }
@@ -288,22 +278,12 @@ impl<'m> ItchFeed<'m> {
         Some((local, self.channel.stamp(local, self.sequence, ts_event, ts_event, publisher)))
     }
 
-    // The fields of two message types, spelled out.
-    #[allow(clippy::too_many_arguments)]
-    #[inline]
-    fn add(
-        &mut self,
-        head: &Head,
-        order: u64,
-        side: u8,
-        shares: u32,
-        price: itch50::Price4,
-        stock: [u8; 8],
-        publisher: &mut Publisher<'m>,
-    ) {
-        let Some((local, stamp)) = self.stamp(head, publisher) else { return };
-        self.direct(local, &stock, &stamp, publisher);
-        let Some(side) = itch_side(side) else {
+    #[inline(always)]
+    fn add(&mut self, m: &itch50::AddOrder, publisher: &mut Publisher<'m>) {
+        let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
+        self.direct(local, &m.stock, &stamp, publisher);
+        let (order, shares) = (m.order_ref.get(), m.shares.get());
+        let Some(side) = itch_side(m.side) else {
             return self.channel.book_error(
                 local,
                 BookError::InvalidSide.index(),
@@ -311,7 +291,7 @@ impl<'m> ItchFeed<'m> {
                 publisher,
             );
         };
-        let price = price.nanos();
+        let price = m.price.nanos();
         let outcome = match price {
             0 => Err(BookError::InvalidPrice),
             price => self.book.add(local, order, side, price, shares),
@@ -468,7 +448,7 @@ impl<'m> ItchFeed<'m> {
     }
 
     /// After the last record of a message that changed the book: the market table.
-    #[inline]
+    #[inline(always)]
     fn after_book(
         &mut self,
         local: u32,
@@ -478,12 +458,14 @@ impl<'m> ItchFeed<'m> {
         stamp: &MessageStamp,
         publisher: &Publisher<'m>,
     ) {
-        let Some(market) = self.channel.market(local) else { return };
-        market.add_orders(orders);
-        if changed {
-            market.set_bbo(&self.book.best(local));
-            self.channel.publish_market(local, event_seq, stamp, publisher);
-        }
+        let book = &self.book;
+        self.channel.change_market(local, event_seq, stamp, publisher, |market| {
+            market.add_orders(orders);
+            if changed {
+                market.set_bbo(&book.best(local));
+            }
+            changed
+        });
         self.after_event(local, event_seq, stamp);
     }
 

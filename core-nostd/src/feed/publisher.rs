@@ -3,7 +3,7 @@
 use crate::book::Bbo;
 use crate::event::{Event, MboMsg, Record, RecordHeader, UNDEF_PRICE, action};
 use crate::ring::broadcast::Writer;
-use crate::segment::{Counter, Counters, MarketEntry, SegmentWriter, SymbolEntry};
+use crate::segment::{Counter, Counters, MarketEntry, MarketTable, SegmentWriter, SymbolEntry};
 
 /// Writes events into the ring, and keeps the market table beside them.
 #[derive(Debug)]
@@ -11,6 +11,7 @@ pub struct Publisher<'m> {
     segment: SegmentWriter<'m>,
     ring: Writer<'m>,
     counters: Counters<'m>,
+    market: MarketTable<'m>,
     committed: u64,
     /// Receive time of the packet at hand, UTC nanoseconds.
     ts_recv: u64,
@@ -21,7 +22,8 @@ impl<'m> Publisher<'m> {
     pub fn new(segment: SegmentWriter<'m>) -> Self {
         let ring = segment.events();
         let committed = ring.next_sequence();
-        Publisher { segment, ring, counters: segment.counters(), committed, ts_recv: 0 }
+        let (counters, market) = (segment.counters(), segment.market());
+        Publisher { segment, ring, counters, market, committed, ts_recv: 0 }
     }
 
     /// The segment's counters.
@@ -69,6 +71,12 @@ impl<'m> Publisher<'m> {
     #[inline]
     pub fn last_sequence(&self) -> u64 {
         self.ring.next_sequence().wrapping_sub(1)
+    }
+
+    /// Replaces the market table's entry of `instrument`.
+    #[inline(always)]
+    pub fn set_market(&self, instrument: u32, entry: &MarketEntry) {
+        self.market.write(instrument, entry);
     }
 
     /// Announces an instrument in the symbol directory.

@@ -158,8 +158,8 @@ impl<'m> MarketTable<'m> {
     }
 
     /// Replaces an entry. Single writer.
-    #[inline]
-    pub(super) fn write(&self, instrument: u32, entry: &MarketEntry) {
+    #[inline(always)]
+    pub(crate) fn write(&self, instrument: u32, entry: &MarketEntry) {
         if let Some(cell) = self.cell(instrument) {
             cell.write(&entry.to_words());
         }

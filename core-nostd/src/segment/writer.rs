@@ -7,7 +7,7 @@ use super::header::{Header, State};
 use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec};
 use super::lines::{LINES, LineWriter};
 use super::logs::LogWriter;
-use super::market::{MarketEntry, MarketTable};
+use super::market::MarketTable;
 use super::queues::{QUEUE_WORDS, QueueBlock};
 use super::symbols::{SymbolDirectory, SymbolEntry};
 use crate::histogram::Histogram;
@@ -59,12 +59,6 @@ impl<'m> SegmentWriter<'m> {
     /// The event ring, to look at its head.
     pub fn ring(&self) -> Ring<'m> {
         self.ring
-    }
-
-    /// Replaces the market table's entry of `instrument`.
-    #[inline]
-    pub fn set_market(&self, instrument: u32, entry: &MarketEntry) {
-        self.market().write(instrument, entry);
     }
 
     /// Announces an instrument in the symbol directory.

@@ -3,6 +3,7 @@
 //! `A` and `F` insert, `E`, `C` and `X` subtract shares and remove the order at zero, `D` removes,
 //! `U` removes one order and inserts another at the back of its level.
 
+use zerocopy::IntoBytes;
 use zerocopy::byteorder::big_endian::{U32, U64};
 
 use super::field::{Head, Price4};
@@ -102,5 +103,15 @@ layout! {
         shares: U32 = 27,
         /// Display price of the new order.
         price: Price4 = 31,
+    }
+}
+
+impl AddOrderMpid {
+    /// The same order without the market participant, which stands behind all else.
+    #[inline(always)]
+    pub fn unattributed(&self) -> &AddOrder {
+        const NONE: [u8; size_of::<AddOrder>()] = [0; size_of::<AddOrder>()];
+        // It is longer than the other, so that there always are as many bytes.
+        zerocopy::transmute_ref!(self.as_bytes().first_chunk().unwrap_or(&NONE))
     }
 }
