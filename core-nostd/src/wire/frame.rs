@@ -263,8 +263,12 @@ impl Route {
         };
         let tag = tag.as_ref().map_or(&[][..], |tag| tag.as_bytes());
         let pieces = [ethernet.as_bytes(), tag, ip.as_bytes(), udp.as_bytes()];
-        for (target, source) in headers.iter_mut().zip(pieces.into_iter().flatten()) {
-            *target = *source;
+        let mut rest = headers;
+        for piece in pieces {
+            // The header's length is the sum of theirs.
+            let (target, behind) = rest.split_at_mut_checked(piece.len()).ok_or(too_small)?;
+            target.copy_from_slice(piece);
+            rest = behind;
         }
         Ok(frame_len)
     }
