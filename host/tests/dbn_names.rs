@@ -118,13 +118,17 @@ fn a_symbol_that_is_renamed_is_mapped_again_where_that_happens() {
     ];
     // The segment's directory has each instrument's latest name.
     let _segment = tape(&path, &[(7, "NEW"), (9, "SAME")], &events);
-    let mapping = |name: &str| Said::Mapping(name.to_owned(), "7".to_owned(), TIME);
+    let mapping = |name: &str| Said::Mapping("7".to_owned(), name.to_owned(), TIME);
     for version in ["1", "2", "3"] {
         for schema in ["mixed", "mbo", "trades"] {
             let file = tail(&path, &["--dbn-version", version, "--schema", schema]).stdout;
             let mut decoder = Decoder::new(&file[..]).unwrap();
             let mut said = Vec::new();
+            // What Databento's own reader calls the instrument.
+            let (mut symbols, mut names) = (dbn::PitSymbolMap::new(), Vec::new());
             while let Some(record) = decoder.decode_record_ref().unwrap() {
+                symbols.on_record(record).unwrap();
+                names.push(symbols.get(7).cloned());
                 if let Some(mapping) = record.get::<dbn::SymbolMappingMsg>() {
                     let (from, to) = (mapping.stype_in_symbol(), mapping.stype_out_symbol());
                     let (from, to) = (from.unwrap().to_owned(), to.unwrap().to_owned());
@@ -138,6 +142,19 @@ fn a_symbol_that_is_renamed_is_mapped_again_where_that_happens() {
             let [first, second, third] = [1, 2, 3].map(Said::Trade);
             let expected = [mapping("OLD"), first, mapping("NEW"), second, third];
             assert_eq!(said, expected, "{schema} of version {version}");
+            let names: Vec<_> = names.iter().flatten().collect();
+            assert_eq!(names, ["OLD", "OLD", "NEW", "NEW", "NEW"], "{schema} of version {version}");
+
+            // A host calls each row what the instrument was called then.
+            if schema != "mixed" {
+                std::fs::write(directory.path().join("day.dbn"), &file).unwrap();
+                let host = Host::start(directory.path(), &["day.dbn"]);
+                for (name, expected) in [("OLD", &["1"][..]), ("NEW", &["2", "3"])] {
+                    let rows = trades_of(directory.path(), name);
+                    assert_eq!(rows, expected, "{name}, {schema} of version {version}");
+                }
+                drop(host);
+            }
         }
     }
 }
@@ -171,6 +188,22 @@ fn spawn(directory: &Path, files: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// The trades of an instrument that the host answers, by their sizes.
+fn trades_of(directory: &Path, instrument: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+        .args(["query", "range", "--kind", "trades", "--socket", "host.sock", "--format", "csv"])
+        .args(["--instrument", instrument])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let at = head.iter().position(|name| *name == "size").expect(&text);
+    lines.map(|line| line[at].to_owned()).collect()
 }
 
 #[test]

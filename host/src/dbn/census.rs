@@ -61,7 +61,7 @@ impl Census {
                     (m.hd.publisher_id, m.hd.instrument_id),
                     m.ts_recv,
                 ),
-                DbnRecord::Status(_) | DbnRecord::Other(_) => {
+                DbnRecord::Status(_) | DbnRecord::Symbol(_) | DbnRecord::Other(_) => {
                     *counts.entry((record.rtype(), b'-')).or_default() += 1;
                     continue;
                 }

@@ -158,7 +158,7 @@ impl Iterator for Orders {
         loop {
             return match self.0.next()? {
                 Ok(DbnRecord::Mbo(record)) => Some(Ok((record.ts_recv, record))),
-                Ok(DbnRecord::Status(_) | DbnRecord::Other(_)) => continue,
+                Ok(DbnRecord::Status(_) | DbnRecord::Symbol(_) | DbnRecord::Other(_)) => continue,
                 Ok(other) => Some(Err(self.0.unexpected("MBO", &other))),
                 Err(error) => Some(Err(error)),
             };
@@ -176,7 +176,7 @@ impl Iterator for Tops {
         loop {
             return match self.0.next()? {
                 Ok(DbnRecord::Mbp1(record)) => Some(Ok((record.ts_recv, record))),
-                Ok(DbnRecord::Status(_) | DbnRecord::Other(_)) => continue,
+                Ok(DbnRecord::Status(_) | DbnRecord::Symbol(_) | DbnRecord::Other(_)) => continue,
                 Ok(other) => Some(Err(self.0.unexpected("MBP-1", &other))),
                 Err(error) => Some(Err(error)),
             };

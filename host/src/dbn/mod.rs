@@ -21,6 +21,6 @@ mod write;
 pub use census::Census;
 pub use compare::{Comparison, Difference, compare};
 pub use error::{DbnError, sentence};
-pub use read::{DbnFile, DbnRecord, letter};
+pub use read::{DbnFile, DbnRecord, SymbolRecord, letter};
 pub use tops::{Tops, TopsMemory};
 pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, dataset_of};

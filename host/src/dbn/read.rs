@@ -20,8 +20,30 @@ pub enum DbnRecord {
     Trade(TradeMsg),
     /// A trading status.
     Status(StatusMsg),
+    /// From here on an instrument has this symbol.
+    Symbol(SymbolRecord),
     /// Of another type, named by its number.
     Other(u8),
+}
+
+/// What a symbol mapping record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymbolRecord {
+    /// The instrument.
+    pub instrument_id: u32,
+    /// What it is called, whichever side of the mapping that stood on.
+    pub symbol: String,
+}
+
+impl SymbolRecord {
+    fn new(mapping: &impl dbn::compat::SymbolMappingRec) -> dbn::Result<SymbolRecord> {
+        let instrument_id = mapping.instrument_id() as u32;
+        let (from, to) = (mapping.stype_in_symbol()?, mapping.stype_out_symbol()?);
+        // A mapping to the number says nothing that the number does not.
+        let names_number = to.parse() == Ok(instrument_id) || to.is_empty();
+        let symbol = if names_number { from } else { to }.to_owned();
+        Ok(SymbolRecord { instrument_id, symbol })
+    }
 }
 
 impl DbnRecord {
@@ -32,6 +54,7 @@ impl DbnRecord {
             DbnRecord::Mbp1(record) => record.hd.rtype,
             DbnRecord::Trade(record) => record.hd.rtype,
             DbnRecord::Status(record) => record.hd.rtype,
+            DbnRecord::Symbol(_) => dbn::enums::rtype::SYMBOL_MAPPING,
             DbnRecord::Other(rtype) => *rtype,
         }
     }
@@ -112,6 +135,13 @@ impl DbnFile {
                     Ok(ours) => DbnRecord::Status(ours),
                     Err(_) => DbnRecord::Other(number),
                 }
+            }
+            dbn::enums::rtype::SYMBOL_MAPPING => {
+                // Those of version 1 are shorter.
+                DbnRecord::Symbol(match record.try_get::<dbn::SymbolMappingMsg>() {
+                    Ok(mapping) => SymbolRecord::new(mapping)?,
+                    Err(_) => SymbolRecord::new(record.try_get::<dbn::v1::SymbolMappingMsg>()?)?,
+                })
             }
             other => DbnRecord::Other(other),
         }))

@@ -221,12 +221,14 @@ impl<'m, W: Write> DbnWriter<'m, W> {
         if self.mapped.get(&id) == Some(&symbol) {
             return Ok(0);
         }
-        let (raw, ids, no_end) = (SType::RawSymbol, SType::InstrumentId, dbn::UNDEF_TIMESTAMP);
+        // From the number to the symbol: of a mapping record, the other tools of DBN take what stands
+        // on its outer side for the name of the instrument.
+        let (ids, raw, no_end) = (SType::InstrumentId, SType::RawSymbol, dbn::UNDEF_TIMESTAMP);
         match self.version.0 {
             1 => {
                 let mut mapping = dbn::v1::SymbolMappingMsg {
-                    stype_in_symbol: dbn::record::str_to_c_chars(&symbol)?,
-                    stype_out_symbol: dbn::record::str_to_c_chars(&id.to_string())?,
+                    stype_in_symbol: dbn::record::str_to_c_chars(&id.to_string())?,
+                    stype_out_symbol: dbn::record::str_to_c_chars(&symbol)?,
                     start_ts: at,
                     end_ts: no_end,
                     ..Default::default()
@@ -235,8 +237,9 @@ impl<'m, W: Write> DbnWriter<'m, W> {
                 self.out.encode_record(&mapping)?;
             }
             _ => {
-                let out = id.to_string();
-                let mapping = SymbolMappingMsg::new(id, at, raw, &symbol, ids, &out, at, no_end)?;
+                let number = id.to_string();
+                let mapping =
+                    SymbolMappingMsg::new(id, at, ids, &number, raw, &symbol, at, no_end)?;
                 self.out.encode_record(&mapping)?;
             }
         }
@@ -283,7 +286,7 @@ pub(super) fn c_letter(value: u8) -> std::ffi::c_char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dbn::{DbnFile, DbnRecord, TopsMemory};
+    use crate::dbn::{DbnFile, DbnRecord, SymbolRecord, TopsMemory};
     use wiretape_core::event::{
         NO_INSTRUMENT, Record, RecordHeader, UNDEF_PRICE, flags, gap_reason,
     };
@@ -396,8 +399,8 @@ mod tests {
                 assert_eq!(read.mappings[1].intervals[0].symbol, "42");
                 assert_eq!(read.mappings[1].intervals[0].start_date.day(), 21);
                 assert_eq!(found.len(), records, "{schema:?} of version {version}");
-                let mapping = dbn::enums::rtype::SYMBOL_MAPPING;
-                assert!(found.contains(&DbnRecord::Other(mapping)), "MSFT");
+                let symbol = SymbolRecord { instrument_id: 7, symbol: "MSFT".to_owned() };
+                assert!(found.contains(&DbnRecord::Symbol(symbol)), "MSFT");
             }
         }
         assert_eq!((DbnVersion::new(0), DbnVersion::new(4)), (None, None));
@@ -426,7 +429,7 @@ mod tests {
             [(b'A', 1, last, 10, 100, 1), (b'T', 3, 0, 10, 100, 1), (b'C', 3, last, 9, 50, 1)]
         );
         let (_, trades) = written(DbnSchema::Trades, 1, &flow());
-        let [DbnRecord::Trade(trade), DbnRecord::Other(_)] = &trades[..] else {
+        let [DbnRecord::Trade(trade), DbnRecord::Symbol(_)] = &trades[..] else {
             panic!("{trades:?}")
         };
         assert_eq!((trade.price, trade.size, trade.side as u8), (10, 100, b'B'));

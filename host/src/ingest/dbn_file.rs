@@ -2,11 +2,12 @@
 //!
 //! Market-by-order records are replayed into a book, as the ring's are; trades stand by
 //! themselves; MBP-1 has its best bid and offer with it. DBN's instrument ids may be any number:
-//! here they are numbered as they come, and called what the file's mappings call them.
+//! here they are numbered as they come, and called what the file's mappings call them: those of its
+//! metadata, until a symbol mapping record says otherwise.
 
 use super::book::BookMemory;
 use super::{FeedBooks, IngestSettings, SharedStore, Taker, WorkerState, lock};
-use crate::dbn::{DbnError, DbnFile, DbnRecord, letter};
+use crate::dbn::{DbnError, DbnFile, DbnRecord, SymbolRecord, letter};
 use crate::store::{Position, QuoteRow};
 use dbn::Mbp1Msg;
 use std::collections::HashMap;
@@ -61,7 +62,7 @@ pub fn take_dbn_file(
     stop: &AtomicBool,
 ) -> Result<Taken, DbnError> {
     let file = DbnFile::open(path)?;
-    let names = names_of(&file);
+    let mut names = names_of(&file);
     let epoch = file.metadata().start;
     let mut memory = BookMemory::new(INSTRUMENTS_MAX, settings);
     let book = memory.book(0).ok_or(DbnError::Memory)?;
@@ -84,6 +85,13 @@ pub fn take_dbn_file(
             DbnRecord::Mbo(record) => record.hd,
             DbnRecord::Mbp1(record) => header(&record.hd),
             DbnRecord::Trade(record) => header(&record.hd),
+            DbnRecord::Symbol(SymbolRecord { instrument_id, symbol }) => {
+                if let Some(local) = numbered.get(instrument_id) {
+                    lock(store).name(*local, 0, symbol);
+                }
+                names.insert(*instrument_id, symbol.clone());
+                continue;
+            }
             DbnRecord::Status(_) | DbnRecord::Other(_) => {
                 taken.others += 1;
                 continue;
@@ -124,7 +132,7 @@ pub fn take_dbn_file(
                 }
                 record.ts_recv
             }
-            DbnRecord::Status(_) | DbnRecord::Other(_) => continue,
+            DbnRecord::Status(_) | DbnRecord::Symbol(_) | DbnRecord::Other(_) => continue,
         };
         taken.records += 1;
         store.see(Position { epoch, sequence }, header.ts_event, ts_recv);
