@@ -4,8 +4,9 @@
 mod recording;
 mod rig;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ use wiretape_capture::source::pcap::Reader;
 use wiretape_core::frames::Frame;
 use wiretape_core::segment::{Counter, Ledger};
 use wiretape_host::reader::Segment;
-use wiretape_host::record::{Compression, RecordNotice, RecordOptions, Rotation, record};
+use wiretape_host::record::{
+    Compression, RecordNotice, RecordOptions, Room, Rotation, WhenFull, record,
+};
 
 fn config(rig: &Rig, retain: u32) -> PathBuf {
     let source = format!(
@@ -267,12 +270,92 @@ fn a_full_disk_ends_a_recording_with_what_was_written() {
     assert!(left.iter().all(|path| path.extension().is_some_and(|e| e == "part")), "{left:?}");
 }
 
+/// That there was no room, and that there was again.
+static TOLD: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
+fn note_room(path: &Path, room: Room) {
+    assert!(path.to_string_lossy().ends_with(".part"), "{path:?}");
+    TOLD[usize::from(room == Room::Back)].store(true, Ordering::Relaxed);
+}
+
+#[test]
+fn a_recorder_that_waits_for_room_goes_on_when_there_is_some() {
+    let rig = Rig::offline("room");
+    let disk = rig.work.join("disk");
+    std::fs::create_dir(&disk).expect("a mount point");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&disk);
+    if !mount.status().is_ok_and(|status| status.success()) {
+        println!("skipped: cannot mount a small file system");
+        return;
+    }
+    let filler = disk.join("filler");
+    std::fs::write(&filler, vec![0; 4_000_000]).expect("most of the disk");
+    let stop = Arc::new(AtomicBool::new(false));
+    let recordings_of = |epoch: u64, compression| {
+        let shared = one_queue(&rig, epoch);
+        let sent = share(&shared);
+        let when_full = WhenFull::Wait(note_room);
+        let directory = disk.clone();
+        let options = RecordOptions { directory, when_full, compression, ..options(&rig) };
+        TOLD.iter().for_each(|told| told.store(false, Ordering::Relaxed));
+        std::thread::scope(|scope| {
+            let recording = scope.spawn(|| record(&options, &stop, &mut |_| {}));
+            wait_for("a full disk", || TOLD[0].load(Ordering::Relaxed));
+            assert!(!TOLD[1].load(Ordering::Relaxed));
+            match compression {
+                Compression::None => std::fs::remove_file(&filler).expect("make room"),
+                // There will be no room: whoever asks it to stop does not wait.
+                _ => stop.store(true, Ordering::Relaxed),
+            }
+            (recording.join().expect("no panic"), sent)
+        })
+    };
+    let (recorded, sent) = recordings_of(7, Compression::None);
+    let recorded = recorded.expect("a recording");
+    let written = packets(&recordings(&disk));
+    assert!(TOLD[1].load(Ordering::Relaxed));
+    std::fs::write(&filler, vec![0; 4 << 20]).expect_err("the rest of the disk");
+    let (stopped, _) = recordings_of(8, Compression::Gzip);
+    let left = recordings(&disk);
+    let unmounted = Command::new("umount").arg(&disk).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_eq!((recorded.frames, recorded.missed, recorded.files), (900, 0, 1));
+    assert_eq!(written, sent);
+    let error = stopped.expect_err("a full disk").to_string();
+    assert!(error.contains("No space left") && error.contains("--wait-for-room"), "{error}");
+    assert_eq!(left.len(), 2, "nothing of a file without a byte: {left:?}");
+}
+
+#[test]
+fn what_recorders_left_unfinished_is_kept_by_the_same_number() {
+    let rig = Rig::offline("left");
+    share(&one_queue(&rig, 7));
+    let directory = rig.work.join("pcap");
+    std::fs::create_dir(&directory).expect("a folder");
+    let part = |day: u32| directory.join(format!("w-2001010{day}T000000.0Z.pcapng.zst.part"));
+    for day in 1..=5 {
+        std::fs::write(part(day), "left").expect("what a killed recorder left");
+    }
+    let whole = directory.join("w-20010101T000000.0Z.pcapng");
+    std::fs::write(&whole, "kept").expect("an older recording");
+    // Somebody still writes the oldest.
+    let written = std::fs::File::open(part(1)).expect("a part");
+    written.try_lock().expect("a lock");
+    let options = RecordOptions { keep: Some(2), directory: directory.clone(), ..options(&rig) };
+    run(&options).expect("a recording");
+    let there: Vec<bool> = (1..=5).map(|day| part(day).exists()).collect();
+    assert_eq!(there, [true, false, false, true, true]);
+    assert!(whole.exists(), "parts do not push finished ones out");
+    assert_eq!(recordings(&directory).len(), 3 + 2);
+}
+
 #[test]
 fn a_recorder_follows_from_one_capture_to_the_next() {
     let rig = Rig::offline("next");
     let first = one_queue(&rig, 7);
     let options = RecordOptions { wait: true, until_end: false, ..options(&rig) };
-    let stop = AtomicBool::new(false);
+    let stop = Arc::new(AtomicBool::new(false));
     let mut epochs = Vec::new();
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {

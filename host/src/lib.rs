@@ -10,3 +10,4 @@ pub mod digest;
 pub mod dbn;
 pub mod record;
 pub mod logs;
+pub mod stop_signals;

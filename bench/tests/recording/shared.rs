@@ -1,5 +1,6 @@
 //! Frames that a capture shares and the segment beside them, without a capture or a network.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use wiretape_capture::frames_file::FramesFile;
@@ -7,7 +8,9 @@ use wiretape_core::frames::{FramesSpec, FramesWriter};
 use wiretape_core::segment::{QueueIdentity, State};
 use wiretape_core::sync::Ordering;
 use wiretape_host::reader::testing::TestSegment;
-use wiretape_host::record::{Compression, RecordError, RecordOptions, Recorded, Rotation, record};
+use wiretape_host::record::{
+    Compression, RecordError, RecordOptions, Recorded, Rotation, WhenFull, record,
+};
 
 use crate::rig::Rig;
 
@@ -69,6 +72,7 @@ pub fn options(rig: &Rig) -> RecordOptions {
         rotation: Rotation::default(),
         compression: Compression::None,
         keep: None,
+        when_full: WhenFull::End,
         buffer: 4 << 20,
         wait: false,
         until_end: true,
@@ -77,5 +81,5 @@ pub fn options(rig: &Rig) -> RecordOptions {
 
 /// Records in silence.
 pub fn run(options: &RecordOptions) -> Result<Recorded, RecordError> {
-    record(options, &AtomicBool::new(false), &mut |_| {})
+    record(options, &Arc::new(AtomicBool::new(false)), &mut |_| {})
 }

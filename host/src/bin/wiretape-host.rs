@@ -3,7 +3,6 @@
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +13,14 @@ use wiretape_core::event_loop::{EventLoop, FixedMemory};
 use wiretape_host::ingest::IngestSettings;
 use wiretape_host::reader::DEFAULT_DIRECTORY;
 use wiretape_host::serve::{Claim, Hosted, Limits, Segments, Service, default_socket_path};
+use wiretape_host::stop_signals::stop_on_signals;
 use wiretape_host::store::Budget;
 
 /// Keeps the events of capture workers in memory and answers queries over them.
 ///
 /// Follows every segment of a directory (or those named), keeps market-by-order records, trades
 /// and best bid/offer in columns, and answers `wiretape query` on a Unix socket. It reads only:
-/// capture never waits for it. Stopped by SIGINT or SIGTERM; after a kill it starts again without
+/// capture never waits for it. Stopped by SIGINT, SIGTERM or SIGHUP; after a kill it starts again without
 /// cleaning up, and takes in what the rings still hold.
 #[derive(Debug, Parser)]
 #[command(
@@ -110,11 +110,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The second signal ends the process at once, should the clean way hang.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
+    stop_on_signals(&stop)?;
     for file in &arguments.dbn {
         // Its mistakes are the common ones: told before anything is made.
         wiretape_host::dbn::DbnFile::open(file)?;

@@ -70,8 +70,10 @@ fn hint(source: &io::Error) -> &'static str {
 fn full(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; what was recorded until then is in the .part file: make room and start again"
+            "; what was recorded until then is in the .part file: make room and start again, or have \
+             it wait for room (--wait-for-room)"
         }
+        io::ErrorKind::NotFound => "; the folder was removed meanwhile: start again",
         _ => "",
     }
 }

@@ -162,13 +162,18 @@ fn file_time(time_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::output::Compression;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::output::{Compression, WhenFull};
     use super::*;
 
     const HOUR: u64 = 3_600_000_000_000;
 
     fn files(dir: &std::path::Path, rotation: Rotation) -> Files {
-        let output = Output::start(dir, "w", Compression::None, None, 1).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let compression = Compression::None;
+        let output = Output::start(dir, "w", compression, None, WhenFull::End, &stop, 1).unwrap();
         Files::new("w".to_owned(), rotation, output)
     }
 

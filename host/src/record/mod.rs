@@ -26,5 +26,5 @@ mod run;
 
 pub use error::RecordError;
 pub use files::Rotation;
-pub use output::Compression;
+pub use output::{Compression, Room, WhenFull};
 pub use recorder::{RecordNotice, RecordOptions, Recorded, RecordedQueue, record};

@@ -4,8 +4,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
@@ -35,6 +38,71 @@ impl Compression {
             Compression::Gzip => ".gz",
         }
     }
+}
+
+/// What a recording does when the disk is full.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum WhenFull {
+    /// It ends.
+    #[default]
+    End,
+    /// It waits for room, and tells of the wait and of its end. Packets that the buffer has no room for
+    /// meanwhile are missed, and counted.
+    Wait(fn(&Path, Room)),
+}
+
+/// Whether there is room for a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// None is left.
+    Gone,
+    /// There is some again.
+    Back,
+}
+
+/// How often a full disk is tried again.
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
+/// A recording on a disk that may be full for a while.
+struct PatientFile {
+    file: File,
+    path: PathBuf,
+    when_full: WhenFull,
+    /// Set when nobody wants to wait any longer.
+    stop: Arc<AtomicBool>,
+}
+
+impl Write for PatientFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut was_full = false;
+        loop {
+            match (self.file.write(bytes), self.when_full) {
+                (Err(error), WhenFull::Wait(tell))
+                    if is_full(&error) && !self.stop.load(Ordering::Relaxed) =>
+                {
+                    if !was_full {
+                        tell(&self.path, Room::Gone);
+                    }
+                    was_full = true;
+                    thread::sleep(TRY_EVERY);
+                }
+                (result, when_full) => {
+                    if let (true, Ok(_), WhenFull::Wait(tell)) = (was_full, &result, when_full) {
+                        tell(&self.path, Room::Back);
+                    }
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 enum Order {
@@ -73,6 +141,8 @@ impl Output {
         worker: &str,
         compression: Compression,
         keep: Option<usize>,
+        when_full: WhenFull,
+        stop: &Arc<AtomicBool>,
         pieces: usize,
     ) -> Result<Output, RecordError> {
         let failed = |doing| output_error(doing, directory);
@@ -80,6 +150,8 @@ impl Output {
         let (orders, received) = sync_channel(pieces.max(1));
         let (back, empty) = sync_channel(pieces.max(1) + 2);
         let mut writer = Writer {
+            stop: Arc::clone(stop),
+            when_full,
             directory: directory.to_owned(),
             worker: worker.to_owned(),
             compression,
@@ -154,9 +226,9 @@ impl Drop for Output {
 }
 
 enum Sink {
-    Plain(File),
-    Zstd(ZstdEncoder<'static, File>),
-    Gzip(GzEncoder<File>),
+    Plain(PatientFile),
+    Zstd(ZstdEncoder<'static, PatientFile>),
+    Gzip(GzEncoder<PatientFile>),
 }
 
 impl Sink {
@@ -168,7 +240,7 @@ impl Sink {
         }
     }
 
-    fn finish(self) -> io::Result<File> {
+    fn finish(self) -> io::Result<PatientFile> {
         match self {
             Sink::Plain(file) => Ok(file),
             Sink::Zstd(encoder) => encoder.finish(),
@@ -178,6 +250,8 @@ impl Sink {
 }
 
 struct Writer {
+    stop: Arc<AtomicBool>,
+    when_full: WhenFull,
     directory: PathBuf,
     worker: String,
     compression: Compression,
@@ -204,10 +278,20 @@ impl Writer {
                     let _ = fs::remove_file(part(&path));
                     number += 1;
                 }
-                Ok(file) => break (path, file),
+                Ok(file) => {
+                    // Says that somebody still writes it; who cannot say so does without.
+                    let _ = file.try_lock();
+                    break (path, file);
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(source) => return Err(output_error("create", &part(&path))(source)),
             }
+        };
+        let file = PatientFile {
+            file,
+            path: part(&path),
+            when_full: self.when_full,
+            stop: Arc::clone(&self.stop),
         };
         let sink = match self.compression {
             Compression::None => Sink::Plain(file),
@@ -218,18 +302,22 @@ impl Writer {
             }
         };
         self.current = Some((sink, path));
-        Ok(())
+        self.remove_old()
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
         let Some((sink, path)) = &mut self.current else { return Ok(()) };
-        sink.write(bytes).map_err(output_error("write", &part(path)))
+        let result = sink.write(bytes).map_err(output_error("write", &part(path)));
+        if result.is_err() {
+            self.remove_if_empty();
+        }
+        result
     }
 
     fn end(&mut self) -> Result<(), RecordError> {
         let Some((sink, path)) = self.current.take() else { return Ok(()) };
         let aside = part(&path);
-        let file = sink.finish().map_err(output_error("write", &aside))?;
+        let PatientFile { file, .. } = sink.finish().map_err(output_error("write", &aside))?;
         file.sync_all().map_err(output_error("write", &aside))?;
         fs::rename(&aside, &path).map_err(output_error("put in place", &path))?;
         self.written.files += 1;
@@ -238,28 +326,46 @@ impl Writer {
         self.remove_old()
     }
 
-    /// Removes the oldest recordings of this worker beyond those that are to be kept. Their names
-    /// sort by time.
+    /// Of a disk that has been full from the start nothing stays.
+    fn remove_if_empty(&mut self) {
+        let Some((_, path)) = &self.current else { return };
+        let aside = part(path);
+        if fs::metadata(&aside).is_ok_and(|metadata| metadata.len() == 0) {
+            let _ = fs::remove_file(aside);
+        }
+    }
+
+    /// Removes the oldest recordings of this worker beyond those that are to be kept, and as many of
+    /// what recorders left that were killed, or found no room. Their names sort by time.
     fn remove_old(&self) -> Result<(), RecordError> {
         let Some(keep) = self.keep else { return Ok(()) };
         let failed = output_error("look into", &self.directory);
         let entries = fs::read_dir(&self.directory).map_err(failed)?;
-        let mut names: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let (mut finished, mut left): (Vec<PathBuf>, Vec<PathBuf>) = paths
             .filter(|path| is_recording(path, &self.worker))
-            .collect();
-        names.sort();
-        let beyond = names.len().saturating_sub(keep.max(1));
-        for path in names.iter().take(beyond) {
-            fs::remove_file(path).map_err(output_error("remove the old", path))?;
+            .partition(|path| path.extension().is_none_or(|ending| ending != "part"));
+        left.retain(|path| is_left(path));
+        for names in [&mut finished, &mut left] {
+            names.sort();
+            let beyond = names.len().saturating_sub(keep.max(1));
+            for path in names.iter().take(beyond) {
+                fs::remove_file(path).map_err(output_error("remove the old", path))?;
+            }
         }
         Ok(())
     }
 }
 
-/// Whether a path is a finished recording of `worker`: `<worker>-<date>T<time>Z…`.
+/// Whether nobody writes this part of a recording any more.
+fn is_left(part: &Path) -> bool {
+    File::open(part).is_ok_and(|file| file.try_lock().is_ok())
+}
+
+/// Whether a path is a recording of `worker`, finished or not: `<worker>-<date>T<time>Z…`.
 fn is_recording(path: &Path, worker: &str) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".part").unwrap_or(name);
     let time = name.strip_prefix(worker).and_then(|rest| rest.strip_prefix('-'));
     let ending = [".pcapng", ".pcapng.zst", ".pcapng.gz"];
     time.is_some_and(|time| time.starts_with(|first: char| first.is_ascii_digit()))

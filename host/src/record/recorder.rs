@@ -1,6 +1,7 @@
 //! Records one capture run after the other.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use wiretape_core::segment::QueueIdentity;
 use super::RecordError;
 use super::files::{End, Files, Rotation};
 use super::frames::SharedFrames;
-use super::output::{Compression, Output, PIECE};
+use super::output::{Compression, Output, PIECE, WhenFull};
 use super::run::Run;
 use crate::reader::{Liveness, Segment};
 
@@ -27,8 +28,11 @@ pub struct RecordOptions {
     pub rotation: Rotation,
     /// How files are compressed.
     pub compression: Compression,
-    /// How many finished files of the worker stay; `None` keeps all.
+    /// How many finished files of the worker stay, and how many that were left unfinished; `None`
+    /// keeps all.
     pub keep: Option<usize>,
+    /// What to do when the disk is full.
+    pub when_full: WhenFull,
     /// Bytes that may wait for the disk.
     pub buffer: usize,
     /// Wait for a capture that is not there yet.
@@ -117,7 +121,7 @@ impl Recorded {
 /// until then stays.
 pub fn record(
     options: &RecordOptions,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
     notice: &mut dyn FnMut(RecordNotice),
 ) -> Result<Recorded, RecordError> {
     let stem = options.segment.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -127,8 +131,8 @@ pub fn record(
         // Before anything is made: a wrong name leaves no folder behind.
         attach(&options.segment)?;
     }
-    let output =
-        Output::start(&options.directory, &worker, options.compression, options.keep, pieces)?;
+    let RecordOptions { directory, compression, keep, when_full, .. } = options;
+    let output = Output::start(directory, &worker, *compression, *keep, *when_full, stop, pieces)?;
     let mut recorder = Recorder {
         options,
         stop,

@@ -6,16 +6,17 @@ use crate::source::Source;
 use crate::terminal::{grouped, say};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{IsTerminal, Write, stderr, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use wiretape_host::record::{
-    Compression, RecordNotice, RecordOptions, Recorded, RecordedQueue, Rotation, record,
+    Compression, RecordNotice, RecordOptions, Recorded, RecordedQueue, Room, Rotation, WhenFull,
+    record,
 };
+use wiretape_host::stop_signals::stop_on_signals;
 
 /// Records the packets that a capture receives, as pcapng files.
 ///
@@ -54,13 +55,18 @@ pub struct RecordArguments {
     /// Compress the files.
     #[arg(long, value_enum, default_value_t = Compress::None)]
     compress: Compress,
-    /// Remove the oldest finished files of the worker beyond so many.
+    /// Remove the oldest finished files of the worker beyond so many; the same for files that were
+    /// left unfinished (.part), as by a recorder that was killed.
     #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Memory for what waits for the disk.
     #[arg(long, value_name = "MIB", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     buffer_mib: u32,
+    /// When the disk is full, wait for room instead of ending; packets that the buffer cannot hold
+    /// meanwhile are missed, and counted.
+    #[arg(long)]
+    wait_for_room: bool,
     /// Wait for a capture that does not run yet.
     #[arg(long)]
     wait: bool,
@@ -109,15 +115,16 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
             Compress::Gzip => Compression::Gzip,
         },
         keep: arguments.keep.map(|keep| keep as usize),
+        when_full: match arguments.wait_for_room {
+            true => WhenFull::Wait(tell_room),
+            false => WhenFull::End,
+        },
         buffer: (arguments.buffer_mib as usize) << 20,
         wait: arguments.wait,
         until_end: arguments.until_end,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
+    stop_on_signals(&stop)?;
     let progress = !arguments.quiet && stderr().is_terminal();
     let mut notice = |notice: RecordNotice| match notice {
         RecordNotice::Missed { queue, first, end } => {
@@ -166,6 +173,14 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
     out.flush()?;
     let whole = recorded.missed == 0 && recorded.damaged == 0;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn tell_room(path: &Path, room: Room) {
+    let path = path.display();
+    say(&match room {
+        Room::Gone => format!("no room left for {path}: waiting until there is some"),
+        Room::Back => format!("there is room again: {path} goes on"),
+    });
 }
 
 fn sentence(recorded: &Recorded) -> String {

@@ -7,7 +7,6 @@ use crate::source::Source;
 use crate::terminal::say;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write, stdout};
@@ -21,6 +20,7 @@ use wiretape_host::dbn::{
 };
 use wiretape_host::ingest::symbol_text;
 use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
+use wiretape_host::stop_signals::stop_on_signals;
 
 /// Prints events as they are published.
 ///
@@ -159,11 +159,7 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
         _ => TopsMemory::default(),
     };
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The first one ends the output as it should end, the second one at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
+    stop_on_signals(&stop)?;
     let mut tail = Tail {
         arguments,
         out: Some(BufWriter::with_capacity(1 << 16, Target::open(arguments)?)),
