@@ -229,7 +229,8 @@ pub struct SymbolMsg {
 #[repr(C)]
 pub struct GapMsg {
     /// Common header, `rtype` [`rtype::GAP`], instrument [`NO_INSTRUMENT`]; `ts_event` is that of
-    /// the packet that revealed the gap.
+    /// the packet that revealed the gap. One without messages, of a venue that does not say when it
+    /// sent it (MoldUDP64), has that of the latest message before it.
     pub hd: RecordHeader,
     /// Receive time of the packet that revealed the gap, UTC nanoseconds.
     pub ts_recv: u64,

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use wiretape_core::event::{Event, NO_INSTRUMENT, SessionMsg, SymbolMsg, session_change};
+use wiretape_core::event::{
+    Event, GapMsg, NO_INSTRUMENT, SessionMsg, SymbolMsg, gap_reason, session_change,
+};
 use wiretape_core::event::{MboMsg, RecordHeader, Side, action, flags};
 use wiretape_core::segment::{FeedIdentity, State};
 use wiretape_host::ingest::{IngestSettings, lock};
@@ -424,6 +426,38 @@ fn a_feed_that_is_added_is_answered_for_and_one_that_is_removed_has_no_quotes_an
     };
     assert_eq!(quotes("ABC"), [Some(50), Some(60), None]);
     assert_eq!(quotes("XYZ"), [Some(70), Some(80), Some(70)]);
+}
+
+#[test]
+fn a_loss_that_a_heartbeat_revealed_touches_the_time_until_the_heartbeat_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let host = Running::start(directory.path(), 1 << 30, LIMITS);
+    let segment = TestSegment::create(&path, 100, 64);
+    add_feed(&segment, 0);
+    let mut events = segment.writer().events();
+    events.publish(&symbol(3, "ABC", 900));
+    events.publish(&order(3, 1, 1_000, action::ADD, 50));
+    events.publish(&Event::new(&GapMsg {
+        hd: RecordHeader::new::<GapMsg>(2, NO_INSTRUMENT, 1_000),
+        ts_recv: 5_000,
+        first_seq: 2,
+        end_seq: 4,
+        session: *b"TEST000001",
+        feed: 0,
+        reason: gap_reason::HEARTBEAT,
+        reserved: 0,
+    }));
+    events.publish(&order(3, 4, 9_000, action::ADD, 60));
+    events.commit();
+    host.wait_for(Position { epoch: 100, sequence: 4 });
+    let lost = |from, to| {
+        let window = Window { from: Some(from), to: Some(to) };
+        let scope = Scope { window, ..of("ABC") };
+        let (_, coverage) = host.ask(&Request::Range { kind: Kind::Events, scope });
+        coverage.workers.iter().map(|worker| worker.lost.len()).sum::<usize>()
+    };
+    assert_eq!([lost(900, 1_000), lost(3_000, 4_000), lost(6_000, 9_500)], [0, 1, 0]);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct ItchFeed<'m> {
     days: TradingDays,
     /// Local midnight as UTC nanoseconds.
     midnight: u64,
+    /// Exchange time of the latest packet with messages; 0 before the first.
+    latest: u64,
     /// Number of the message at hand.
     sequence: u64,
 }
@@ -79,7 +81,7 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         let book = OrderBook::new(arena, &book_spec, index)?;
         // Locate codes are given anew each day.
         let channel = channel.renumber_each_session();
-        Ok(ItchFeed { channel, book, days: days.clone(), midnight: 0, sequence: 0 })
+        Ok(ItchFeed { channel, book, days: days.clone(), midnight: 0, latest: 0, sequence: 0 })
     }
 
     fn packet_error_name(cause: usize) -> &'static str {
@@ -116,12 +118,16 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         if verdict.change.is_some() {
             self.midnight = self.days.midnight_before(publisher.ts_recv());
         }
-        let ts_event = self.midnight.wrapping_add(packet.fingerprint);
+        let ts_event = match packet.kind {
+            PacketKind::Data => self.midnight.wrapping_add(packet.fingerprint),
+            PacketKind::Heartbeat | PacketKind::EndOfSession => self.silent_time(packet, publisher),
+        };
         if self.channel.publish_change(&verdict, ts_event, publisher) {
             self.clear_books(ts_event, publisher);
         }
         self.channel.publish_gap(&verdict, ts_event, publisher);
         if verdict.take > 0 {
+            self.latest = ts_event;
             self.sequence = packet.seq.wrapping_add(verdict.skip);
             let mut messages = checked.messages();
             for _ in 0..verdict.skip {
@@ -180,6 +186,16 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
 }
 
 impl<'m> ItchFeed<'m> {
+    /// The exchange time of a packet without messages, which bears none: that of the latest message,
+    /// no sooner than which it was sent. Where messages were sent and none was seen, when it came.
+    fn silent_time(&self, packet: &Packet, publisher: &Publisher<'m>) -> u64 {
+        match self.latest {
+            0 if packet.seq > 1 => publisher.ts_recv().max(self.midnight),
+            0 => self.midnight,
+            latest => latest,
+        }
+    }
+
     #[cold]
     fn clear_books(&mut self, ts_event: u64, publisher: &mut Publisher<'m>) {
         for local in 0..self.channel.used() {

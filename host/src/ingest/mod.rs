@@ -297,6 +297,11 @@ impl Taker<'_> {
         if let Some(book) = self.books.get(segment, usize::from(gap.feed)) {
             book.mark_bad();
         }
+        // The time of the message before it says nothing of when the last of them was sent.
+        let exchange_end = match gap.reason {
+            gap_reason::HEARTBEAT => gap.hd.ts_event.max(gap.ts_recv),
+            _ => gap.hd.ts_event,
+        };
         store.lose(Loss {
             reason: match gap.reason {
                 gap_reason::LATE_JOIN => LossReason::LateJoin,
@@ -308,7 +313,7 @@ impl Taker<'_> {
             messages: Some((gap.first_seq, gap.end_seq)),
             feed: Some((gap.feed, symbol_text(&gap.session))),
             rows: None,
-            exchange: (self.last.map(|last| last.0), Some(gap.hd.ts_event)),
+            exchange: (self.last.map(|last| last.0), Some(exchange_end)),
             receive: (self.last.map(|last| last.1), Some(gap.ts_recv)),
             count: 1,
         });
