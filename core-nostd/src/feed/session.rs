@@ -8,7 +8,7 @@
 //!    kind. One stray heartbeat does not empty the books. Packets of the session that was left
 //!    which add nothing to it are stale; those that would carry it on take over only when no
 //!    packet of the present session comes between two of them: they may be the end of the old
-//!    session on the slower line.
+//!    session on the slower line. One that starts it over, as the next rule has it, takes over at once.
 //! 3. A number below the expected one is a restart if the venue says when it sent the packet and
 //!    this is later than all before (IEX-TP does; its test sessions restart under one id) by more
 //!    than the [margin](Session::with_restart_margin) that two lines need, or, for
@@ -116,14 +116,22 @@ pub struct Session {
     last_sent_ns: u64,
     /// Fingerprint of message 1, once seen.
     first_message: Option<u64>,
-    /// The session before this one, and where it stood.
-    previous: Option<([u8; 10], u64)>,
+    /// The session before this one.
+    previous: Option<Left>,
     /// A session that announced itself with one packet without messages.
     announced: Option<[u8; 10]>,
     /// Where a far jump would go on.
     jump: Option<u64>,
     /// See [`Session::with_restart_margin`].
     restart_margin_ns: u64,
+}
+
+/// A session that was left for another one, as it stood then.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    id: [u8; 10],
+    next_seq: u64,
+    first_message: Option<u64>,
 }
 
 impl Session {
@@ -210,8 +218,9 @@ impl Session {
         }
         let announced = self.announced == Some(packet.session);
         match self.previous {
-            Some((id, next_seq)) if id == packet.session => {
-                announced && packet.seq.saturating_add(packet.count) > next_seq
+            Some(left) if left.id == packet.session => {
+                let carries_on = packet.seq.saturating_add(packet.count) > left.next_seq;
+                (announced && carries_on) || self.is_restart_of(&left, packet)
             }
             _ => announced || packet.kind == PacketKind::Data,
         }
@@ -221,7 +230,7 @@ impl Session {
     fn begin(&mut self, packet: &Packet, change: u8) -> Verdict {
         let previous_next_seq = self.next_seq;
         if self.started && packet.session != self.id {
-            self.previous = Some((self.id, self.next_seq));
+            self.previous = Some(self.left());
         }
         self.id = packet.session;
         self.started = true;
@@ -250,7 +259,7 @@ impl Session {
         };
         let previous_next_seq = self.next_seq;
         if change == session_change::NEW_SESSION {
-            self.previous = Some((self.id, self.next_seq));
+            self.previous = Some(self.left());
         }
         let (previous, restart_margin_ns) = (self.previous, self.restart_margin_ns);
         let (started, last_sent_ns) = (true, self.last_sent_ns);
@@ -270,8 +279,8 @@ impl Session {
         if self.starts_over(packet) {
             return self.begin(packet, session_change::NEW_SESSION);
         }
-        let adds_nothing = self.previous.is_some_and(|(id, next_seq)| {
-            id == packet.session && packet.seq.saturating_add(packet.count) <= next_seq
+        let adds_nothing = self.previous.is_some_and(|left| {
+            left.id == packet.session && packet.seq.saturating_add(packet.count) <= left.next_seq
         });
         if adds_nothing {
             return Verdict { skip: packet.count, stale: true, ..Verdict::default() };
@@ -283,12 +292,22 @@ impl Session {
     fn is_restart(&self, packet: &Packet) -> bool {
         match packet.sent_ns {
             Some(sent) => sent > self.last_sent_ns.saturating_add(self.restart_margin_ns),
-            None => {
-                packet.seq == 1
-                    && packet.kind == PacketKind::Data
-                    && self.first_message.is_some_and(|known| known != packet.fingerprint)
-            }
+            None => is_another_first(packet, self.first_message),
         }
+    }
+
+    /// Whether the session that was left starts over with `packet`: it comes back, from its
+    /// beginning.
+    fn is_restart_of(&self, left: &Left, packet: &Packet) -> bool {
+        let is_below = packet.kind == PacketKind::Data && packet.seq < left.next_seq;
+        match packet.sent_ns {
+            Some(_) => is_below && self.is_restart(packet),
+            None => is_below && is_another_first(packet, left.first_message),
+        }
+    }
+
+    fn left(&self) -> Left {
+        Left { id: self.id, next_seq: self.next_seq, first_message: self.first_message }
     }
 
     fn is_unconfirmed_jump(&mut self, packet: &Packet) -> bool {
@@ -352,6 +371,13 @@ impl Session {
     }
 }
 
+/// Whether a packet brings a number 1 that is not the one that is known.
+fn is_another_first(packet: &Packet, known: Option<u64>) -> bool {
+    packet.seq == 1
+        && packet.kind == PacketKind::Data
+        && known.is_some_and(|known| known != packet.fingerprint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,6 +438,29 @@ mod tests {
         let ended = Some(session_change::END);
         let (end, over, on) = ((ended, true), (None, true), (None, false));
         assert_eq!(changes, [end, over, over, on, end, over]);
+    }
+
+    #[test]
+    fn a_session_that_was_left_comes_back_from_its_beginning() {
+        let new = Some(session_change::NEW_SESSION);
+        let change = |verdict: Verdict| (verdict.change.map(|change| change.change), verdict.take);
+        let mut session = started();
+        assert_eq!(change(session.on_packet(&data(B, 1, 2))), (new, 2));
+        // The slower line's copy, and the first message of another day.
+        assert_eq!(change(session.on_packet(&data(A, 1, 10))), (None, 0));
+        let other = Packet { fingerprint: 77, ..data(A, 1, 3) };
+        assert!(session.starts_over(&other));
+        assert_eq!(change(session.on_packet(&other)), (new, 3));
+
+        // Where the venue says when it sent it, at any number.
+        let sent = |packet: Packet, ns| Packet { sent_ns: Some(ns), ..packet };
+        let mut session = Session::new().with_restart_margin(5);
+        session.on_packet(&sent(data(A, 1, 10), 100));
+        session.on_packet(&sent(data(B, 1, 2), 200));
+        for late in [sent(data(A, 3, 2), 90), sent(data(A, 3, 2), 205), sent(data(A, 3, 0), 300)] {
+            assert_eq!(change(session.on_packet(&late)), (None, 0), "{late:?}");
+        }
+        assert_eq!(change(session.on_packet(&sent(data(A, 3, 2), 206))), (new, 2));
     }
 
     #[test]
