@@ -271,6 +271,33 @@ fn answers_for_a_session_that_is_over_change_nothing() {
 }
 
 #[test]
+fn answers_from_before_a_restart_are_not_taken_for_messages_to_come() {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);
+    let mut reader = view.events().reader_from_oldest();
+    let mut seen = Seen::default();
+    pipeline.on_frame(&frame(0, &payload(1, 3)), START);
+    pipeline.on_frame(&frame(0, &payload(50, 52)), START + 100);
+    pipeline.on_time(START + 10_200);
+    assert_eq!(pipeline.next_request().map(|r| (r.first, r.end)), Some((3, 50)));
+    // The same session id, and another first message.
+    let mut restarted = payload(1, 3);
+    restarted[20 + 2 + 10] ^= 0x80;
+    pipeline.on_frame(&frame(0, &restarted), START + 20_000);
+    pipeline.on_recovered(0, &payload(30, 32), START + 20_100);
+    pipeline.on_time(START + 2_000_000);
+    pipeline.on_frame(&frame(0, &payload(3, 5)), START + 2_000_100);
+    pipeline.on_time(START + 5_000_000);
+    seen.read(&mut reader);
+    assert_eq!(seen.published, [1, 2, 50, 51, CLEAR, 1, 2, 3, 4]);
+    assert_eq!(seen.lost, [(3, 50)]);
+    let feed = view.feed(0).unwrap();
+    assert_eq!(feed.counter(FeedCounter::Restarts), 1);
+    assert!(!feed.session().unwrap().maybe_bad_book);
+    assert_eq!(view.line(0, RECOVERY_LINE).unwrap().counter(LineCounter::Stale), 2);
+}
+
+#[test]
 fn a_clock_that_is_set_back_does_not_prolong_the_wait() {
     let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(Patience { recovery_ns: None, ..WITH_SERVERS }, None);

@@ -276,8 +276,13 @@ pub fn on_payload<'m, T: Translator<'m>>(
         translator.channel().arrived(&packet);
     }
     let session = translator.channel().session();
-    if line == RECOVERY_LINE && (packet.session != session.id() || session.starts_over(&packet)) {
-        // Answers fill holes; only a line says that another session began.
+    if line == RECOVERY_LINE
+        && (packet.session != session.id()
+            || session.starts_over(&packet)
+            || packet.seq >= arbiter.asked_to)
+    {
+        // Answers fill holes; only a line says that another session began, or what comes next. One
+        // from before a restart would pass for that.
         return arbiter.stale(&packet);
     }
     if let Some(join) = &arbiter.join
