@@ -18,13 +18,15 @@ use wiretape_core::feed::arbiter::RecoveryRequest;
 use wiretape_core::ring::slot::Slot;
 use wiretape_core::ring::spsc::{Cursors, SlotConsumer, SlotProducer, split};
 use wiretape_core::segment::{FeedCounter, SegmentWriter};
-use wiretape_core::wire::moldudp64::{Packet, PacketKind, Request};
+use wiretape_core::wire::moldudp64::{Builder, Packet, PacketKind, Request};
 use zerocopy::IntoBytes;
 
 use crate::config::{FeedConfig, RecoveryConfig};
 
-/// Longest answer: what fits an Ethernet frame.
+/// Longest answer that is handed over: what fits an Ethernet frame.
 pub const ANSWER_BYTES: usize = 1_500;
+/// Longest answer that is taken: what fits a jumbo frame. What of it is too much is asked for again.
+const DATAGRAM_BYTES: usize = 9_216;
 /// Most messages that one request asks for; the server sends what fits a packet.
 const BATCH: u64 = 4_096;
 /// Ranges asked for at once; more wait in the worker's ring.
@@ -45,6 +47,27 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The packet of these bytes: all of it, or as many messages from number `first` on as there is
+    /// room for. With it, what it brings through.
+    fn of(feed: u8, bytes: &[u8], packet: &Packet<'_>, first: u64) -> Option<(Answer, u64)> {
+        let mut answer = Answer { feed, len: 0, bytes: [0; ANSWER_BYTES] };
+        if let Some(to) = answer.bytes.get_mut(..bytes.len()) {
+            to.copy_from_slice(bytes);
+            answer.len = bytes.len() as u16;
+            return Some((answer, packet.next_sequence()));
+        }
+        let known = first.checked_sub(packet.sequence())?;
+        let mut builder = Builder::new(&mut answer.bytes, *packet.session(), first)?;
+        for message in packet.messages().skip(known as usize) {
+            if !builder.push(message) {
+                break;
+            }
+        }
+        let end = first + u64::from(builder.count());
+        answer.len = builder.finish().len() as u16;
+        (end > first).then_some((answer, end))
+    }
+
     /// The packet.
     pub fn payload(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len).min(ANSWER_BYTES)]
@@ -235,26 +258,31 @@ impl<'m> RecoveryClient<'m> {
 
     /// Takes one datagram; `false` if there is none.
     fn receive(&mut self) -> bool {
-        let mut answer = Answer { feed: 0, len: 0, bytes: [0; ANSWER_BYTES] };
-        let (len, from) = match self.socket.recv_from(&mut answer.bytes) {
-            Ok((len, SocketAddr::V4(from))) => (len, from),
+        let mut datagram = [0; DATAGRAM_BYTES];
+        let (bytes, from) = match self.socket.recv_from(&mut datagram) {
+            Ok((len, SocketAddr::V4(from))) => (&datagram[..len], from),
             Ok(_) => return true,
             // A server's port that is closed says so once for each request.
             Err(error) => return error.kind() == io::ErrorKind::ConnectionRefused,
         };
-        let Ok(packet) = Packet::parse(&answer.bytes[..len]) else { return true };
+        let Ok(packet) = Packet::parse(bytes) else { return true };
         let (first, end) = (packet.sequence(), packet.next_sequence());
+        // Servers may answer from another port than they are asked at.
+        let is_from = |server: &SocketAddrV4| server.ip() == from.ip();
         let asked = |range: &Range| {
             range.request.session == *packet.session()
                 && (first..end).contains(&range.request.first)
-                && self.servers[usize::from(range.request.feed)].0.contains(&from)
+                && self.servers[usize::from(range.request.feed)].0.iter().any(is_from)
         };
         let Some(index) = self.ranges.iter().position(asked) else { return true };
         if packet.kind() != PacketKind::Data {
             return true;
         }
-        let feed = self.ranges[index].request.feed;
-        (answer.feed, answer.len) = (feed, len as u16);
+        let request = self.ranges[index].request;
+        let feed = request.feed;
+        let Some((answer, end)) = Answer::of(feed, bytes, &packet, request.first) else {
+            return true;
+        };
         self.count(feed, FeedCounter::RecoveryAnswers);
         if self.rings.answer.push(answer).is_err() {
             return false; // asked for again once the worker has taken some
@@ -282,3 +310,6 @@ fn wait_readable(socket: &UdpSocket, timeout: Duration) {
     // SAFETY: one pollfd, valid for the call.
     unsafe { libc::poll(&raw mut poll, 1, ms) };
 }
+
+#[cfg(test)]
+mod tests;
