@@ -175,6 +175,17 @@ impl<'m> Worker<'m> {
     /// Asks for what is missing and takes what was asked for; in silence, lets time pass.
     #[cold]
     fn look_after_missing(&mut self, polled: Polled) {
+        let events = |worker: &Self| worker.pipeline.segment().counters().get(Counter::Events);
+        let before = events(self);
+        self.take_missing(polled);
+        // What is given up, or found, in silence is told without a packet that follows.
+        if events(self) != before {
+            self.pipeline.publish_usage();
+            self.log.look();
+        }
+    }
+
+    fn take_missing(&mut self, polled: Polled) {
         if polled == Polled::Idle && self.clock.is_some() {
             let now = self.now();
             self.pipeline.on_time(now);
@@ -286,9 +297,12 @@ mod tests {
     use wiretape_core::feed::trading_day::TradingDays;
     use wiretape_core::pipeline::Protocol;
     use wiretape_core::segment::{
-        FeedIdentity, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter,
+        FeedCounter, FeedGauge, FeedIdentity, SegmentLayout, SegmentSpec, SegmentView,
+        SegmentWriter,
     };
     use wiretape_core::sync::AtomicU64;
+    use wiretape_core::wire::frame::Route;
+    use wiretape_core::wire::{deep10, iextp};
 
     use super::*;
     use crate::clock::ClockKeeper;
@@ -310,11 +324,19 @@ mod tests {
 
     /// A worker with a clock and one feed.
     fn worker<'m>(words: &'m [AtomicU64], books: &'m mut [u8]) -> Worker<'m> {
+        patient(words, books, Patience::NONE)
+    }
+
+    const GROUP: [u8; 4] = [239, 1, 2, 3];
+    const PORT: u16 = 5_000;
+
+    fn patient<'m>(words: &'m [AtomicU64], books: &'m mut [u8], patience: Patience) -> Worker<'m> {
         let segment = SegmentWriter::create(words, &SPEC).unwrap();
         segment.start();
         let mut pipeline = Pipeline::new(segment);
-        let identity = FeedIdentity { instruments: 1, ..FeedIdentity::default() };
-        let (publisher_id, line_b, patience) = (2, None, Patience::NONE);
+        let (group, port) = (GROUP, PORT);
+        let identity = FeedIdentity { instruments: 1, group, port, ..FeedIdentity::default() };
+        let (publisher_id, line_b) = (2, None);
         let feed = FeedSpec { identity, publisher_id, orders: 8, levels: 8, line_b, patience };
         let (days, mut arena) = (TradingDays::default(), Arena::new(books));
         pipeline.add_feed(Protocol::Deep10, &feed, &days, &mut arena).unwrap();
@@ -343,6 +365,59 @@ mod tests {
         fn drops(&self) -> SourceDrops {
             SourceDrops { oversize: self.polls - 1, invalid: 0 }
         }
+    }
+
+    /// Hands over its frames, one a poll, and is silent then.
+    struct Frames(Vec<Vec<u8>>);
+
+    impl Source for Frames {
+        fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
+            if self.0.is_empty() {
+                return Ok(Polled::Idle);
+            }
+            sink(&self.0.remove(0), RECEIVED);
+            Ok(Polled::Frames(1))
+        }
+
+        fn wait(&self, _: Duration) {}
+
+        fn drops(&self) -> SourceDrops {
+            SourceDrops::default()
+        }
+    }
+
+    #[test]
+    fn what_silence_gives_up_is_told_while_it_lasts() {
+        let mut stream = iextp::Stream::new(deep10::PROTOCOL, 1, 7);
+        let mut frame = |price: i64| {
+            let mut level = [0; 30];
+            (level[0], level[1]) = (b'8', deep10::EVENT_COMPLETE);
+            level[10..18].copy_from_slice(b"TEST    ");
+            level[18] = 1;
+            level[22..30].copy_from_slice(&price.to_le_bytes());
+            let (mut packet, mut frame) = ([0; 200], vec![0; 300]);
+            let mut builder = iextp::Builder::new(&mut packet, &mut stream).unwrap();
+            assert!(builder.push(&level));
+            let route = Route::to_group([10, 0, 0, 1], GROUP, 40_000, PORT);
+            let length = route.emit(0, builder.finish(RECEIVED), &mut frame).unwrap();
+            frame.truncate(length);
+            frame
+        };
+        let mut frames: Vec<_> = [1, 2, 3].map(&mut frame).into();
+        frames.remove(1);
+        let (words, mut books) = (words(), vec![0; 1 << 20]);
+        let wait_ns = 1_000_000;
+        let patience = Patience { packets: 4, packet_bytes: 200, wait_ns, recovery_ns: None };
+        let mut worker = patient(&words, &mut books, patience);
+        let mut source = Frames(frames);
+        let view = SegmentView::attach(&words).unwrap();
+        let feed = view.feed(0).unwrap();
+        while feed.counter(FeedCounter::Gaps) == 0 {
+            worker.poll(&mut source).unwrap();
+        }
+        assert_eq!(feed.gauge(FeedGauge::Levels), 2);
+        // The first level, and then the gap.
+        assert_eq!(worker.log.said_of(0, FeedCounter::Gaps), 1);
     }
 
     #[test]

@@ -190,6 +190,13 @@ impl<'m> WorkerLog<'m> {
         }
     }
 
+    /// What a feed's counter was when it was said last.
+    #[cfg(test)]
+    pub fn said_of(&self, feed: usize, counter: FeedCounter) -> u64 {
+        let place = WATCHED.iter().position(|watched| *watched == counter).expect("one watched");
+        self.said[feed][place]
+    }
+
     /// Looks at the counters, and says which have moved.
     #[cold]
     pub fn look(&mut self) {
