@@ -321,6 +321,7 @@ fn describe(config: &Config) -> String {
                 recovery.patience.as_millis(),
                 recovery.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
+            None if feed.reorder_packets == 0 => "; what is missing is given up at once".to_owned(),
             None => format!("; what is missing is waited for {} us", feed.reorder.as_micros()),
         };
         if let Some(snapshot) = &feed.snapshot {

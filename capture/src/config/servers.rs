@@ -50,6 +50,16 @@ pub(super) fn check_recovery(
         let sentence = format!("'recovery' is empty: it is {example}");
         return Err(ConfigError::at(place, recovery.origin, sentence));
     }
+    for (key, number) in [
+        ("reorder_packets", table.reorder_packets.as_ref().map(|n| (n.value as u64, n.origin))),
+        ("recovery_ms", table.recovery_ms.as_ref().map(|n| (n.value, n.origin))),
+    ] {
+        if let Some((0, origin)) = number {
+            let sentence =
+                format!("{key} = 0 gives up at once what is missing: the servers are never asked");
+            return Err(ConfigError::at(place, origin, sentence));
+        }
+    }
     let patience = Duration::from_millis(value(&table.recovery_ms).unwrap_or(RECOVERY_MS));
     Ok(Some(RecoveryConfig { servers, patience }))
 }

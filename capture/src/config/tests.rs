@@ -229,6 +229,10 @@ fn two_lines_and_servers_mean_what_they_say() {
     assert!(none.contains("'recovery' is empty"), "{none}");
     let nowhere = complaint("recovery = [\"0.0.0.0:1\"]");
     assert!(nowhere.contains("is nowhere"), "{nowhere}");
+    for key in ["reorder_packets", "recovery_ms"] {
+        let never = complaint(&format!("{key} = 0\nrecovery = [\"10.1.2.3:26400\"]"));
+        assert!(never.contains(key) && never.contains("are never asked"), "{never}");
+    }
     let name = complaint("recovery = [\"server:26400\"]");
     assert!(name.contains("is no IPv4 address and port"), "{name}");
     let deep = "group = \"224.2.3.10:16648\"";

@@ -61,7 +61,8 @@ pub struct FeedSummary {
 }
 
 /// What is told of a feed where there was any.
-const UNUSED: [FeedCounter; 4] = [
+const UNUSED: [FeedCounter; 5] = [
+    FeedCounter::JoinedLateMessages,
     FeedCounter::UnknownMessages,
     FeedCounter::BadMessages,
     FeedCounter::BookErrors,
