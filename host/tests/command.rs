@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use wiretape_core::segment::{Counter, State};
+use wiretape_core::segment::{Counter, FeedIdentity, SessionState, State, SymbolEntry};
 use wiretape_host::dbn::DbnFile;
 use wiretape_host::reader::testing::TestSegment;
 
@@ -281,6 +281,36 @@ fn the_tape_is_printed_for_people_as_json_and_as_dbn() {
 
     let book = ok(at, &["book", "AAPL", "--directory", ".", "--json"]);
     assert!(json(&book)["bid_price"].is_string(), "{book}");
+}
+
+#[test]
+fn a_book_says_when_it_may_be_wrong_and_when_nobody_keeps_it_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let segment = TestSegment::create(&directory.path().join("w.seg"), 5, 16);
+    let writer = segment.writer();
+    let mut symbol = [0; 16];
+    symbol[..3].copy_from_slice(b"ABC");
+    writer.announce(3, &SymbolEntry { symbol, feed: 0, publisher_id: 2, round_lot: 100 });
+    let feed = writer.feed(0).unwrap();
+    feed.set_identity(&FeedIdentity { instruments: 8, ..FeedIdentity::default() });
+    feed.set_session(&SessionState { next_seq: 7, ..SessionState::default() });
+    let said = || ok(directory.path(), &["book", "ABC", "--directory", "."]);
+    let told = || json(&ok(directory.path(), &["book", "ABC", "--json", "--directory", "."]));
+    assert!(!said().contains("CAUTION"), "{}", said());
+    assert_eq!((told()["state"].as_str(), told()["warnings"][0].as_str()), (Some("running"), None));
+
+    // A loss, and no update of this instrument since.
+    let state = SessionState { next_seq: 9, maybe_bad_book: true, ..SessionState::default() };
+    feed.set_session(&state);
+    let warning = "messages were lost, the book may be wrong";
+    assert!(said().contains(&format!("CAUTION: {warning}")), "{}", said());
+    assert_eq!(told()["warnings"][0], warning);
+
+    writer.header().set_heartbeat_ns(0);
+    assert!(said().contains("CAUTION: the worker is dead (silent for "), "{}", said());
+    writer.header().set_state(State::Ended);
+    assert!(said().contains("the worker has ended: this is how it stood then"), "{}", said());
+    assert_eq!(told()["state"], "ended");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::instant::parse_zone;
+use crate::segments::standing;
 use crate::source::Source;
 use crate::terminal::grouped;
 use clap::Args;
@@ -11,7 +12,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::segment::{DepthEntry, DepthLevel, FeedState, MarketEntry, SegmentView, health};
-use wiretape_host::reader::Segment;
+use wiretape_host::reader::{Liveness, Segment};
 use wiretape_host::result::text::{self, TimeStyle};
 
 /// Shows best bid and offer and the last trade of instruments, as of now.
@@ -55,6 +56,7 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
             }
         };
         let Some(view) = segment.view() else { continue };
+        let liveness = segment.liveness();
         for (id, entry) in view.symbols().iter() {
             let symbol = entry.symbol();
             if !arguments.symbols.iter().any(|wanted| wanted == symbol) {
@@ -64,17 +66,26 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
             let market = view.market().read(id).map_err(|error| {
                 Failure::Told(format!("cannot read {symbol} in {}: {error}", path.display()))
             })?;
-            let market = market.unwrap_or(MarketEntry::EMPTY);
+            let mut market = market.unwrap_or(MarketEntry::EMPTY);
             let worker = view.header().worker();
             let feed = view.feed(usize::from(entry.feed));
+            // The entry itself says it with its next update only.
+            let session = feed.as_ref().and_then(|feed| feed.session().ok());
+            let lost = session.is_some_and(|session| session.maybe_bad_book);
+            let maybe_bad = if lost { health::MAYBE_BAD } else { 0 };
+            market.health |= maybe_bad;
             let gone = feed.is_some_and(|feed| feed.state() == FeedState::Removed);
-            let depth = match arguments.depth {
+            let mut depth = match arguments.depth {
                 true => depth_of(&view, id, symbol)?,
                 false => None,
             };
+            if let Some(depth) = &mut depth {
+                depth.health |= maybe_bad;
+            }
             if arguments.json {
                 let mut object = as_json(&market, symbol, &worker, &arguments.tz);
                 object["feed_removed"] = gone.into();
+                object["state"] = standing(&segment).into();
                 if arguments.depth {
                     object["depth"] = depth.as_ref().map_or(Value::Null, depth_as_json);
                 }
@@ -82,6 +93,16 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, Failure> {
                 continue;
             }
             print(&mut out, &market, symbol, &worker, &arguments.tz)?;
+            match liveness {
+                Liveness::Live => {}
+                Liveness::Over(_) => {
+                    writeln!(out, "  the worker has ended: this is how it stood then")?;
+                }
+                Liveness::Silent(_) => {
+                    let dead = standing(&segment);
+                    writeln!(out, "  CAUTION: the worker is {dead}: this is how it stood then")?;
+                }
+            }
             if gone {
                 writeln!(out, "  CAUTION: its feed was removed, this is how it stood then")?;
             }
@@ -206,8 +227,23 @@ fn print(
     zone: &TimeZone,
 ) -> std::io::Result<()> {
     if m.event_seq == 0 {
-        return writeln!(out, "{symbol} ({worker}): announced, nothing traded or quoted yet");
+        writeln!(out, "{symbol} ({worker}): announced, nothing traded or quoted yet")?;
+    } else {
+        print_state(out, m, symbol, worker, zone)?;
     }
+    for warning in warnings(m.health) {
+        writeln!(out, "  CAUTION: {warning}")?;
+    }
+    Ok(())
+}
+
+fn print_state(
+    out: &mut impl Write,
+    m: &MarketEntry,
+    symbol: &str,
+    worker: &str,
+    zone: &TimeZone,
+) -> std::io::Result<()> {
     writeln!(out, "{symbol} ({worker}) at {}", moment(m.ts_event, zone, TimeStyle::Plain))?;
     let bid = format!("{} x {}", m.bid_sz, price(m.bid_px));
     let ask = format!("{} x {}", price(m.ask_px), m.ask_sz);
@@ -215,11 +251,7 @@ fn print(
     let (volume, trades) = (grouped(m.volume), grouped(m.trades));
     writeln!(out, "  last {} x {}, {volume} in {trades} trades", price(m.last_px), m.last_sz)?;
     let status = if m.status == 0 { '-' } else { char::from(m.status) };
-    writeln!(out, "  status {status}, {} orders or levels in the book", grouped(m.orders))?;
-    for warning in warnings(m.health) {
-        writeln!(out, "  CAUTION: {warning}")?;
-    }
-    Ok(())
+    writeln!(out, "  status {status}, {} orders or levels in the book", grouped(m.orders))
 }
 
 fn warnings(bits: u8) -> Vec<&'static str> {

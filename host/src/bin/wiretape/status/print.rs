@@ -72,6 +72,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     writeln!(out, "  feed {name} ({protocol}, {group}:{port}){removed}")?;
     let count = |counter| grouped(feed.counter(counter));
     let session = match feed.session_name() {
+        name if name.is_empty() && feed.session.joining => "no session joined yet".to_owned(),
         name if name.is_empty() => "no packet yet".to_owned(),
         name => format!("session {name}, next message {}", grouped(feed.session.next_seq)),
     };
