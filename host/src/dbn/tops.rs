@@ -3,7 +3,12 @@
 //!
 //! As Databento defines the schema: a trade comes before its effect on the book, and the last
 //! record of an exchange's event is flagged last. A record is therefore held back until it is
-//! known whether another one of its event follows.
+//! known whether another one of its event follows. Events of one instrument may come between the
+//! records of another one's (IEX DEEP leaves them open until something happens to the instrument
+//! again): the record held back is written as one that is not the last then, and where the event's
+//! end changes nothing any more, a record of action `N` ends it.
+
+use std::collections::BTreeSet;
 
 use dbn::{BidAskPair, Mbp1Msg};
 use wiretape_core::book::Bbo;
@@ -28,7 +33,7 @@ impl TopsMemory {
 
     /// The books of no feed yet.
     pub fn tops(&mut self) -> Tops<'_> {
-        Tops { memory: self.feeds.iter_mut(), feeds: Vec::new(), held: None }
+        Tops { memory: self.feeds.iter_mut(), ..Tops::default() }
     }
 }
 
@@ -47,6 +52,8 @@ pub struct Tops<'m> {
     feeds: Vec<Feed<'m>>,
     /// A record of an event that is not over, and its feed.
     held: Option<(u8, Mbp1Msg)>,
+    /// Instruments whose latest record was written, and whose event is not over.
+    open: BTreeSet<u32>,
 }
 
 impl Tops<'_> {
@@ -65,15 +72,44 @@ impl Tops<'_> {
 
     /// Applies a record; returns the records that are known to be whole now.
     pub(super) fn apply(&mut self, record: &MboMsg) -> impl Iterator<Item = Mbp1Msg> + use<> {
-        let before = match self.row(record) {
-            Some(row) => self.held.replace((record.channel_id, row)).map(|(_, before)| before),
-            None => None,
+        let id = record.hd.instrument_id;
+        let row = self.row(record);
+        // Of another instrument: its event has not ended with this one's.
+        let other = self.held.take_if(|(_, held)| held.hd.instrument_id != id);
+        let before = match (other, row) {
+            (Some((_, held)), row) => {
+                self.open.insert(held.hd.instrument_id);
+                self.held = row.map(|row| (record.channel_id, row));
+                Some(held)
+            }
+            (None, Some(row)) => {
+                self.held.replace((record.channel_id, row)).map(|(_, before)| before)
+            }
+            (None, None) => None,
         };
         let mut last = None;
         if record.flags & flags::LAST != 0 {
+            let was_open = self.open.remove(&id);
             last = self.take_held();
+            if last.is_none() && was_open {
+                last = self.end(record);
+            }
         }
         [before, last].into_iter().flatten()
+    }
+
+    /// The record that ends an event in which nothing is left to be told.
+    fn end(&mut self, record: &MboMsg) -> Option<Mbp1Msg> {
+        let feed = self.feeds.get_mut(usize::from(record.channel_id))?;
+        let (best, bad) = feed.book.best(record.hd.instrument_id);
+        let nothing = MboMsg {
+            action: action::NONE,
+            side: SIDE_NONE,
+            price: UNDEF_PRICE,
+            size: 0,
+            ..*record
+        };
+        Some(row_of(&nothing, &best, record.flags, bad))
     }
 
     /// The record held back, which is the last of its event after all.
@@ -108,6 +144,8 @@ impl Tops<'_> {
         let mut rows: Vec<Mbp1Msg> = self.take_held_of(session.feed).into_iter().collect();
         let Some(feed) = self.feeds.get_mut(usize::from(session.feed)) else { return rows };
         feed.book.clear_all();
+        let beyond = feed.first.saturating_add(feed.shown.len() as u32);
+        self.open.retain(|id| !(feed.first..beyond).contains(id));
         for (id, shown) in (feed.first..).zip(&mut feed.shown) {
             if std::mem::replace(shown, Bbo::EMPTY) != Bbo::EMPTY {
                 let mut row = Mbp1Msg {
@@ -139,28 +177,29 @@ impl Tops<'_> {
             return None;
         }
         // The flag of the event's last record is set when that is known.
-        let mut marks = record.flags & !flags::LAST;
-        if bad {
-            marks |= flags::MAYBE_BAD_BOOK;
-        }
-        let mut row = Mbp1Msg {
-            price: record.price,
-            size: record.size,
-            action: c_letter(record.action),
-            side: c_letter(record.side),
-            flags: marks.into(),
-            depth: 0,
-            ts_recv: record.ts_recv,
-            ts_in_delta: record.ts_in_delta,
-            sequence: record.sequence,
-            levels: [pair(&best)],
-            ..Mbp1Msg::default()
-        };
-        row.hd.publisher_id = record.hd.publisher_id;
-        row.hd.instrument_id = id;
-        row.hd.ts_event = record.hd.ts_event;
-        Some(row)
+        Some(row_of(record, &best, record.flags & !flags::LAST, bad))
     }
+}
+
+fn row_of(record: &MboMsg, best: &Bbo, marks: u8, bad: bool) -> Mbp1Msg {
+    let maybe_bad = if bad { flags::MAYBE_BAD_BOOK } else { 0 };
+    let mut row = Mbp1Msg {
+        price: record.price,
+        size: record.size,
+        action: c_letter(record.action),
+        side: c_letter(record.side),
+        flags: (marks | maybe_bad).into(),
+        depth: 0,
+        ts_recv: record.ts_recv,
+        ts_in_delta: record.ts_in_delta,
+        sequence: record.sequence,
+        levels: [pair(best)],
+        ..Mbp1Msg::default()
+    };
+    row.hd.publisher_id = record.hd.publisher_id;
+    row.hd.instrument_id = record.hd.instrument_id;
+    row.hd.ts_event = record.hd.ts_event;
+    row
 }
 
 fn pair(best: &Bbo) -> BidAskPair {
@@ -171,5 +210,64 @@ fn pair(best: &Bbo) -> BidAskPair {
         ask_sz: best.ask_sz,
         bid_ct: best.bid_ct,
         ask_ct: best.ask_ct,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wiretape_core::event::RecordHeader;
+
+    fn level(id: u32, action: u8, price: i64, size: u32, last: bool) -> MboMsg {
+        MboMsg {
+            hd: RecordHeader::new::<MboMsg>(0xF001, id, 1_000),
+            order_id: 0,
+            price,
+            size,
+            flags: flags::MBP | if last { flags::LAST } else { 0 },
+            channel_id: 0,
+            action,
+            side: b'B',
+            ts_recv: 2_000,
+            ts_in_delta: 0,
+            sequence: 0,
+        }
+    }
+
+    #[test]
+    fn an_event_does_not_end_with_that_of_another_instrument() {
+        let mut memory = TopsMemory::new();
+        let mut tops = memory.tops();
+        tops.add_feed(0, 8, true);
+        let told: Vec<_> = [
+            // The first instrument's event stays open.
+            level(1, action::ADD, 100, 5, false),
+            level(2, action::ADD, 200, 6, true),
+            level(2, action::ADD, 150, 7, true),
+            // It goes on where nobody sees it, and ends.
+            level(1, action::ADD, 90, 1, true),
+            // One that ends by itself, and one whose next record is seen.
+            level(1, action::ADD, 110, 2, false),
+            level(1, action::ADD, 80, 2, true),
+            level(1, action::ADD, 120, 3, false),
+            level(2, action::MODIFY, 150, 8, true),
+            level(1, action::CANCEL, 120, 3, true),
+        ]
+        .iter()
+        .flat_map(|record| tops.apply(record))
+        .map(|row| {
+            let last = row.flags.raw() & flags::LAST != 0;
+            (row.hd.instrument_id, row.action as u8, row.levels[0].bid_px, last)
+        })
+        .collect();
+        let expected = [
+            (1, b'A', 100, false),
+            (2, b'A', 200, true),
+            (1, b'N', 100, true),
+            (1, b'A', 110, true),
+            (1, b'A', 120, false),
+            (1, b'C', 110, true),
+        ];
+        assert_eq!(told, expected);
     }
 }
