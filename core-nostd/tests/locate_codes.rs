@@ -126,3 +126,33 @@ fn depth_stays_with_the_stock_that_was_chosen_and_not_with_its_code() {
     let feed = worker.view.feed(0).unwrap();
     assert_eq!((feed.gauge(FeedGauge::Depths), feed.counter(FeedCounter::DepthsFull)), (1, 0));
 }
+
+#[test]
+fn a_symbol_that_has_another_code_tomorrow_is_found_under_that_once_the_directory_was_sent() {
+    let mut memory = Memory::new(SMALL);
+    let mut worker = memory.one_by_one(None);
+    worker.now = MIDNIGHT + 1;
+    let system = |event: u8| [head(b'S', 0), vec![event]].concat();
+    for message in [
+        directory(1, b"AAPL    "),
+        directory(2, b"IBM     "),
+        directory(3, b"MSFT    "),
+        system(b'S'),
+    ] {
+        worker.take_in_session(&message, TODAY);
+    }
+    let symbols = worker.view.symbols();
+    assert_eq!(["AAPL", "IBM", "MSFT"].map(|name| symbols.find(name)), [Some(1), Some(2), Some(3)]);
+    worker.next = 1;
+    for message in [system(b'O'), directory(2, b"AAPL    "), directory(3, b"MSFT    ")] {
+        worker.take_in_session(&message, TOMORROW);
+    }
+    // Whoever reads what is left of the day before still finds its names.
+    assert_eq!(symbols.read(1).unwrap().unwrap().symbol(), "AAPL");
+    worker.take_in_session(&system(b'S'), TOMORROW);
+    assert_eq!(["AAPL", "IBM", "MSFT"].map(|name| symbols.find(name)), [Some(2), None, Some(3)]);
+    assert_eq!((symbols.read(1), symbols.iter().count()), (Ok(None), 2));
+    // One that was left out is announced by its first order.
+    worker.take_in_session(&add(1, 7, b"IBM     "), TOMORROW);
+    assert_eq!(symbols.find("IBM"), Some(1));
+}

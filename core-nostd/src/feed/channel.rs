@@ -323,6 +323,15 @@ impl<'m> Channel<'m> {
         entry
     }
 
+    /// Takes the symbols of earlier sessions that this one did not announce again out of the
+    /// directory: they may stand under another number by now.
+    #[cold]
+    pub fn withdraw_symbols(&self, publisher: &mut Publisher<'m>) {
+        for local in (0..self.used).filter(|local| self.was_announced_before(*local)) {
+            publisher.announce(self.instrument(local), &SymbolEntry::default());
+        }
+    }
+
     /// Counts an error of the book, and marks the instrument, for readers of the market table at
     /// once.
     #[cold]

@@ -50,10 +50,13 @@ impl<'m> SymbolDirectory<'m> {
         self.entries.is_empty()
     }
 
-    /// The entry of `instrument`; `None` if none was announced.
+    /// The entry of `instrument`; `None` if none was announced, or it was withdrawn.
     pub fn read(&self, instrument: u32) -> Result<Option<SymbolEntry>, CellBusy> {
         let Some(cell) = self.cell(instrument) else { return Ok(None) };
         let Some([low, high, ids, ..]) = cell.read()? else { return Ok(None) };
+        if (low, high) == (0, 0) {
+            return Ok(None);
+        }
         Ok(Some(SymbolEntry {
             symbol: (u128::from(low) | u128::from(high) << 64).to_le_bytes(),
             feed: ids as u16,

@@ -16,6 +16,10 @@ impl<'m> ItchFeed<'m> {
                 if m.event == b'O' {
                     self.midnight = self.days.midnight_before(publisher.ts_recv());
                 }
+                if m.event == b'S' {
+                    // The directory came before it.
+                    self.channel.withdraw_symbols(publisher);
+                }
                 self.feed_status(&m.head, status::itch_system(m.event), publisher);
             }
             Message::MwcbStatus(m) => {
