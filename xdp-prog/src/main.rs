@@ -112,6 +112,12 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
 }
 
 fn show_status(cli: &Cli, args: &StatusArgs, out: &mut impl Write) -> Result<(), Failure> {
+    for interface in status::unfinished(&cli.pin_dir) {
+        eprintln!(
+            "note: a load of {interface} is under way, or was killed: `wiretape-xdp unload \
+             --interface {interface}` then puts back what it changed"
+        );
+    }
     let all = match &args.interface {
         Some(interface) => vec![Steering::at(&cli.pin_dir, interface).status()?],
         None => status::all(&cli.pin_dir)?,

@@ -147,13 +147,29 @@ impl Pins {
 
 /// Interfaces that have pins under a pin directory, sorted.
 pub fn interfaces(pin_dir: &Path) -> Vec<String> {
+    let names = directories(pin_dir).into_iter();
+    names.filter(|name| load_of(name).is_none()).map(|name| name.replace(':', ".")).collect()
+}
+
+/// Interfaces of which a load is under way, or was killed and left something, sorted.
+pub fn unfinished(pin_dir: &Path) -> Vec<String> {
+    let names = directories(pin_dir);
+    let mut names: Vec<String> =
+        names.iter().filter_map(|name| load_of(name)).map(|name| name.replace(':', ".")).collect();
+    names.dedup();
+    names
+}
+
+fn load_of(name: &str) -> Option<&str> {
+    name.strip_suffix(":new").or_else(|| name.strip_suffix(":old"))
+}
+
+fn directories(pin_dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(pin_dir) else { return Vec::new() };
     let mut names: Vec<String> = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.ends_with(":new") && !name.ends_with(":old"))
-        .map(|name| name.replace(':', "."))
         .collect();
     names.sort();
     names

@@ -82,6 +82,11 @@ pub fn all(pin_dir: &Path) -> Result<Vec<Status>, Error> {
     interfaces.iter().map(|interface| Steering::at(pin_dir, interface).status()).collect()
 }
 
+/// Interfaces under a pin directory of which a load is under way, or was killed.
+pub fn unfinished(pin_dir: &Path) -> Vec<String> {
+    pin::unfinished(pin_dir)
+}
+
 impl Steering {
     /// Asks the kernel what is attached, and reads the maps.
     pub fn status(&self) -> Result<Status, Error> {

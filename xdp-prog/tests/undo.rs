@@ -196,8 +196,10 @@ fn a_load_that_was_killed_is_cleaned_up_by_the_next() {
         assert_eq!(namespace.xdp("wire"), Some((1, second.program_id.into())));
         assert_eq!(fs::read_dir(&pins.path).unwrap().count(), 1);
 
-        // Or by an unload.
+        // Or by an unload, which the status tells of.
+        assert!(wiretape_xdp::status::unfinished(&pins.path).is_empty());
         fs::rename(pins.path.join("wire"), pins.path.join("wire:new")).unwrap();
+        assert_eq!(wiretape_xdp::status::unfinished(&pins.path), ["wire"]);
         assert_eq!(Steering::at(&pins.path, "wire").unload().unwrap(), Unloaded::Stale);
         assert_eq!(namespace.xdp("wire"), None);
         assert!(pins.listing().is_empty());

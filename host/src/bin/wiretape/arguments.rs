@@ -61,6 +61,9 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    Man,
+    /// Print the manual page (roff), or write one for each command: wiretape man | man -l -
+    Man {
+        /// Directory to write all pages to.
+        dir: Option<std::path::PathBuf>,
+    },
 }

@@ -56,7 +56,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => {
+        Command::Man { dir: Some(dir) } => {
+            clap_mangen::generate_to(Arguments::command(), &dir).map_err(|error| {
+                Failure::Told(format!("cannot write pages to {}: {error}", dir.display()))
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { dir: None } => {
             clap_mangen::Man::new(Arguments::command()).render(&mut io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }

@@ -47,11 +47,11 @@ Examples:
   wiretape doctor --config /etc/wiretape/itch-a.toml --all
   sudo wiretape doctor --interface eth1 --fix        then: sudo wiretape doctor --undo
 
---fix does what can be taken back: offloads and ring of the interface (ethtool; many drivers take the
-link down for a moment, so not while packets matter), huge pages (also transparent), governor, deferred
-interrupts, busy polling of all sockets, the BPF compiler. It leaves alone what needs a boot, moves
-interrupts, changes the number of queues or the clock, stops a service or edits a configuration. No
-change outlives the next boot.
+--fix does what can be taken back: offloads and ring of the interface (ethtool; many
+drivers take the link down for a moment, so not while packets matter), huge pages (also
+transparent), governor, deferred interrupts, busy polling of all sockets, the BPF compiler.
+It leaves alone what needs a boot, moves interrupts, changes the number of queues or the
+clock, stops a service or edits a configuration. No change outlives the next boot.
 
 Exit codes: 0 nothing bad, 1 something bad, or a change that failed, 2 wrong usage.")]
 pub struct DoctorArguments {
