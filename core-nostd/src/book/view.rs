@@ -65,9 +65,22 @@ impl<I: OrderIndex> OrderBook<'_, I> {
 
     /// The levels of one side, best first.
     pub fn levels(&self, instrument: u32, side: Side) -> impl Iterator<Item = LevelView> + '_ {
+        self.levels_behind(instrument, side, 0)
+    }
+
+    /// The levels of one side without the `better` best ones, best first.
+    #[inline]
+    pub fn levels_behind(
+        &self,
+        instrument: u32,
+        side: Side,
+        better: usize,
+    ) -> impl Iterator<Item = LevelView> + '_ {
         let ladder = self.instruments.get(instrument as usize);
         let ladder = ladder.map(|book| book.sides[side_index(side)].ladder).unwrap_or_default();
-        self.ladders.rungs_of(&ladder).iter().rev().map(|rung| {
+        let rungs = self.ladders.rungs_of(&ladder);
+        let rungs = rungs.get(..rungs.len().saturating_sub(better)).unwrap_or(&[]);
+        rungs.iter().rev().map(|rung| {
             let level = self.levels.get(rung.value as u32);
             LevelView { price: level.price, size: level.size, orders: level.count }
         })

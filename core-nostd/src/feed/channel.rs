@@ -2,7 +2,7 @@
 //! and the instruments' market states.
 
 use super::arbiter::Patience;
-use super::depth::DepthBoard;
+use super::depth::{Changed, DepthBoard, DepthRows};
 use super::publisher::{MarketState, MessageStamp, Publisher};
 use super::session::{Change, Gap, Packet, PacketKind, Session, Verdict};
 use crate::arena::{Arena, ArenaError};
@@ -11,8 +11,7 @@ use crate::event::{
     GapMsg, MboMsg, NO_INSTRUMENT, RecordHeader, SessionMsg, flags, gap_reason, session_change,
 };
 use crate::segment::{
-    DEPTH_LEVELS, DepthLevel, ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedWriter,
-    SessionState, SymbolEntry, health,
+    ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedWriter, SessionState, SymbolEntry, health,
 };
 
 /// With two lines, a packet below the expected number that was sent no later than this after the
@@ -157,14 +156,16 @@ impl<'m> Channel<'m> {
         (*self.depth_places.get(local as usize)? as usize).checked_sub(1)
     }
 
-    /// Publishes bids and offers of `local` at its `place`, true as of event `event_seq`.
+    /// Publishes depth and features of `local` at its `place`, true as of event `event_seq`, after
+    /// `change` took the rows there on: see [`DepthBoard::publish`].
+    #[inline(always)]
     pub fn publish_depth(
         &mut self,
         local: u32,
         place: usize,
-        sides: [[DepthLevel; DEPTH_LEVELS]; 2],
         event_seq: u64,
         stamp: &MessageStamp,
+        change: impl FnOnce(&mut DepthRows) -> Changed,
     ) {
         let (Some(board), Some(market)) = (&mut self.depth, self.markets.get(local as usize))
         else {
@@ -172,7 +173,7 @@ impl<'m> Channel<'m> {
         };
         let maybe_bad = if self.state.maybe_bad_book { health::MAYBE_BAD } else { 0 };
         let health = market.health() | maybe_bad;
-        board.publish(place, sides, market.trades(), health, event_seq, stamp);
+        board.publish(place, market.trades(), health, event_seq, stamp, change);
     }
 
     /// The feed's counters.

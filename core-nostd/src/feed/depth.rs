@@ -5,13 +5,18 @@
 //! index or has none. Which places of the segment a feed has is said when it is made: any, in any
 //! order, those of a feed that is gone too.
 
+use core::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::publisher::MessageStamp;
 use crate::arena::{Arena, ArenaError};
 use crate::book::LevelView;
-use crate::event::{NO_INSTRUMENT, UNDEF_PRICE};
-use crate::segment::{DEPTH_LEVELS, DepthEntry, DepthLevel, Features, SegmentWriter};
+use crate::event::{NO_INSTRUMENT, Side, UNDEF_PRICE};
+use crate::segment::{
+    ALL_LEVELS, DEPTH_LEVELS, DepthEntry, DepthLevel, DepthMoment, DepthSides, DepthTable,
+    Features, SegmentWriter,
+};
 
 /// Symbols that can be chosen by name in one feed.
 pub const DEPTH_SYMBOLS: usize = 64;
@@ -58,16 +63,17 @@ const RATE_PER_TRADE: u64 = 80_693;
 /// The places of a feed's instruments.
 #[derive(Debug)]
 pub struct DepthBoard<'m> {
-    segment: SegmentWriter<'m>,
+    table: DepthTable<'m>,
     choice: DepthChoice,
     past: &'m mut [Past],
+    rows: &'m mut [DepthRows],
     used: usize,
 }
 
 impl<'m> DepthBoard<'m> {
     /// The board of a feed that has these `places` of the segment's.
     pub fn new(
-        segment: SegmentWriter<'m>,
+        segment: &SegmentWriter<'m>,
         choice: &DepthChoice,
         places: impl ExactSizeIterator<Item = u32>,
         arena: &mut Arena<'m>,
@@ -76,7 +82,8 @@ impl<'m> DepthBoard<'m> {
         for (past, place) in past.iter_mut().zip(places) {
             past.place = place.into();
         }
-        Ok(DepthBoard { segment, choice: choice.clone(), past, used: 0 })
+        let rows = arena.alloc_slice("depth levels", past.len())?;
+        Ok(DepthBoard { table: segment.depth(), choice: choice.clone(), past, rows, used: 0 })
     }
 
     /// Instruments that have a place, and places that there are.
@@ -98,6 +105,9 @@ impl<'m> DepthBoard<'m> {
         if self.used >= self.past.len() {
             return true;
         }
+        if let Some(rows) = self.rows.get_mut(self.used) {
+            rows.published = 0;
+        }
         self.used = self.used.wrapping_add(1);
         *place = self.used as u32;
         false
@@ -107,6 +117,9 @@ impl<'m> DepthBoard<'m> {
     pub fn start_session(&mut self) {
         for past in self.past.iter_mut() {
             *past = Past { place: past.place, ..Past::zeroed() };
+        }
+        for rows in self.rows.iter_mut() {
+            rows.published = 0;
         }
     }
 
@@ -125,7 +138,7 @@ impl<'m> DepthBoard<'m> {
             features: Features::EMPTY,
         };
         for past in self.past.iter().take(self.used) {
-            self.segment.set_depth(past.place as usize, &nobody);
+            self.table.write(past.place as usize, &nobody);
         }
         self.used = 0;
     }
@@ -133,35 +146,159 @@ impl<'m> DepthBoard<'m> {
     /// Marks what is at `place` of `instrument`.
     pub fn mark(&self, place: usize, instrument: u32, bits: u8) {
         let Some(past) = self.past.get(place) else { return };
-        self.segment.mark_depth(past.place as usize, instrument, bits);
+        self.table.mark(past.place as usize, instrument, bits);
     }
 
-    /// Publishes what is at `place` now. `trades` counts the instrument's since the start of the
-    /// session.
+    /// Publishes what is at `place` after `change` took its rows on to now: it returns which of each
+    /// side changed. `trades` counts the instrument's since the start of the session.
+    #[inline(always)]
     pub fn publish(
         &mut self,
         place: usize,
-        [bids, asks]: [[DepthLevel; DEPTH_LEVELS]; 2],
         trades: u64,
         health: u8,
         event_seq: u64,
         stamp: &MessageStamp,
+        change: impl FnOnce(&mut DepthRows) -> Changed,
     ) {
-        let Some(past) = self.past.get_mut(place) else { return };
-        let features = past.advance(&bids, &asks, trades, stamp.ts_recv);
-        let place = past.place as usize;
-        let entry = DepthEntry {
+        let (Some(past), Some(rows)) = (self.past.get_mut(place), self.rows.get_mut(place)) else {
+            return;
+        };
+        let changed = change(rows);
+        let [bids, asks] = &rows.sides;
+        let moment = DepthMoment {
             instrument: stamp.instrument,
             health,
             event_seq,
             ts_event: stamp.ts_event,
             ts_recv: stamp.ts_recv,
-            bids,
-            asks,
-            features,
+            features: past.advance(bids, asks, trades, stamp.ts_recv),
         };
-        self.segment.set_depth(place, &entry);
+        self.table.update(past.place as usize, &moment, &rows.sides, &changed);
     }
+}
+
+/// What of an instrument's book an event changed, beside nothing or all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// Nothing.
+    Nothing,
+    /// The levels of a side at these prices, which may be the same.
+    Levels(Side, [i64; 2]),
+    /// Anything.
+    All,
+}
+
+/// Rows of bids and of offers.
+pub type Changed = [Range<usize>; 2];
+const NONE_CHANGED: Changed = [0..0, 0..0];
+
+/// The levels that readers have of an instrument, in ordinary memory, so that an event looks at no
+/// more of the book than it changed.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct DepthRows {
+    sides: DepthSides,
+    /// Whether readers have them at all.
+    published: u64,
+}
+
+impl DepthRows {
+    /// Replaces all.
+    #[inline]
+    pub fn replace(&mut self, sides: DepthSides) -> Changed {
+        self.sides = sides;
+        self.published = 1;
+        [ALL_LEVELS, ALL_LEVELS]
+    }
+
+    /// Follows a book in which an event `touched` something; `levels` gives those of a side, best
+    /// first, behind as many as it is told.
+    #[inline]
+    pub fn follow<I: Iterator<Item = LevelView>>(
+        &mut self,
+        touched: Touched,
+        levels: impl Fn(Side, usize) -> I,
+    ) -> Changed {
+        let changed = match touched {
+            _ if self.published == 0 => self.replace(ten_a_side(&levels)),
+            Touched::All => self.replace(ten_a_side(&levels)),
+            Touched::Nothing => NONE_CHANGED,
+            Touched::Levels(side, prices) => {
+                let [bids, asks] = &mut self.sides;
+                match side {
+                    Side::Bid => [follow(bids, side, prices, |at| levels(side, at)), 0..0],
+                    Side::Ask => [0..0, follow(asks, side, prices, |at| levels(side, at))],
+                }
+            }
+        };
+        debug_assert_eq!(self.sides, ten_a_side(&levels), "{touched:?}");
+        changed
+    }
+}
+
+/// The best ten of each side.
+#[inline(never)]
+fn ten_a_side<I: Iterator<Item = LevelView>>(levels: impl Fn(Side, usize) -> I) -> DepthSides {
+    [Side::Bid, Side::Ask].map(|side| ten(levels(side, 0)))
+}
+
+/// Follows one side, of which nothing but the levels at `prices` changed. Returns which rows did.
+#[inline]
+fn follow<I: Iterator<Item = LevelView>>(
+    rows: &mut [DepthLevel; DEPTH_LEVELS],
+    side: Side,
+    [price, other]: [i64; 2],
+    levels: impl Fn(usize) -> I,
+) -> Range<usize> {
+    if price != other {
+        // What stands where depends on both.
+        let at = place_of(rows, side, price).min(place_of(rows, side, other));
+        let mut levels = levels(at);
+        for row in rows.iter_mut().skip(at) {
+            *row = levels.next().map_or(DepthLevel::NONE, row_of);
+        }
+        return at..DEPTH_LEVELS;
+    }
+    let at = place_of(rows, side, price);
+    let Some(before) = rows.get(at).map(|row| row.price) else { return 0..0 };
+    let now = levels(at).next().filter(|level| level.price == price);
+    match now {
+        Some(level) => {
+            let end = if before == price { at.wrapping_add(1) } else { DEPTH_LEVELS };
+            if before != price {
+                rows.copy_within(at..DEPTH_LEVELS - 1, at.wrapping_add(1));
+            }
+            if let Some(row) = rows.get_mut(at) {
+                *row = row_of(level);
+            }
+            at..end
+        }
+        None if before == price => {
+            rows.copy_within(at.wrapping_add(1).., at);
+            if let Some(last) = rows.last_mut() {
+                *last = levels(DEPTH_LEVELS - 1).next().map_or(DepthLevel::NONE, row_of);
+            }
+            at..DEPTH_LEVELS
+        }
+        None => 0..0,
+    }
+}
+
+/// How many rows are better than `price`.
+#[inline]
+fn place_of(rows: &[DepthLevel; DEPTH_LEVELS], side: Side, price: i64) -> usize {
+    let better = |row: &&DepthLevel| match side {
+        Side::Bid => row.is_some() && row.price > price,
+        Side::Ask => row.price < price,
+    };
+    rows.iter().take_while(better).count()
+}
+
+#[inline]
+fn row_of(level: LevelView) -> DepthLevel {
+    let size = u32::try_from(level.size).unwrap_or(u32::MAX);
+    DepthLevel { price: level.price, size, orders: level.orders }
 }
 
 /// The best ten of a side.
@@ -169,8 +306,7 @@ impl<'m> DepthBoard<'m> {
 pub fn ten(levels: impl Iterator<Item = LevelView>) -> [DepthLevel; DEPTH_LEVELS] {
     let mut rows = [DepthLevel::NONE; DEPTH_LEVELS];
     for (row, level) in rows.iter_mut().zip(levels) {
-        let size = u32::try_from(level.size).unwrap_or(u32::MAX);
-        *row = DepthLevel { price: level.price, size, orders: level.orders };
+        *row = row_of(level);
     }
     rows
 }
@@ -193,10 +329,11 @@ impl Past {
         let (Some(bid), Some(ask)) = (bids.first(), asks.first()) else { return Features::EMPTY };
         self.take_flow(bid, ask);
         self.take_trades(trades, now_ns);
+        let ([b1, b5, b10], [a1, a5, a10]) = (sums(bids), sums(asks));
         let mut features = Features {
-            imbalance_1: imbalance(bids, asks, 1),
-            imbalance_5: imbalance(bids, asks, 5),
-            imbalance_10: imbalance(bids, asks, DEPTH_LEVELS),
+            imbalance_1: imbalance(b1, a1),
+            imbalance_5: imbalance(b5, a5),
+            imbalance_10: imbalance(b10, a10),
             order_flow: self.order_flow,
             trade_intensity: (u128::from(self.intensity).wrapping_mul(u128::from(RATE_PER_TRADE))
                 >> TRADE.trailing_zeros()) as u64,
@@ -257,14 +394,27 @@ fn share(spread: i64, part: u32, rest: u32) -> i64 {
     whole.wrapping_mul(part).wrapping_add(of_left)
 }
 
-fn imbalance(bids: &[DepthLevel], asks: &[DepthLevel], levels: usize) -> i32 {
-    let sum = |side: &[DepthLevel]| {
-        side.iter().take(levels).fold(0i64, |sum, level| sum.wrapping_add(i64::from(level.size)))
-    };
-    let (b, a) = (sum(bids), sum(asks));
+/// Quantity in 1, in 5 and in all levels of a side.
+#[inline]
+fn sums(side: &[DepthLevel; DEPTH_LEVELS]) -> [i64; 3] {
+    let mut sums = [0; 3];
+    let mut sum = 0_i64;
+    for (at, level) in side.iter().enumerate() {
+        sum = sum.wrapping_add(level.size.into());
+        match at {
+            0 => sums[0] = sum,
+            4 => sums[1] = sum,
+            _ => {}
+        }
+    }
+    sums[2] = sum;
+    sums
+}
+
+fn imbalance(bids: i64, asks: i64) -> i32 {
     // At most ten 32-bit sizes a side: a million times that fits.
-    let scaled = b.wrapping_sub(a).wrapping_mul(1_000_000);
-    scaled.checked_div(b.wrapping_add(a)).unwrap_or(0) as i32
+    let scaled = bids.wrapping_sub(asks).wrapping_mul(1_000_000);
+    scaled.checked_div(bids.wrapping_add(asks)).unwrap_or(0) as i32
 }
 
 /// `value` after `ns`: halved once a half-life, by a polynomial within one (error below 1e-4).

@@ -175,7 +175,8 @@ impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
             if let Some(place) = channel.depth_place(local) {
                 let stamp = channel.stamp(local, 0, *sent_ns, *sent_ns, publisher);
                 let sides = self.dialect.sides(local);
-                channel.publish_depth(local, place, sides, publisher.last_sequence(), &stamp);
+                let event_seq = publisher.last_sequence();
+                channel.publish_depth(local, place, event_seq, &stamp, |rows| rows.replace(sides));
             }
         }
     }
@@ -329,7 +330,8 @@ impl<'m> Venue<'m> {
         stamp: &MessageStamp,
         dialect: &impl Dialect<'m>,
     ) {
-        self.channel.publish_depth(local, place, dialect.sides(local), event_seq, stamp);
+        let sides = dialect.sides(local);
+        self.channel.publish_depth(local, place, event_seq, stamp, |rows| rows.replace(sides));
     }
 
     fn directory(&mut self, m: &iex::SecurityDirectory, publisher: &mut Publisher<'m>) {

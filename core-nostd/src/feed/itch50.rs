@@ -22,7 +22,7 @@
 mod notices;
 
 use super::channel::{Channel, FeedSpec};
-use super::depth::ten;
+use super::depth::Touched;
 use super::publisher::{MessageStamp, Publisher};
 use super::session::{Packet, PacketKind};
 use super::trading_day::TradingDays;
@@ -171,7 +171,7 @@ impl<'m> Translator<'m> for ItchFeed<'m> {
         let event_seq = publisher.last_sequence();
         for local in 0..self.channel.used() {
             let stamp = self.channel.stamp(local, self.sequence, now, now, publisher);
-            self.after_book(local, true, 0, event_seq, &stamp, publisher);
+            self.after_book(local, true, 0, Touched::All, event_seq, &stamp, publisher);
         }
     }
 
@@ -205,7 +205,7 @@ impl<'m> ItchFeed<'m> {
                 let _ = self.book.clear(local);
             }
             let stamp = self.channel.stamp(local, 0, ts_event, ts_event, publisher);
-            self.after_event(local, publisher.last_sequence(), &stamp);
+            self.after_event(local, Touched::All, publisher.last_sequence(), &stamp);
         }
     }
 
@@ -316,7 +316,8 @@ impl<'m> ItchFeed<'m> {
             Ok(added) => {
                 let record = stamp.mbo(action::ADD, side as u8, order, price, shares);
                 let event_seq = publisher.publish(&last(record));
-                self.after_book(local, added.top, 1, event_seq, &stamp, publisher);
+                let touched = Touched::Levels(side, [price, price]);
+                self.after_book(local, added.top, 1, touched, event_seq, &stamp, publisher);
             }
             Err(error) => self.channel.book_error(local, error.index(), &stamp, publisher),
         }
@@ -362,7 +363,9 @@ impl<'m> ItchFeed<'m> {
             market.add_trade(traded, shares);
         }
         let gone = if reduced.left == 0 { -1 } else { 0 };
-        self.after_book(local, reduced.top || printable, gone, event_seq, &stamp, publisher);
+        let touched = Touched::Levels(side, [reduced.price; 2]);
+        let changed = reduced.top || printable;
+        self.after_book(local, changed, gone, touched, event_seq, &stamp, publisher);
     }
 
     #[inline]
@@ -389,7 +392,9 @@ impl<'m> ItchFeed<'m> {
         let record = stamp.mbo(action::CANCEL, side, order, reduced.price, reduced.removed);
         let event_seq = publisher.publish(&last(record));
         let gone = if reduced.left == 0 { -1 } else { 0 };
-        self.after_book(reduced.instrument, reduced.top, gone, event_seq, &stamp, publisher);
+        let (local, touched) =
+            (reduced.instrument, Touched::Levels(reduced.side, [reduced.price; 2]));
+        self.after_book(local, reduced.top, gone, touched, event_seq, &stamp, publisher);
     }
 
     #[inline]
@@ -425,7 +430,8 @@ impl<'m> ItchFeed<'m> {
                 (publisher.publish(&last(cancel)), removed.top, -1)
             }
         };
-        self.after_book(local, top, orders, event_seq, &stamp, publisher);
+        let touched = Touched::Levels(removed.side, [removed.price, price]);
+        self.after_book(local, top, orders, touched, event_seq, &stamp, publisher);
     }
 
     fn trade(
@@ -460,16 +466,18 @@ impl<'m> ItchFeed<'m> {
             market.add_trade(price, shares);
         }
         self.channel.publish_market(local, event_seq, stamp, publisher);
-        self.after_event(local, event_seq, stamp);
+        self.after_event(local, Touched::Nothing, event_seq, stamp);
     }
 
     /// After the last record of a message that changed the book: the market table.
+    #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     fn after_book(
         &mut self,
         local: u32,
         changed: bool,
         orders: i64,
+        touched: Touched,
         event_seq: u64,
         stamp: &MessageStamp,
         publisher: &Publisher<'m>,
@@ -482,23 +490,31 @@ impl<'m> ItchFeed<'m> {
             }
             changed
         });
-        self.after_event(local, event_seq, stamp);
+        self.after_event(local, touched, event_seq, stamp);
     }
 
     /// After an event of a chosen instrument: its depth.
     #[inline]
-    fn after_event(&mut self, local: u32, event_seq: u64, stamp: &MessageStamp) {
+    fn after_event(&mut self, local: u32, touched: Touched, event_seq: u64, stamp: &MessageStamp) {
         if let Some(place) = self.channel.depth_place(local) {
-            self.publish_depth(local, place, event_seq, stamp);
+            self.publish_depth(local, place, touched, event_seq, stamp);
         }
     }
 
     /// Kept out of the way of those that were not chosen.
     #[inline(never)]
-    fn publish_depth(&mut self, local: u32, place: usize, event_seq: u64, stamp: &MessageStamp) {
-        let sides =
-            [ten(self.book.levels(local, Side::Bid)), ten(self.book.levels(local, Side::Ask))];
-        self.channel.publish_depth(local, place, sides, event_seq, stamp);
+    fn publish_depth(
+        &mut self,
+        local: u32,
+        place: usize,
+        touched: Touched,
+        event_seq: u64,
+        stamp: &MessageStamp,
+    ) {
+        let book = &self.book;
+        self.channel.publish_depth(local, place, event_seq, stamp, |rows| {
+            rows.follow(touched, |side, better| book.levels_behind(local, side, better))
+        });
     }
 
     /// The stamp with the instrument that the resting order belongs to, should the message name

@@ -63,7 +63,7 @@ impl<'m> Feed<'m> {
         segment: &SegmentWriter<'m>,
         arena: &mut Arena<'m>,
     ) -> Result<(), AddFeedError> {
-        let board = DepthBoard::new(*segment, choice, places, arena)?;
+        let board = DepthBoard::new(segment, choice, places, arena)?;
         Ok(self.protocol.channel().set_depth(board, arena)?)
     }
 

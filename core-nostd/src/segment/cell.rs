@@ -38,13 +38,18 @@ impl<'m, const N: usize> Cell<'m, N> {
     /// Replaces the values. Single writer: the caller sees to it.
     #[inline]
     pub fn write(&self, values: &[u64; N]) {
+        self.update(|words| store(words, values));
+    }
+
+    /// Replaces those values that `change` stores; the others stay. Single writer: the caller sees to
+    /// it.
+    #[inline(always)]
+    pub fn update(&self, change: impl FnOnce(&[AtomicU64; N])) {
         // A predecessor may have died with the version odd.
         let version = self.version.load(Ordering::Relaxed) & !1;
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        for (word, value) in self.words.iter().zip(values) {
-            word.store(*value, Ordering::Relaxed);
-        }
+        change(self.words);
         self.version.store(version.wrapping_add(2), Ordering::Release);
     }
 
@@ -78,5 +83,13 @@ impl<'m, const N: usize> Cell<'m, N> {
             Some(word) => word.load(Ordering::Relaxed),
             None => 0,
         })
+    }
+}
+
+/// Stores values into words, relaxed: for [`Cell::update`].
+#[inline(always)]
+pub fn store(words: &[AtomicU64], values: &[u64]) {
+    for (word, value) in words.iter().zip(values) {
+        word.store(*value, Ordering::Relaxed);
     }
 }

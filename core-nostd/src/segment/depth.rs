@@ -4,7 +4,11 @@
 //! place is another instrument's. Levels and features are of one and the same moment: that after the
 //! event whose sequence the entry has.
 
-use super::cell::{Cell, CellBusy};
+use core::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::cell::{Cell, CellBusy, store};
 use crate::event::UNDEF_PRICE;
 use crate::sync::AtomicU64;
 
@@ -15,9 +19,12 @@ pub const DEPTH_WORDS: usize = 64;
 const VALUES: usize = DEPTH_WORDS - 1;
 /// Where the levels begin: bids, then offers, two words each.
 const LEVELS: usize = 16;
+/// All levels of a side.
+pub(crate) const ALL_LEVELS: Range<usize> = 0..DEPTH_LEVELS;
 
 /// A price level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
 pub struct DepthLevel {
     /// Price in 1e-9; [`UNDEF_PRICE`] where there is no level.
     pub price: i64,
@@ -36,7 +43,15 @@ impl DepthLevel {
     pub fn is_some(&self) -> bool {
         self.price != UNDEF_PRICE
     }
+
+    #[inline]
+    fn words(&self) -> [u64; 2] {
+        [self.price as u64, u64::from(self.size) | u64::from(self.orders) << 32]
+    }
 }
+
+/// Bids and offers, best first.
+pub type DepthSides = [[DepthLevel; DEPTH_LEVELS]; 2];
 
 /// What models want to know of a book, in integers.
 ///
@@ -100,11 +115,23 @@ pub struct DepthEntry {
     pub features: Features,
 }
 
-impl DepthEntry {
-    fn to_words(self) -> [u64; VALUES] {
+/// What an entry says beside its levels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DepthMoment {
+    pub instrument: u32,
+    pub health: u8,
+    pub event_seq: u64,
+    pub ts_event: u64,
+    pub ts_recv: u64,
+    pub features: Features,
+}
+
+impl DepthMoment {
+    #[inline]
+    fn words(&self) -> [u64; 11] {
         let f = &self.features;
         let two = |low: i32, high: i32| u64::from(low as u32) | u64::from(high as u32) << 32;
-        let head = [
+        [
             self.event_seq,
             self.ts_event,
             self.ts_recv,
@@ -116,20 +143,11 @@ impl DepthEntry {
             two(f.imbalance_10, 0),
             f.order_flow as u64,
             f.trade_intensity,
-        ];
-        let mut words = [0; VALUES];
-        for (word, value) in words.iter_mut().zip(head) {
-            *word = value;
-        }
-        let levels = self.bids.iter().chain(&self.asks);
-        let (_, tail) = words.split_at_mut(LEVELS);
-        for ([price, rest], level) in tail.as_chunks_mut::<2>().0.iter_mut().zip(levels) {
-            *price = level.price as u64;
-            *rest = u64::from(level.size) | u64::from(level.orders) << 32;
-        }
-        words
+        ]
     }
+}
 
+impl DepthEntry {
     fn from_words(words: &[u64; VALUES]) -> DepthEntry {
         let get = |at: usize| words.get(at).copied().unwrap_or(0);
         let level = |at: usize| DepthLevel {
@@ -204,26 +222,57 @@ impl<'m> DepthTable<'m> {
     }
 
     /// Replaces an entry. Single writer.
+    pub(crate) fn write(&self, place: usize, entry: &DepthEntry) {
+        let DepthEntry { instrument, health, event_seq, ts_event, ts_recv, features, .. } = *entry;
+        let moment = DepthMoment { instrument, health, event_seq, ts_event, ts_recv, features };
+        self.update(place, &moment, &[entry.bids, entry.asks], &[ALL_LEVELS, ALL_LEVELS]);
+    }
+
+    /// Replaces an entry, but for levels out of the ranges that `changed`, a side each. Single
+    /// writer.
     #[inline]
-    pub(super) fn write(&self, place: usize, entry: &DepthEntry) {
-        if let Some(cell) = self.cell(place) {
-            cell.write(&entry.to_words());
-        }
+    pub(crate) fn update(
+        &self,
+        place: usize,
+        moment: &DepthMoment,
+        sides: &DepthSides,
+        changed: &[Range<usize>; 2],
+    ) {
+        let Some(cell) = self.cell(place) else { return };
+        let head = moment.words();
+        cell.update(|words| {
+            store(words, &head);
+            let (_, levels) = words.split_at(LEVELS);
+            let (bid_words, ask_words) = levels.as_chunks().0.split_at(DEPTH_LEVELS);
+            let ([bids, asks], [bids_changed, asks_changed]) = (sides, changed);
+            store_levels(bid_words, bids, bids_changed);
+            store_levels(ask_words, asks, asks_changed);
+        });
     }
 
     /// Sets bits of the health of `instrument`'s entry. A place that nothing was written to stays so,
     /// for zeros would be an entry of instrument 0; and so does what another instrument left there.
     /// Single writer.
-    pub(super) fn mark(&self, place: usize, instrument: u32, bits: u8) {
+    pub(crate) fn mark(&self, place: usize, instrument: u32, bits: u8) {
         if let Some(cell) = self.cell(place)
             && let Ok(Some(words)) = cell.read()
         {
             let mut entry = DepthEntry::from_words(&words);
             if entry.instrument == instrument {
                 entry.health |= bits;
-                cell.write(&entry.to_words());
+                self.write(place, &entry);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn store_levels(words: &[[AtomicU64; 2]], rows: &[DepthLevel], changed: &Range<usize>) {
+    let (Some(words), Some(rows)) = (words.get(changed.clone()), rows.get(changed.clone())) else {
+        return;
+    };
+    for (words, row) in words.iter().zip(rows) {
+        store(words, &row.words());
     }
 }
 

@@ -69,7 +69,8 @@ mod writer;
 
 pub use cell::{Cell, CellBusy};
 pub use counters::{Counter, Counters};
-pub use depth::{DEPTH_LEVELS, DepthEntry, DepthLevel, DepthTable, Features};
+pub(crate) use depth::{ALL_LEVELS, DepthMoment};
+pub use depth::{DEPTH_LEVELS, DepthEntry, DepthLevel, DepthSides, DepthTable, Features};
 pub use feeds::{
     ErrorGroup, FEED_WORDS, FeedCounter, FeedGauge, FeedIdentity, FeedState, FeedView, FeedWriter,
     SessionState,

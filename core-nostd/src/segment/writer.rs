@@ -1,7 +1,7 @@
 //! Lays a segment out and hands its parts to the worker.
 
 use super::counters::Counters;
-use super::depth::{DepthEntry, DepthTable};
+use super::depth::DepthTable;
 use super::feeds::{FEED_WORDS, FeedState, FeedView, FeedWriter};
 use super::header::{Header, State};
 use super::layout::{LINE_WORDS, LayoutError, Region, SegmentLayout, SegmentSpec};
@@ -101,17 +101,6 @@ impl<'m> SegmentWriter<'m> {
     /// Latency from the receive stamp to the published event, in nanoseconds.
     pub fn latency(&self) -> Option<Histogram<'m>> {
         Histogram::attach(part(self.words, self.layout.latency))
-    }
-
-    /// Replaces the depth and features at `place`. Single writer.
-    #[inline]
-    pub fn set_depth(&self, place: usize, entry: &DepthEntry) {
-        self.depth().write(place, entry);
-    }
-
-    /// Sets bits of the health of what is at `place`, if it is of `instrument`. Single writer.
-    pub fn mark_depth(&self, place: usize, instrument: u32, bits: u8) {
-        self.depth().mark(place, instrument, bits);
     }
 
     /// Depth and features of chosen instruments.
