@@ -222,6 +222,7 @@ impl<'m> ItchFeed<'m> {
 
     #[inline]
     fn on_parsed(&mut self, message: Message<'_>, publisher: &mut Publisher<'m>) {
+        // One place for both, so that what most messages go through is inlined there.
         let added = match message {
             Message::AddOrder(m) => Some(m),
             Message::AddOrderMpid(m) => Some(m.unattributed()),
