@@ -154,10 +154,14 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
     let messages = if options.quick { 100_000 } else { 1_000_000 };
     let spec = FlowSpec { messages: Some(messages), ..FlowSpec::default() };
     let name = format!("simulator, seed {}, {} instruments", spec.seed, spec.symbols.len());
-    let mut source = packed(SimItch::new(&spec, 0)?, AS_SENT_NS, MESSAGES_MAX);
+    let read = |name, window_ns| {
+        let mut source = packed(SimItch::new(&spec, 0)?, window_ns, MESSAGES_MAX);
+        Input::read(name, Protocol::Itch50, &mut source)
+    };
     let mut inputs = vec![
         Input::singly(name.clone(), SimItch::new(&spec, 0)?)?,
-        Input::read(name, Protocol::Itch50, &mut source)?,
+        read(name.clone(), AS_SENT_NS)?,
+        read(format!("{name}, full packets"), FULL_NS)?,
     ];
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let day = shared.join("itch/nasdaq-20120621-aapl-amzn.itch.gz");

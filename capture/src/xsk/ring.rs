@@ -215,11 +215,18 @@ impl Consumer {
     /// Takes the next entry; the caller has asked `available` for it.
     #[inline]
     pub(super) fn take(&mut self) -> Descriptor {
+        let descriptor = self.peek();
+        self.next = self.next.wrapping_add(1);
+        descriptor
+    }
+
+    /// The next entry, which stays; the caller has asked `available` for it.
+    #[inline]
+    pub(super) fn peek(&self) -> Descriptor {
         let [address, len_and_options] = self.shared.entry(self.next);
         let address = address.load(Ordering::Relaxed);
         let bytes = len_and_options.load(Ordering::Relaxed).to_ne_bytes();
         let [a, b, c, d, e, f, g, h] = bytes;
-        self.next = self.next.wrapping_add(1);
         Descriptor {
             address,
             len: u32::from_ne_bytes([a, b, c, d]),

@@ -238,8 +238,13 @@ impl XskSocket {
         self.umem.expect(self.fill.pushed(self.rx.taken()));
         self.rx.expect();
         let count = self.rx.available(BATCH);
-        for _ in 0..count {
+        for left in (0..count).rev() {
             let descriptor = self.rx.take();
+            if left > 0 {
+                // Its lines are on their way from the kernel's processor while this one is worked on.
+                let next = self.rx.peek();
+                self.umem.expect_packet(next.address, next.len);
+            }
             let start = self.umem.frame_of(descriptor.address);
             // SAFETY: the frame just came out of the RX ring and goes back to the fill ring
             // below or later, after the callback is done with the slice.

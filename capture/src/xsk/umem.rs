@@ -121,6 +121,15 @@ impl Umem {
         }
     }
 
+    /// Asks for every line of the packet that a descriptor tells of. A hint: nothing is read.
+    #[inline]
+    pub(super) fn expect_packet(&self, address: u64, len: u32) {
+        let packet = self.memory.base().as_ptr().wrapping_add(address as usize);
+        for line in (0..len.min(self.frame_size) as usize).step_by(LINE) {
+            expect_read(packet.wrapping_add(line));
+        }
+    }
+
     /// The words directly in front of the packet at `address`, or `None` where they would leave its
     /// frame. The first is cleared, so that it is not found again once the frame holds another packet,
     /// in front of which nobody wrote.
