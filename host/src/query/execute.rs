@@ -209,8 +209,11 @@ fn take(stores: &[SharedStore], kinds: &[Kind], scope: &Scope) -> Result<Snapsho
             if let Some(seen) = seen.get_mut(instrument.symbol.as_str()) {
                 *seen = true;
             }
-            let (symbol, worker_name) = (instrument.symbol.clone(), store.worker().to_owned());
-            snapshot.owners.push(Owner { symbol, worker: worker_name });
+            snapshot.owners.push(Owner {
+                symbol: instrument.symbol.clone(),
+                worker: store.worker().to_owned(),
+                feed: instrument.feed,
+            });
             snapshot.workers.push(worker as u32);
             snapshot.instruments.push(instrument);
         }
@@ -227,8 +230,11 @@ fn instruments(stores: &[SharedStore]) -> Answer {
     for store in stores {
         let store = lock(store);
         for instrument in store.instruments() {
-            let owner =
-                Owner { symbol: instrument.symbol.clone(), worker: store.worker().to_owned() };
+            let owner = Owner {
+                symbol: instrument.symbol.clone(),
+                worker: store.worker().to_owned(),
+                feed: instrument.feed,
+            };
             let rows = Kind::ALL.map(|kind| instrument.rows(kind) as u64);
             lines.push(InstrumentLine { owner, rows, span: instrument.time_span() });
         }

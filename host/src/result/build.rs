@@ -9,6 +9,7 @@ use arrow_array::{
     StringArray, TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow_schema::{ArrowError, DataType, SchemaRef};
+use std::collections::HashMap;
 use std::sync::Arc;
 use wiretape_core::event::{UNDEF_PRICE, UNDEF_TIMESTAMP};
 
@@ -35,6 +36,8 @@ pub struct Owner {
     pub symbol: String,
     /// The worker.
     pub worker: String,
+    /// Its feed: two feeds may have instruments of one symbol.
+    pub feed: u16,
 }
 
 /// Series of several instruments, and the order of their rows.
@@ -60,26 +63,61 @@ impl<C: Columns> Selected<C> {
     }
 }
 
-/// The words of a dictionary column, made once and shared by all batches.
+/// What tells the rows of a series from those of others, made once and shared by all batches.
 struct Words {
-    symbols: ArrayRef,
-    workers: ArrayRef,
+    symbols: Distinct,
+    workers: Distinct,
+    feeds: Vec<u16>,
     letters: ArrayRef,
+}
+
+/// A word for each series. Each stands once in the dictionary: to some readers the words of one
+/// are categories, which must differ.
+struct Distinct {
+    words: ArrayRef,
+    /// The place of each series' word.
+    keys: Vec<i32>,
+}
+
+impl Distinct {
+    fn new<'o>(of: impl Iterator<Item = &'o String>) -> Distinct {
+        let mut places: HashMap<&str, i32> = HashMap::new();
+        let mut words: Vec<&str> = Vec::new();
+        let place = |word: &'o String| {
+            *places.entry(word).or_insert_with(|| {
+                words.push(word);
+                words.len() as i32 - 1
+            })
+        };
+        let keys = of.map(place).collect();
+        Distinct { words: Arc::new(StringArray::from(words)), keys }
+    }
+
+    /// The column of rows of these series.
+    fn of(&self, series: impl Iterator<Item = usize>) -> Result<ArrayRef, ArrowError> {
+        let keys = Int32Array::from_iter_values(series.map(|index| self.keys[index]));
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, self.words.clone())?))
+    }
 }
 
 impl Words {
     fn new(owners: &[Owner]) -> Words {
         let letters = ('A'..='Z').map(String::from);
         Words {
-            symbols: Arc::new(StringArray::from_iter_values(owners.iter().map(|o| &o.symbol))),
-            workers: Arc::new(StringArray::from_iter_values(owners.iter().map(|o| &o.worker))),
+            symbols: Distinct::new(owners.iter().map(|owner| &owner.symbol)),
+            workers: Distinct::new(owners.iter().map(|owner| &owner.worker)),
+            feeds: owners.iter().map(|owner| owner.feed).collect(),
             letters: Arc::new(StringArray::from_iter_values(letters)),
         }
     }
 
-    fn owner(&self, values: &ArrayRef, rows: &[(usize, RowId)]) -> Result<ArrayRef, ArrowError> {
-        let keys = Int32Array::from_iter_values(rows.iter().map(|row| row.0 as i32));
-        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, values.clone())?))
+    /// Whose rows of these series are, but for the symbol.
+    fn source(
+        &self,
+        series: impl Iterator<Item = usize> + Clone,
+    ) -> Result<[ArrayRef; 2], ArrowError> {
+        let feeds = UInt16Array::from_iter_values(series.clone().map(|index| self.feeds[index]));
+        Ok([Arc::new(feeds), self.workers.of(series)?])
     }
 
     fn letter(&self, letters: &[u8]) -> Result<ArrayRef, ArrowError> {
@@ -87,6 +125,11 @@ impl Words {
         let keys: Int32Array = letters.iter().map(key).collect();
         Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, self.letters.clone())?))
     }
+}
+
+/// The series of rows.
+fn series(rows: &[(usize, RowId)]) -> impl Iterator<Item = usize> + Clone {
+    rows.iter().map(|row| row.0)
 }
 
 fn times(values: Vec<u64>) -> ArrayRef {
@@ -135,6 +178,7 @@ pub fn events(selected: Selected<EventColumns>, coverage: &Coverage) -> Answer {
         ("ts_in_delta", DataType::Int32, NOT_NULL),
         ("publisher_id", DataType::UInt16, NOT_NULL),
         ("channel_id", DataType::UInt8, NOT_NULL),
+        ("feed", DataType::UInt16, NOT_NULL),
         ("worker", word(), NOT_NULL),
     ]);
     let schema = with_coverage(&fields, coverage);
@@ -142,8 +186,8 @@ pub fn events(selected: Selected<EventColumns>, coverage: &Coverage) -> Answer {
         (schema.clone(), Words::new(&selected.owners), selected.order.len());
     let build = move |range: std::ops::Range<usize>| {
         let (s, at) = (&selected, &selected.order[range]);
-        let columns: Vec<ArrayRef> = vec![
-            words.owner(&words.symbols, at)?,
+        let mut columns: Vec<ArrayRef> = vec![
+            words.symbols.of(series(at))?,
             times(s.column(at, |c| &c.ts_event)),
             times(s.column(at, |c| &c.ts_recv)),
             s.epochs(at),
@@ -158,8 +202,8 @@ pub fn events(selected: Selected<EventColumns>, coverage: &Coverage) -> Answer {
             Arc::new(Int32Array::from(s.column(at, |c| &c.ts_in_delta))),
             Arc::new(UInt16Array::from(s.column(at, |c| &c.publisher_id))),
             Arc::new(UInt8Array::from(s.column(at, |c| &c.channel_id))),
-            words.owner(&words.workers, at)?,
         ];
+        columns.extend(words.source(series(at))?);
         RecordBatch::try_new(shared.clone(), columns)
     };
     Answer { schema, rows, batches: batches(rows, build) }
@@ -178,6 +222,7 @@ pub fn trades(selected: Selected<TradeColumns>, coverage: &Coverage) -> Answer {
         ("side", word(), NULL),
         ("flags", DataType::UInt8, NOT_NULL),
         ("venue_sequence", DataType::UInt32, NOT_NULL),
+        ("feed", DataType::UInt16, NOT_NULL),
         ("worker", word(), NOT_NULL),
     ]);
     let schema = with_coverage(&fields, coverage);
@@ -188,7 +233,7 @@ pub fn trades(selected: Selected<TradeColumns>, coverage: &Coverage) -> Answer {
         let mut columns = trade_columns(&selected, &words, at)?;
         columns.push(Arc::new(UInt8Array::from(selected.column(at, |c| &c.flags))));
         columns.push(Arc::new(UInt32Array::from(selected.column(at, |c| &c.venue_sequence))));
-        columns.push(words.owner(&words.workers, at)?);
+        columns.extend(words.source(series(at))?);
         RecordBatch::try_new(shared.clone(), columns)
     };
     Answer { schema, rows, batches: batches(rows, build) }
@@ -200,7 +245,7 @@ fn trade_columns(
     at: &[(usize, RowId)],
 ) -> Result<Vec<ArrayRef>, ArrowError> {
     Ok(vec![
-        words.owner(&words.symbols, at)?,
+        words.symbols.of(series(at))?,
         times(s.column(at, |c| &c.ts_event)),
         times(s.column(at, |c| &c.ts_recv)),
         s.epochs(at),
@@ -226,6 +271,7 @@ pub fn quotes(selected: Selected<QuoteColumns>, coverage: &Coverage) -> Answer {
         ("ask_size", DataType::UInt64, NOT_NULL),
         ("ask_count", DataType::UInt32, NOT_NULL),
         ("flags", DataType::UInt8, NOT_NULL),
+        ("feed", DataType::UInt16, NOT_NULL),
         ("worker", word(), NOT_NULL),
     ]);
     let schema = with_coverage(&fields, coverage);
@@ -233,8 +279,8 @@ pub fn quotes(selected: Selected<QuoteColumns>, coverage: &Coverage) -> Answer {
         (schema.clone(), Words::new(&selected.owners), selected.order.len());
     let build = move |range: std::ops::Range<usize>| {
         let (s, at) = (&selected, &selected.order[range]);
-        let columns: Vec<ArrayRef> = vec![
-            words.owner(&words.symbols, at)?,
+        let mut columns: Vec<ArrayRef> = vec![
+            words.symbols.of(series(at))?,
             times(s.column(at, |c| &c.ts_event)),
             times(s.column(at, |c| &c.ts_recv)),
             s.epochs(at),
@@ -246,8 +292,8 @@ pub fn quotes(selected: Selected<QuoteColumns>, coverage: &Coverage) -> Answer {
             Arc::new(UInt64Array::from(s.column(at, |c| &c.ask_size))),
             Arc::new(UInt32Array::from(s.column(at, |c| &c.ask_count))),
             Arc::new(UInt8Array::from(s.column(at, |c| &c.flags))),
-            words.owner(&words.workers, at)?,
         ];
+        columns.extend(words.source(series(at))?);
         RecordBatch::try_new(shared.clone(), columns)
     };
     Answer { schema, rows, batches: batches(rows, build) }
@@ -299,6 +345,7 @@ pub fn joined(joined: Joined, coverage: &Coverage) -> Answer {
         ("quote_ts_recv", time(), NULL),
         ("quote_sequence", DataType::UInt64, NULL),
         ("quote_flags", DataType::UInt8, NULL),
+        ("feed", DataType::UInt16, NOT_NULL),
         ("worker", word(), NOT_NULL),
     ]);
     let schema = with_coverage(&fields, coverage);
@@ -322,8 +369,8 @@ pub fn joined(joined: Joined, coverage: &Coverage) -> Answer {
             time(joined.column(range.clone(), |c| &c.ts_recv)),
             Arc::new(UInt64Array::from(joined.column(range.clone(), |c| &c.sequence))),
             Arc::new(UInt8Array::from(joined.column(range, |c| &c.flags))),
-            words.owner(&words.workers, at)?,
         ]);
+        columns.extend(words.source(series(at))?);
         RecordBatch::try_new(shared.clone(), columns)
     };
     Answer { schema, rows, batches: batches(rows, build) }
@@ -348,16 +395,14 @@ pub fn bars(owners: Vec<Owner>, bars: Vec<(usize, Bar)>, coverage: &Coverage) ->
         ("closed", DataType::Boolean, NOT_NULL),
         ("epoch", DataType::UInt64, NOT_NULL),
         ("sequence", DataType::UInt64, NOT_NULL),
+        ("feed", DataType::UInt16, NOT_NULL),
         ("worker", word(), NOT_NULL),
     ]);
     let schema = with_coverage(&fields, coverage);
     let (shared, words, rows) = (schema.clone(), Words::new(&owners), bars.len());
     let build = move |range: std::ops::Range<usize>| {
         let part = &bars[range];
-        let owner = |values: &ArrayRef| -> Result<ArrayRef, ArrowError> {
-            let keys = Int32Array::from_iter_values(part.iter().map(|bar| bar.0 as i32));
-            Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, values.clone())?))
-        };
+        let series = part.iter().map(|bar| bar.0);
         let time = |pick: fn(&Bar) -> u64| times(part.iter().map(|(_, bar)| pick(bar)).collect());
         let price = |pick: fn(&Bar) -> i64| prices(part.iter().map(|(_, bar)| pick(bar)).collect());
         let count = |pick: fn(&Bar) -> u64| -> ArrayRef {
@@ -366,8 +411,8 @@ pub fn bars(owners: Vec<Owner>, bars: Vec<(usize, Bar)>, coverage: &Coverage) ->
         // A decimal of 38 digits: beyond that a sum is shown as absent rather than cut.
         let fits = |sum: i128| (sum.unsigned_abs() < 10u128.pow(38)).then_some(sum);
         let vwap = part.iter().map(|(_, bar)| bar.vwap().map(i128::from));
-        let columns: Vec<ArrayRef> = vec![
-            owner(&words.symbols)?,
+        let mut columns: Vec<ArrayRef> = vec![
+            words.symbols.of(series.clone())?,
             time(|bar| bar.start),
             time(|bar| bar.end),
             price(|bar| bar.open),
@@ -383,8 +428,8 @@ pub fn bars(owners: Vec<Owner>, bars: Vec<(usize, Bar)>, coverage: &Coverage) ->
             Arc::new(part.iter().map(|(_, bar)| Some(bar.closed)).collect::<BooleanArray>()),
             count(|bar| bar.through.epoch),
             count(|bar| bar.through.sequence),
-            owner(&words.workers)?,
         ];
+        columns.extend(words.source(series)?);
         RecordBatch::try_new(shared.clone(), columns)
     };
     Answer { schema, rows, batches: batches(rows, build) }
@@ -405,6 +450,7 @@ pub struct InstrumentLine {
 pub fn instruments(lines: &[InstrumentLine], coverage: &Coverage) -> Answer {
     let fields = schema(&[
         ("symbol", DataType::Utf8, NOT_NULL),
+        ("feed", DataType::UInt16, NOT_NULL),
         ("worker", DataType::Utf8, NOT_NULL),
         ("events", DataType::UInt64, NOT_NULL),
         ("trades", DataType::UInt64, NOT_NULL),
@@ -424,6 +470,7 @@ pub fn instruments(lines: &[InstrumentLine], coverage: &Coverage) -> Answer {
     };
     let columns = vec![
         text(|owner| &owner.symbol),
+        Arc::new(UInt16Array::from_iter_values(lines.iter().map(|line| line.owner.feed))),
         text(|owner| &owner.worker),
         count(0),
         count(1),
@@ -484,4 +531,32 @@ pub fn losses(coverage: &Coverage) -> Answer {
     let rows = lines.len();
     let batch = RecordBatch::try_new(schema.clone(), columns);
     Answer { schema, rows, batches: Box::new(std::iter::once(batch)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+
+    #[test]
+    fn series_that_share_a_word_share_its_place_in_the_dictionary() {
+        let owner = |symbol: &str, feed| Owner {
+            symbol: symbol.to_owned(),
+            worker: "itch".to_owned(),
+            feed,
+        };
+        let words = Words::new(&[owner("AAPL", 0), owner("AMZN", 0), owner("AAPL", 1)]);
+        for (column, keys, distinct) in [
+            (&words.symbols, [1, 0, 0], vec!["AAPL", "AMZN"]),
+            (&words.workers, [0; 3], vec!["itch"]),
+        ] {
+            let column = column.of([1, 2, 0].into_iter()).unwrap();
+            let column = column.as_dictionary::<Int32Type>();
+            assert_eq!(column.keys().values(), &keys);
+            let found: Vec<_> = column.values().as_string::<i32>().iter().flatten().collect();
+            assert_eq!(found, distinct);
+        }
+        let [feeds, _] = words.source([1, 2, 0].into_iter()).unwrap();
+        assert_eq!(feeds.as_primitive::<arrow_array::types::UInt16Type>().values(), &[0, 1, 0]);
+    }
 }

@@ -108,6 +108,8 @@ pub enum WorkerState {
 pub struct WorkerCoverage {
     /// The worker's name.
     pub worker: String,
+    /// Its feeds that have instruments of the answer.
+    pub feeds: usize,
     /// How its segment stands.
     pub state: WorkerState,
     /// The first event that the host has seen.

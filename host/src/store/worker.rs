@@ -6,7 +6,7 @@ use super::columns::{EventRow, QuoteRow, TradeRow};
 use super::coverage::{Loss, LossReason, LostRows, WorkerCoverage, WorkerState};
 use super::instrument::{Instrument, InstrumentSnapshot, Kind};
 use super::position::Position;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use wiretape_core::event::{MboMsg, UNDEF_PRICE, flags};
 
@@ -264,9 +264,9 @@ impl WorkerStore {
         (from, to): (Option<u64>, Option<u64>),
     ) -> WorkerCoverage {
         let mut lost: Vec<Loss> = Vec::new();
-        let mut feeds: Vec<u16> = Vec::new();
+        let mut feeds: BTreeSet<u16> = BTreeSet::new();
         for instrument in self.instruments.iter().filter(|instrument| wanted(instrument)) {
-            feeds.push(instrument.feed);
+            feeds.insert(instrument.feed);
             lost.extend(kinds.iter().filter_map(|kind| budget_loss(instrument, *kind)));
         }
         lost.extend(self.losses.iter().cloned());
@@ -276,6 +276,7 @@ impl WorkerStore {
         });
         WorkerCoverage {
             worker: self.worker.clone(),
+            feeds: feeds.len(),
             state: self.state,
             from: self.from,
             through: self.through,

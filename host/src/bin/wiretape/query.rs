@@ -19,8 +19,8 @@ use wiretape_host::store::{Axis, Coverage, Kind, WorkerState};
 /// Asks the host: ranges, as-of joins, bars.
 ///
 /// Each answer says what it covers: through which event, and what is missing inside it and why.
-/// Tables show the columns that matter most, and which worker or file a row is of where there are
-/// several; --wide and the other formats show all.
+/// Tables show the columns that matter most, and which feed, worker or file a row is of where there
+/// are several; --wide and the other formats show all.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -161,11 +161,13 @@ enum FormatName {
     Arrow,
 }
 
-/// Columns that a table leaves out unless asked for; the worker is shown where there are several.
-const NARROW: [&str; 9] = [
+/// Columns that a table leaves out unless asked for; feed and worker are shown where there are
+/// several.
+const NARROW: [&str; 10] = [
     "ts_recv",
     "quote_ts_recv",
     "epoch",
+    "feed",
     "worker",
     "publisher_id",
     "channel_id",
@@ -275,12 +277,17 @@ fn print(answer: Asked, how: &How) -> Result<(), Failure> {
         FormatName::Arrow => Format::Arrow,
     };
     let schema = answer.schema();
-    let several = coverage_of(&schema).is_some_and(|coverage| coverage.workers.len() > 1);
+    let workers = coverage_of(&schema).unwrap_or_default().workers;
+    let several = |name: &str| match name {
+        "worker" => workers.len() > 1,
+        "feed" => workers.iter().any(|worker| worker.feeds > 1),
+        _ => false,
+    };
     let shown: Vec<usize> = (0..schema.fields().len())
         .filter(|index| {
             let narrow = format == Format::Table && !how.wide;
             let name = schema.field(*index).name().as_str();
-            !(narrow && NARROW.contains(&name)) || several && name == "worker"
+            !(narrow && NARROW.contains(&name)) || several(name)
         })
         .collect();
     let projected = schema.project(&shown).map_err(wiretape_host::serve::ClientError::from)?;
