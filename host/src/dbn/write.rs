@@ -90,15 +90,21 @@ impl DbnMetadata {
     fn encoded(&self, schema: DbnSchema, version: DbnVersion) -> Metadata {
         let day = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.start))
             .map_or(time::Date::MIN, time::OffsetDateTime::date);
-        let next = day.next_day().unwrap_or(day);
-        let mapping = |(id, symbol): &(u32, String)| SymbolMapping {
-            raw_symbol: symbol.clone(),
-            intervals: vec![MappingInterval {
-                start_date: day,
-                end_date: next,
-                symbol: id.to_string(),
-            }],
-        };
+        // Trading in the evening goes on beyond midnight UTC, under the same numbers.
+        let end = day.saturating_add(time::Duration::days(2));
+        let mut mappings: Vec<SymbolMapping> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (id, symbol) in &self.symbols {
+            // A symbol that several feeds have is one mapping of several intervals: readers look
+            // mappings up by symbol, and keep one of each.
+            let place = *places.entry(symbol).or_insert(mappings.len());
+            if place == mappings.len() {
+                mappings.push(SymbolMapping { raw_symbol: symbol.clone(), intervals: vec![] });
+            }
+            let interval =
+                MappingInterval { start_date: day, end_date: end, symbol: id.to_string() };
+            mappings[place].intervals.push(interval);
+        }
         Metadata::builder()
             .version(version.0)
             .dataset(self.dataset.chars().take(16).collect::<String>())
@@ -106,8 +112,8 @@ impl DbnMetadata {
             .start(self.start)
             .stype_in(Some(SType::RawSymbol))
             .stype_out(SType::InstrumentId)
-            .symbols(self.symbols.iter().map(|(_, symbol)| symbol.clone()).collect())
-            .mappings(self.symbols.iter().map(mapping).collect())
+            .symbols(mappings.iter().map(|mapping| mapping.raw_symbol.clone()).collect())
+            .mappings(mappings)
             .build()
     }
 }
@@ -377,6 +383,22 @@ mod tests {
         assert_eq!(named, "IEXG.DEEP");
         assert!(Publisher::try_from(deep).is_err(), "{deep} is a number of Databento's");
         assert_eq!(dataset_of(0), "WIRETAPE");
+    }
+
+    #[test]
+    fn a_symbol_of_two_feeds_is_one_mapping_of_both_numbers_past_midnight() {
+        let mut metadata = metadata();
+        metadata.symbols.push((8205, "AAPL".into()));
+        let encoded = metadata.encoded(DbnSchema::Mbo, DbnVersion::default());
+        assert_eq!(encoded.symbols, ["AAPL", "AMZN"]);
+        assert_eq!(encoded.mappings.len(), 2);
+        let days = encoded.symbol_map().unwrap();
+        let day = 86_400_000_000_000;
+        for id in [13, 8205] {
+            let at = |ts| days.get_for_ts(ts, id).map(String::as_str);
+            assert_eq!(at(metadata.start + day + 3_600_000_000_000), Some("AAPL"), "{id}");
+            assert_eq!(at(metadata.start + 2 * day), None, "{id}");
+        }
     }
 
     #[test]
