@@ -1,7 +1,8 @@
 //! What DBN files, and the tapes that a host makes of them, call things.
 
-use dbn::Record;
 use dbn::decode::{DbnMetadata, DecodeRecordRef, dbn::Decoder};
+use dbn::encode::{EncodeRecord, dbn::Encoder};
+use dbn::{MappingInterval, Record, SType, SymbolMapping};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -72,6 +73,10 @@ fn tail(path: &Path, more: &[&str]) -> Output {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
 }
+
+/// Noon UTC of 1 July 2024.
+const NOON: u64 = 1_719_835_200_000_000_000;
+const DAY: u64 = 86_400_000_000_000;
 
 #[test]
 fn a_file_names_the_dataset_that_its_records_publisher_has() {
@@ -237,4 +242,96 @@ fn files_that_share_their_stem_are_two_tapes_that_a_table_tells_apart() {
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("the DBN file ./day.mbo.dbn is named twice"), "{said}");
+}
+
+/// Market-by-order records with their days, publishers and numbers, as a file.
+fn foreign(path: &Path, mappings: Vec<SymbolMapping>, orders: &[dbn::MboMsg]) {
+    let metadata = dbn::Metadata::builder()
+        .dataset("EQUS.ALL".to_owned())
+        .schema(Some(dbn::Schema::Mbo))
+        .start(orders[0].ts_recv)
+        .stype_in(Some(SType::RawSymbol))
+        .stype_out(SType::InstrumentId)
+        .mappings(mappings)
+        .build();
+    let mut encoder = Encoder::new(std::fs::File::create(path).unwrap(), &metadata).unwrap();
+    for order in orders {
+        encoder.encode_record(order).unwrap();
+    }
+    encoder.flush().unwrap();
+}
+
+fn bid(publisher: u16, id: u32, day: u64, price: i64) -> dbn::MboMsg {
+    let ts = NOON + day * DAY;
+    let mut order =
+        dbn::MboMsg { order_id: 1, price: price * 1_000_000_000, size: 100, ..Default::default() };
+    (order.action, order.side) = (b'A' as std::ffi::c_char, b'B' as std::ffi::c_char);
+    order.flags = dbn::FlagSet::empty().set_last();
+    (order.hd.publisher_id, order.hd.instrument_id, order.hd.ts_event) = (publisher, id, ts);
+    order.ts_recv = ts;
+    order
+}
+
+/// The columns of that name, of the rows that the host answers.
+fn quotes(directory: &Path, instrument: &str, columns: [&str; 2]) -> Vec<[String; 2]> {
+    let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+        .args(["query", "range", "--kind", "quotes", "--socket", "host.sock", "--format", "csv"])
+        .args(["--instrument", instrument])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let places = columns.map(|column| head.iter().position(|name| *name == column).expect(&text));
+    lines.map(|line| places.map(|place| line[place].to_owned())).collect()
+}
+
+#[test]
+fn a_number_means_on_each_day_what_that_day_s_mapping_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let date = |day: u8| time::Date::from_calendar_date(2024, time::Month::July, day).unwrap();
+    let on = |day: u8, number: &str| MappingInterval {
+        start_date: date(day),
+        end_date: date(day + 1),
+        symbol: number.to_owned(),
+    };
+    let mapping =
+        |symbol: &str, intervals| SymbolMapping { raw_symbol: symbol.to_owned(), intervals };
+    let mappings = vec![
+        mapping("AAPL", vec![on(1, "13"), on(2, "14")]),
+        mapping("AMZN", vec![on(1, "14"), on(2, "13")]),
+    ];
+    let clear = |id| {
+        let mut record = bid(2, id, 1, 0);
+        record.action = b'R' as std::ffi::c_char;
+        record
+    };
+    let days = [
+        bid(2, 13, 0, 1),
+        bid(2, 14, 0, 2),
+        clear(13),
+        clear(14),
+        bid(2, 13, 1, 3),
+        bid(2, 14, 1, 4),
+    ];
+    foreign(&directory.path().join("days.dbn"), mappings, &days);
+    let _host = Host::start(directory.path(), &["days.dbn"]);
+    for (symbol, expected) in [("AAPL", ["1.00", "", "4.00"]), ("AMZN", ["2.00", "", "3.00"])] {
+        let rows = quotes(directory.path(), symbol, ["bid_price", "feed"]);
+        assert_eq!(rows.iter().map(|row| &row[0]).collect::<Vec<_>>(), expected, "{symbol}");
+    }
+}
+
+#[test]
+fn venues_and_instruments_whose_orders_share_their_numbers_have_books_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let orders = [bid(61, 7, 0, 10), bid(62, 7, 0, 11), bid(61, 8, 0, 12)];
+    foreign(&directory.path().join("venues.dbn"), vec![], &orders);
+    let _host = Host::start(directory.path(), &["venues.dbn"]);
+    let rows = |symbol| quotes(directory.path(), symbol, ["feed", "bid_price"]);
+    let row = |feed: &str, price: &str| [feed.to_owned(), price.to_owned()];
+    assert_eq!(rows("#7"), [row("0", "10.00"), row("1", "11.00")]);
+    assert_eq!(rows("#8"), [row("0", "12.00")]);
 }

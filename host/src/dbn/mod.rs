@@ -13,6 +13,7 @@
 mod error;
 mod input;
 mod read;
+mod names;
 mod census;
 mod compare;
 mod tops;
@@ -21,6 +22,7 @@ mod write;
 pub use census::Census;
 pub use compare::{Comparison, Difference, compare};
 pub use error::{DbnError, sentence};
+pub use names::DbnNames;
 pub use read::{DbnFile, DbnRecord, SymbolRecord, letter};
 pub use tops::{Tops, TopsMemory};
 pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, dataset_of};

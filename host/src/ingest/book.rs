@@ -14,6 +14,9 @@ pub struct BookMemory {
     level_spec: LevelBookSpec,
 }
 
+/// Between the numbers that an order of one instrument and of the next have in the book: odd and
+/// large, so that those of no venue lie so far apart.
+const ORDERS_APART: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Room for what the arena adds to align slices.
 const SLACK: usize = 4_096;
 
@@ -62,6 +65,9 @@ impl FeedBook<'_> {
         let id = record.hd.instrument_id;
         let mut local = *record;
         local.hd.instrument_id = id.wrapping_sub(self.first);
+        // Not every venue has numbers of orders that differ between instruments.
+        let apart = u64::from(local.hd.instrument_id).wrapping_mul(ORDERS_APART);
+        local.order_id = record.order_id.wrapping_add(apart);
         match record.action {
             action::TRADE | action::FILL | action::NONE => return,
             action::CLEAR => {

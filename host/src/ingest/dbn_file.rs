@@ -2,12 +2,11 @@
 //!
 //! Market-by-order records are replayed into a book, as the ring's are; trades stand by
 //! themselves; MBP-1 has its best bid and offer with it. DBN's instrument ids may be any number:
-//! here they are numbered as they come, and called what the file's mappings call them: those of its
-//! metadata, until a symbol mapping record says otherwise.
+//! here they are numbered as they come, and called what the file's mappings call them at the time.
+//! A file of several venues has each instrument once for each of them, as different feeds.
 
-use super::book::BookMemory;
 use super::{FeedBooks, IngestSettings, SharedStore, Taker, WorkerState, lock};
-use crate::dbn::{DbnError, DbnFile, DbnRecord, SymbolRecord, letter};
+use crate::dbn::{DbnError, DbnFile, DbnNames, DbnRecord, letter};
 use crate::store::{Position, QuoteRow};
 use dbn::Mbp1Msg;
 use std::collections::HashMap;
@@ -17,19 +16,21 @@ use wiretape_core::event::{MboMsg, RecordHeader, UNDEF_PRICE, action, flags};
 
 /// Instruments that one file may have.
 const INSTRUMENTS_MAX: u32 = 1 << 16;
+/// Publishers that one file may have: each is a feed, whose number has a byte.
+const FEEDS_MAX: usize = 1 << 8;
 /// Records between two looks at whether to stop.
 const LOOK_EVERY: u64 = 1 << 12;
 
 /// A trade as the ring has it, of a record of either schema: both begin with the same fields.
 macro_rules! trade {
-    ($record:expr, $local:expr) => {
+    ($record:expr, ($local:expr, $feed:expr)) => {
         MboMsg {
             hd: RecordHeader { instrument_id: $local, ..header(&$record.hd) },
             order_id: 0,
             price: $record.price,
             size: $record.size,
             flags: $record.flags.raw(),
-            channel_id: 0,
+            channel_id: $feed,
             action: action::TRADE,
             side: letter($record.side),
             ts_recv: $record.ts_recv,
@@ -37,6 +38,14 @@ macro_rules! trade {
             sequence: $record.sequence,
         }
     };
+}
+
+/// An instrument of one publisher.
+struct Known {
+    /// Its number here.
+    local: u32,
+    /// What it is called; empty before its first record.
+    name: String,
 }
 
 /// What a file brought.
@@ -62,14 +71,15 @@ pub fn take_dbn_file(
     stop: &AtomicBool,
 ) -> Result<Taken, DbnError> {
     let file = DbnFile::open(path)?;
-    let mut names = names_of(&file);
+    let mut names = DbnNames::of(&file);
     let epoch = file.metadata().start;
-    let mut memory = BookMemory::new(INSTRUMENTS_MAX, settings);
-    let book = memory.book(0).ok_or(DbnError::Memory)?;
-    let books = FeedBooks { memory: [].iter_mut(), books: vec![book], settings: settings.clone() };
+    let mut memory = [const { None }; FEEDS_MAX];
+    let books =
+        FeedBooks { memory: memory.iter_mut(), books: Vec::new(), settings: settings.clone() };
     let mut taker = Taker { epoch, books, seen_any: true, last: None };
     lock(store).begin_epoch(epoch);
-    let mut numbered: HashMap<u32, u32> = HashMap::new();
+    let mut instruments: HashMap<(u16, u32), Known> = HashMap::new();
+    let mut publishers: Vec<u16> = Vec::new();
     let mut taken = Taken::default();
     let mut sequence = 0;
     for record in file {
@@ -81,15 +91,12 @@ pub fn take_dbn_file(
             }
         };
         sequence += 1;
-        let header = match &record {
-            DbnRecord::Mbo(record) => record.hd,
-            DbnRecord::Mbp1(record) => header(&record.hd),
-            DbnRecord::Trade(record) => header(&record.hd),
-            DbnRecord::Symbol(SymbolRecord { instrument_id, symbol }) => {
-                if let Some(local) = numbered.get(instrument_id) {
-                    lock(store).name(*local, 0, symbol);
-                }
-                names.insert(*instrument_id, symbol.clone());
+        let (header, ts_recv) = match &record {
+            DbnRecord::Mbo(record) => (record.hd, record.ts_recv),
+            DbnRecord::Mbp1(record) => (header(&record.hd), record.ts_recv),
+            DbnRecord::Trade(record) => (header(&record.hd), record.ts_recv),
+            DbnRecord::Symbol(mapping) => {
+                names.tell(mapping.clone());
                 continue;
             }
             DbnRecord::Status(_) | DbnRecord::Other(_) => {
@@ -97,64 +104,68 @@ pub fn take_dbn_file(
                 continue;
             }
         };
-        let next = numbered.len() as u32;
-        let local = *numbered.entry(header.instrument_id).or_insert(next);
-        if local >= INSTRUMENTS_MAX {
+        let feed = position(&mut publishers, header.publisher_id);
+        let next = instruments.len() as u32;
+        let known = instruments.entry((header.publisher_id, header.instrument_id));
+        let known = known.or_insert(Known { local: next, name: String::new() });
+        let local = known.local;
+        let (Ok(channel), true) = (u8::try_from(feed), local < INSTRUMENTS_MAX) else {
             taken.others += 1;
             continue;
-        }
+        };
         let mut store = lock(store);
-        if local == next {
-            let number = header.instrument_id;
-            let name = names.get(&number).cloned().unwrap_or_else(|| format!("#{number}"));
-            store.name(local, 0, &name);
-            taken.instruments += 1;
+        let name = names.at(ts_recv, header.instrument_id);
+        if known.name.is_empty() || name.is_some_and(|name| name != known.name) {
+            known.name =
+                name.map_or_else(|| format!("#{}", header.instrument_id), ToOwned::to_owned);
+            store.name(local, channel.into(), &known.name);
         }
-        let ts_recv = match &record {
+        match &record {
             DbnRecord::Mbo(record) => {
+                while feed >= taker.books.books.len() {
+                    taker.books.add(0, INSTRUMENTS_MAX).ok_or(DbnError::Memory)?;
+                }
                 let mut record = *record;
-                (record.hd.instrument_id, record.channel_id) = (local, 0);
+                (record.hd.instrument_id, record.channel_id) = (local, channel);
                 taker.take_record(&mut store, None, sequence, &record);
-                record.ts_recv
             }
             DbnRecord::Trade(record) => {
-                taker.take_record(&mut store, None, sequence, &trade!(record, local));
-                record.ts_recv
+                taker.take_record(&mut store, None, sequence, &trade!(record, (local, channel)));
             }
             DbnRecord::Mbp1(record) => {
                 if letter(record.action) == action::TRADE {
-                    taker.take_record(&mut store, None, sequence, &trade!(record, local));
+                    taker.take_record(
+                        &mut store,
+                        None,
+                        sequence,
+                        &trade!(record, (local, channel)),
+                    );
                 }
                 if record.flags.raw() & flags::LAST != 0
                     && let Some(index) = store.find_id(local)
                 {
                     store.push_quote(index, quote(record, sequence));
                 }
-                record.ts_recv
             }
             DbnRecord::Status(_) | DbnRecord::Symbol(_) | DbnRecord::Other(_) => continue,
-        };
+        }
         taken.records += 1;
         store.see(Position { epoch, sequence }, header.ts_event, ts_recv);
         if sequence.is_multiple_of(LOOK_EVERY) && stop.load(Ordering::Relaxed) {
             break;
         }
     }
+    taken.instruments = (instruments.len() as u32).min(INSTRUMENTS_MAX);
     lock(store).set_state(WorkerState::Ended);
     Ok(taken)
 }
 
-/// Symbols by DBN instrument id, as the metadata maps them.
-fn names_of(file: &DbnFile) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
-    for mapping in &file.metadata().mappings {
-        for interval in &mapping.intervals {
-            if let Ok(id) = interval.symbol.parse() {
-                names.insert(id, mapping.raw_symbol.clone());
-            }
-        }
-    }
-    names
+/// Where `publisher` stands among those that came, behind which it is put if it is new.
+fn position(publishers: &mut Vec<u16>, publisher: u16) -> usize {
+    publishers.iter().position(|known| *known == publisher).unwrap_or_else(|| {
+        publishers.push(publisher);
+        publishers.len() - 1
+    })
 }
 
 fn header(theirs: &dbn::RecordHeader) -> RecordHeader {

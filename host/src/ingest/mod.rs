@@ -173,10 +173,16 @@ impl<'m> FeedBooks<'m> {
     fn get(&mut self, segment: Option<&Segment>, feed: usize) -> Option<&mut FeedBook<'m>> {
         while feed >= self.books.len() {
             let (first, count) = feed_range(segment?, self.books.len())?;
-            let memory = self.memory.next()?.insert(BookMemory::new(count, &self.settings));
-            self.books.push(memory.book(first)?);
+            self.add(first, count)?;
         }
         self.books.get_mut(feed)
+    }
+
+    /// Makes those of the next feed.
+    fn add(&mut self, first: u32, count: u32) -> Option<()> {
+        let memory = self.memory.next()?.insert(BookMemory::new(count, &self.settings));
+        self.books.push(memory.book(first)?);
+        Some(())
     }
 
     /// Those of all feeds that there are or were.
