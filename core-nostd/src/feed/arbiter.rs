@@ -106,7 +106,7 @@ impl<'m> Arbiter<'m> {
     ) -> Result<Self, ArenaError> {
         // One line alone is its feed: the feed's counters say all that there is to say.
         let alone = addresses.len() == 1 && patience.recovery_ns.is_none();
-        let line = |index: usize| {
+        let writer = |index: usize| {
             let writer = segment.line(usize::from(feed), index)?;
             // A feed that could not be added may have been meant for this place before.
             writer.set_address([0; 4], 0);
@@ -120,11 +120,15 @@ impl<'m> Arbiter<'m> {
                 let (address, port) = addresses.get(index)?;
                 writer.set_address(*address, *port);
             }
-            Some(Line::new(writer))
+            Some(writer)
         };
+        let mut lines = [const { None }; LINES];
+        for (index, line) in lines.iter_mut().enumerate() {
+            *line = writer(index).map(|writer| Line::new(writer, arena)).transpose()?;
+        }
         let arrivals = if addresses.len() > 1 { ARRIVALS } else { 0 };
         Ok(Arbiter {
-            lines: core::array::from_fn(line),
+            lines,
             window: ReorderWindow::new(patience.packets, patience.packet_bytes, arena)?,
             patience: *patience,
             missing_since_ns: 0,

@@ -1,12 +1,15 @@
 //! One line of a feed by itself: what came on it, what was missing, and how late it is against the
 //! other. Nothing here decides what is published; see [`arbiter`](super::arbiter).
 
+use super::holes::Holes;
 use super::session::{JUMP_LIMIT, Packet};
+use crate::arena::{Arena, ArenaError};
 use crate::histogram::Histogram;
 use crate::segment::{LineCounter, LineWriter};
 
-/// Holes that are remembered, to tell what comes late from what comes twice.
-const HOLES: usize = 64;
+/// Holes that are remembered, to tell what comes late from what comes twice: those of a line that
+/// loses a packet in ten and on which the others overtake each other by thousands.
+const HOLES: usize = 4096;
 
 /// Keeps the counters of a line.
 #[derive(Debug)]
@@ -16,20 +19,23 @@ pub struct Line<'m> {
     session: [u8; 10],
     /// What comes next; 0 before the first packet.
     next_seq: u64,
-    /// Ranges that were missing when later messages came, oldest first.
-    holes: heapless::Vec<(u64, u64), HOLES>,
+    /// Ranges that were missing when later messages came.
+    holes: Holes<'m>,
 }
 
 impl<'m> Line<'m> {
     /// A line that counts in `writer`'s block.
-    pub fn new(writer: LineWriter<'m>) -> Self {
-        Line {
+    ///
+    /// # Errors
+    /// The arena is used up.
+    pub fn new(writer: LineWriter<'m>, arena: &mut Arena<'m>) -> Result<Self, ArenaError> {
+        Ok(Line {
             writer,
             lateness: writer.lateness(),
             session: [0; 10],
             next_seq: 0,
-            holes: heapless::Vec::new(),
-        }
+            holes: Holes::new(HOLES, arena)?,
+        })
     }
 
     /// Takes note of a well-formed packet.
@@ -63,46 +69,18 @@ impl<'m> Line<'m> {
         }
         if missing > 0 {
             self.writer.add(LineCounter::Skipped, missing);
-            if self.holes.is_full() {
-                self.holes.remove(0);
-            }
-            // Room was made above.
-            let _ = self.holes.push((self.next_seq, packet.seq));
+            self.holes.push(self.next_seq, packet.seq);
             return self.advance(packet);
         }
         let end = packet.seq.saturating_add(packet.count);
         let known_end = end.min(self.next_seq);
-        let filled = self.fill(packet.seq, known_end);
+        let filled = self.holes.fill(packet.seq, known_end);
         self.writer.add(LineCounter::Filled, filled);
         let known = known_end.saturating_sub(packet.seq).saturating_sub(filled);
         self.writer.add(LineCounter::Duplicates, known);
         self.writer.add(LineCounter::Messages, packet.count.saturating_sub(known));
         self.next_seq = self.next_seq.max(end);
         self.writer.set(LineCounter::NextSeq, self.next_seq);
-    }
-
-    /// Takes `first..end` out of the holes and returns how much of it was missing.
-    fn fill(&mut self, first: u64, end: u64) -> u64 {
-        let mut filled = 0_u64;
-        let mut rest: heapless::Vec<(u64, u64), HOLES> = heapless::Vec::new();
-        for &(from, to) in &self.holes {
-            let (low, high) = (from.max(first), to.min(end));
-            if low >= high {
-                let _ = rest.push((from, to));
-                continue;
-            }
-            filled = filled.saturating_add(high.saturating_sub(low));
-            // A hole that is cut in two while there is no room keeps its larger numbers: its
-            // smaller ones would be forgotten first anyway.
-            if from < low && (high == to || rest.len() < HOLES.saturating_sub(1)) {
-                let _ = rest.push((from, low));
-            }
-            if high < to {
-                let _ = rest.push((high, to));
-            }
-        }
-        self.holes = rest;
-        filled
     }
 
     /// Counts a packet that was malformed.
@@ -142,7 +120,7 @@ mod tests {
     use super::*;
     use crate::segment::{SegmentLayout, SegmentSpec, SegmentView, SegmentWriter};
     use crate::sync::AtomicU64;
-    use std::vec::Vec;
+    use std::{vec, vec::Vec};
 
     fn data(seq: u64, count: u64) -> Packet {
         let session = *b"AAAAAAAAAA";
@@ -164,7 +142,9 @@ mod tests {
         let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
         let segment = SegmentWriter::create(&words, &spec).unwrap();
         segment.start();
-        let mut line = Line::new(segment.line(0, 1).unwrap());
+        let mut memory = vec![0; 1 << 17];
+        let mut arena = Arena::new(&mut memory);
+        let mut line = Line::new(segment.line(0, 1).unwrap(), &mut arena).unwrap();
         let view = SegmentView::attach(&words).unwrap().line(0, 1).unwrap();
         let count = |counter| view.counter(counter);
         // The first packet is where the line begins; then 10..20 and 25..30 are missing.
@@ -181,5 +161,11 @@ mod tests {
         assert_eq!(count(LineCounter::Messages), 28);
         line.on_packet(&data(u64::MAX / 2, 1), 0);
         assert_eq!((view.lost(), count(LineCounter::NextSeq)), (0, 33));
+
+        // Every other packet of a long stretch comes late, all of them behind the others.
+        (0..1_000).for_each(|n| line.on_packet(&data(34 + 2 * n, 1), 0));
+        assert_eq!(view.lost(), 1_000);
+        (0..1_000).for_each(|n| line.on_packet(&data(33 + 2 * n, 1), 0));
+        assert_eq!((view.lost(), count(LineCounter::Duplicates)), (0, 4 + 12));
     }
 }

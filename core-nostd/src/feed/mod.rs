@@ -6,6 +6,7 @@ pub mod trading_day;
 pub mod publisher;
 pub mod channel;
 pub mod depth;
+pub mod holes;
 pub mod line;
 pub mod reorder_window;
 pub mod arbiter;
