@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 pub const FEED: &str = "feed0";
 /// Its peer in the exchange namespace.
 pub const WIRE: &str = "wire0";
+/// In a split network, the end of the exchange's pair that lies between the two,
+pub const UPSTREAM: &str = "up0";
+/// and that of capture's.
+pub const DOWNSTREAM: &str = "down0";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -60,6 +64,16 @@ impl Rig {
 
     /// A rig with network; `None`, with the reason printed, where the rights are missing.
     pub fn network(test: &str) -> Option<Rig> {
+        Rig::with_links(test, &[['x', 'c']])
+    }
+
+    /// The same with a third namespace between the two, where [`UPSTREAM`] leads to the exchange
+    /// and [`DOWNSTREAM`] to capture. Nothing passes by itself.
+    pub fn split_network(test: &str) -> Option<Rig> {
+        Rig::with_links(test, &[['x', 'm'], ['m', 'c']])
+    }
+
+    fn with_links(test: &str, links: &[[char; 2]]) -> Option<Rig> {
         // SAFETY: geteuid has no preconditions.
         if unsafe { libc::geteuid() } != 0 {
             println!("skipped: needs root for network namespaces and XDP");
@@ -73,10 +87,22 @@ impl Rig {
         }
         rig.network = true;
         ok("ip", &["netns", "add", &c]);
+        let middle = rig.namespace('m');
+        if links.len() > 1 {
+            ok("ip", &["netns", "add", &middle]);
+        }
         let one = ["numtxqueues", "1", "numrxqueues", "1"];
-        let wire = ["link", "add", WIRE, "netns", &x];
-        let peer = ["type", "veth", "peer", "name", FEED, "netns", &c];
-        ok("ip", &[&wire[..], &one[..], &peer[..], &one[..]].concat());
+        for [from, to] in links {
+            let (from, from_dev) = if *from == 'x' { (&x, WIRE) } else { (&middle, DOWNSTREAM) };
+            let (to, to_dev) = if *to == 'c' { (&c, FEED) } else { (&middle, UPSTREAM) };
+            let near = ["link", "add", from_dev, "netns", from];
+            let far = ["type", "veth", "peer", "name", to_dev, "netns", to];
+            ok("ip", &[&near[..], &one[..], &far[..], &one[..]].concat());
+        }
+        for dev in [UPSTREAM, DOWNSTREAM].into_iter().filter(|_| links.len() > 1) {
+            ok("ip", &["-n", &middle, "link", "set", dev, "up"]);
+            ok("ip", &["netns", "exec", &middle, "ethtool", "-K", dev, "gro", "off"]);
+        }
         for (ns, dev, address) in [(&x, WIRE, "10.77.0.1/24"), (&c, FEED, "10.77.0.2/24")] {
             ok("ip", &["-n", ns, "address", "add", address, "dev", dev]);
             ok("ip", &["-n", ns, "link", "set", "lo", "up"]);
@@ -129,7 +155,16 @@ impl Rig {
     /// Runs `body` in the exchange's namespace, on a thread of its own.
     #[allow(dead_code, reason = "not every test that shares this module needs it")]
     pub fn in_exchange<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.namespace('x'));
+        self.in_namespace('x', body)
+    }
+
+    /// The same in the namespace between the two.
+    pub fn in_middle<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        self.in_namespace('m', body)
+    }
+
+    fn in_namespace<T: Send>(&self, end: char, body: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.namespace(end));
         let namespace = std::fs::File::open(path).expect("the namespace");
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -255,7 +290,7 @@ impl Drop for Rig {
             unload.args(["unload", "--interface", FEED, "--pin-dir"]).arg(&pins);
             let _ = unload.stdout(Stdio::null()).stderr(Stdio::null()).status();
             let _ = Command::new("umount").arg(&pins).stderr(Stdio::null()).status();
-            for end in ['x', 'c'] {
+            for end in ['x', 'm', 'c'] {
                 let _ = run("ip", &["netns", "del", &self.namespace(end)]);
             }
         }
