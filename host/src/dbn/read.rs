@@ -6,8 +6,7 @@ use dbn::decode::DbnMetadata;
 use dbn::decode::dbn::Decoder;
 use dbn::{Mbp1Msg, Metadata, Record, TradeMsg, VersionUpgradePolicy};
 use std::path::{Path, PathBuf};
-use wiretape_core::event::{MboMsg, StatusMsg, rtype};
-use zerocopy::FromBytes;
+use wiretape_core::event::{self, Event, MboMsg, StatusMsg, rtype};
 
 /// A record of a DBN file.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,18 +122,12 @@ impl DbnFile {
             dbn::enums::rtype::MBP_0 => DbnRecord::Trade(record.try_get::<TradeMsg>()?.clone()),
             dbn::enums::rtype::MBP_1 => DbnRecord::Mbp1(record.try_get::<Mbp1Msg>()?.clone()),
             rtype::MBO => {
-                let whole = record.try_get::<dbn::MboMsg>()?;
-                match MboMsg::read_from_bytes(whole.as_ref()) {
-                    Ok(ours) => DbnRecord::Mbo(ours),
-                    Err(_) => DbnRecord::Other(number),
-                }
+                record.try_get::<dbn::MboMsg>()?;
+                ours(record).map_or(DbnRecord::Other(number), DbnRecord::Mbo)
             }
             rtype::STATUS => {
-                let whole = record.try_get::<dbn::StatusMsg>()?;
-                match StatusMsg::read_from_bytes(whole.as_ref()) {
-                    Ok(ours) => DbnRecord::Status(ours),
-                    Err(_) => DbnRecord::Other(number),
-                }
+                record.try_get::<dbn::StatusMsg>()?;
+                ours(record).map_or(DbnRecord::Other(number), DbnRecord::Status)
             }
             dbn::enums::rtype::SYMBOL_MAPPING => {
                 // Those of version 1 are shorter.
@@ -146,6 +139,17 @@ impl DbnFile {
             other => DbnRecord::Other(other),
         }))
     }
+}
+
+/// A record whose bytes are those of one of our events, without the send time that may stand behind
+/// it.
+fn ours<R: event::Record>(record: dbn::RecordRef) -> Option<R> {
+    let mut bytes = [0; size_of::<Event>()];
+    let bytes = bytes.get_mut(..size_of::<R>())?;
+    bytes.copy_from_slice(record.as_ref().get(..size_of::<R>())?);
+    // The length of the whole is the first byte of each.
+    bytes[0] = R::LENGTH;
+    R::read_from_bytes(bytes).ok()
 }
 
 impl Iterator for DbnFile {
@@ -180,7 +184,7 @@ impl Iterator for DbnFile {
 mod tests {
     use super::*;
     use crate::dbn::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops};
-    use wiretape_core::event::{Event, RecordHeader, action, flags};
+    use wiretape_core::event::{RecordHeader, action, flags};
 
     const RECORDS: u64 = 3;
 
@@ -222,6 +226,26 @@ mod tests {
             }
         }
         Some((records, error))
+    }
+
+    #[test]
+    fn a_send_time_behind_each_record_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn");
+        let (plain, record) = (whole(), size_of::<MboMsg>());
+        let (metadata, records) = plain.split_at(plain.len() - RECORDS as usize * record);
+        let mut sent = metadata.to_vec();
+        // Where version 2 says that send times are there.
+        sent[52] = 1;
+        for record in records.chunks(record) {
+            sent.extend([&[record[0] + 2], &record[1..], &[7; 8]].concat());
+        }
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            DbnFile::open(&path).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&sent), read(&plain));
+        assert!(read(&sent).iter().all(|record| matches!(record, DbnRecord::Mbo(_))));
     }
 
     #[test]
