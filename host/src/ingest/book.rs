@@ -2,8 +2,10 @@
 
 use super::IngestSettings;
 use wiretape_core::arena::Arena;
-use wiretape_core::book::{Bbo, BookSpec, HashIndex, LevelBook, LevelBookSpec, OrderBook, health};
-use wiretape_core::event::{MboMsg, action, flags};
+use wiretape_core::book::{
+    Bbo, BookError, BookSpec, HashIndex, LevelBook, LevelBookSpec, OrderBook, health,
+};
+use wiretape_core::event::{MboMsg, Side, UNDEF_PRICE, action, flags};
 
 /// Memory of a feed's books. Fresh zero pages: what is never touched is never used.
 #[derive(Debug)]
@@ -46,7 +48,8 @@ impl BookMemory {
     }
 }
 
-/// The books of one feed: by order, or by level where its records carry [`flags::MBP`].
+/// The books of one feed: by order, or by level where its records carry [`flags::MBP`] or
+/// [`flags::TOB`].
 #[derive(Debug)]
 pub struct FeedBook<'m> {
     first: u32,
@@ -74,9 +77,13 @@ impl FeedBook<'_> {
                 let _ = self.orders.clear(local.hd.instrument_id);
                 let _ = self.levels.clear(local.hd.instrument_id);
             }
-            _ if record.flags & flags::MBP != 0 => {
+            _ if record.flags & (flags::MBP | flags::TOB) != 0 => {
                 self.by_level = true;
-                if self.levels.apply(&local).is_err() {
+                let applied = match record.flags & flags::MBP {
+                    0 => self.replace_side(&local),
+                    _ => self.levels.apply(&local).map(|_| ()),
+                };
+                if applied.is_err() {
                     self.levels.mark(local.hd.instrument_id, health::BOOK_ERROR);
                 }
             }
@@ -87,6 +94,21 @@ impl FeedBook<'_> {
             }
         }
         self.pending = (record.flags & flags::LAST == 0).then_some(id);
+    }
+
+    /// Takes a record of Databento's top-of-book datasets: all that is left of its side, or that
+    /// nothing is.
+    fn replace_side(&mut self, record: &MboMsg) -> Result<(), BookError> {
+        let local = record.hd.instrument_id;
+        let side = Side::from_dbn(record.side).ok_or(BookError::InvalidSide)?;
+        let before = self.levels.levels(local, side).next().map(|level| level.price);
+        if let Some(price) = before {
+            self.levels.set(local, side, price, 0)?;
+        }
+        if record.price != UNDEF_PRICE {
+            self.levels.set(local, side, record.price, record.size)?;
+        }
+        Ok(())
     }
 
     /// Whether the book of `id` has changed within an event that is not over.
@@ -127,5 +149,43 @@ impl FeedBook<'_> {
             self.orders.clear_all();
         }
         self.pending = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wiretape_core::event::RecordHeader;
+
+    #[test]
+    fn a_top_of_book_record_replaces_its_side() {
+        let mut memory = BookMemory::new(1, &IngestSettings { book_orders: 16, book_levels: 16 });
+        let mut book = memory.book(0).unwrap();
+        let record = |side: u8, price, size| MboMsg {
+            hd: RecordHeader::new::<MboMsg>(38, 0, 1),
+            order_id: 0,
+            price,
+            size,
+            flags: flags::LAST | flags::TOB,
+            channel_id: 0,
+            action: action::ADD,
+            side,
+            ts_recv: 1,
+            ts_in_delta: 0,
+            sequence: 1,
+        };
+        let mut best = |record: &MboMsg| {
+            book.apply(record);
+            let (best, bad) = book.best(0);
+            assert!(!bad);
+            ((best.bid_px, best.bid_sz), (best.ask_px, best.ask_sz))
+        };
+        let none = (UNDEF_PRICE, 0);
+        assert_eq!(best(&record(b'B', 100, 5)), ((100, 5), none));
+        assert_eq!(best(&record(b'A', 102, 6)), ((100, 5), (102, 6)));
+        assert_eq!(best(&record(b'B', 99, 7)), ((99, 7), (102, 6)), "the better one is gone");
+        assert_eq!(best(&record(b'B', 99, 8)), ((99, 8), (102, 6)));
+        assert_eq!(best(&record(b'A', UNDEF_PRICE, 0)), ((99, 8), none));
+        assert_eq!(best(&record(b'A', UNDEF_PRICE, 0)), ((99, 8), none));
     }
 }
