@@ -49,8 +49,18 @@ pub mod flags {
     pub const BAD_TS_RECV: u8 = 0x08;
     /// Something was lost and not recovered: the book may be wrong.
     pub const MAYBE_BAD_BOOK: u8 = 0x04;
-    /// Publisher specific. Wiretape sets it on trades that an exchange marks as not printable.
+    /// Publisher specific: most records of some venues carry it.
     pub const PUBLISHER: u8 = 0x02;
+    /// Wiretape's mark of trades that an exchange calls not printable: [`PUBLISHER`], and with it the
+    /// bit that DBN keeps for internal use. Other people's records have one of them or the other,
+    /// and mean something else.
+    pub const UNPRINTABLE: u8 = PUBLISHER | 0x01;
+
+    /// Whether a trade with these flags is to be left out of volume and prices.
+    #[inline]
+    pub const fn unprintable(flags: u8) -> bool {
+        flags & UNPRINTABLE == UNPRINTABLE
+    }
 }
 
 /// Values of [`MboMsg::action`], as in DBN. Only `ADD`, `CANCEL`, `MODIFY` and `CLEAR` change a

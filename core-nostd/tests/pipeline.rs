@@ -273,6 +273,33 @@ fn an_execution_larger_than_its_order_does_not_stop_the_next_message() {
     assert_eq!(market.health, health::BOOK_ERROR | health::UNDIRECTED);
 }
 
+#[test]
+fn an_execution_that_is_not_printable_is_marked_and_is_no_volume() {
+    let mut memory = Memory::new(1 << 10, 8);
+    let (mut pipeline, view) = memory.worker(Protocol::Itch50);
+    let mut add = vec![b'A', 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 5, b'B'];
+    add.extend(100u32.to_be_bytes());
+    add.extend(*b"TEST    ");
+    add.extend(10_000u32.to_be_bytes());
+    let execute = |shares: u32, printable: u8| {
+        let mut execute = vec![b'C', 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 5];
+        execute.extend(shares.to_be_bytes());
+        execute.extend(1u64.to_be_bytes());
+        execute.push(printable);
+        execute.extend(10_000u32.to_be_bytes());
+        execute
+    };
+    pipeline.on_frame(&frame(1, &[&add, &execute(10, b'N'), &execute(20, b'Y')]), MIDNIGHT);
+    let mut trades = Vec::new();
+    drain(&mut view.events().reader_from_oldest(), |_, event| {
+        if let Some(trade) = event.mbo().filter(|record| record.action == action::TRADE) {
+            trades.push((trade.size, flags::unprintable(trade.flags)));
+        }
+    });
+    assert_eq!(trades, [(10, true), (20, false)]);
+    assert_eq!(view.market().read(1).unwrap().unwrap().volume, 20);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

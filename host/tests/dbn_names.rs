@@ -335,3 +335,24 @@ fn venues_and_instruments_whose_orders_share_their_numbers_have_books_of_their_o
     assert_eq!(rows("#7"), [row("0", "10.00"), row("1", "11.00")]);
     assert_eq!(rows("#8"), [row("0", "12.00")]);
 }
+
+#[test]
+fn bits_that_venues_set_on_ordinary_trades_leave_no_trade_out_of_the_bars() {
+    let directory = tempfile::tempdir().unwrap();
+    let trade = |flags: u8, size: u32| {
+        let mut trade = bid(2, 7, 0, 10);
+        (trade.action, trade.size, trade.flags) = (b'T' as std::ffi::c_char, size, flags.into());
+        trade
+    };
+    let unprintable = flags::LAST | flags::UNPRINTABLE;
+    let trades = [trade(128, 1), trade(129, 10), trade(130, 100), trade(unprintable, 1_000)];
+    foreign(&directory.path().join("trades.dbn"), vec![], &trades);
+    let _host = Host::start(directory.path(), &["trades.dbn"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+        .args(["query", "bars", "--every", "1m", "--socket", "host.sock", "--format", "json"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let bar: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(bar["volume"], 111, "{bar}");
+}

@@ -32,7 +32,7 @@ fn publications() -> impl Strategy<Value = Vec<Publication>> {
         step(),
         prop_oneof![6 => -50i64..200, 1 => Just(UNDEF_PRICE)],
         0u32..9,
-        prop_oneof![5 => Just(0u8), 1 => Just(flags::PUBLISHER)],
+        prop_oneof![5 => Just(0u8), 1 => 0u8..=flags::UNPRINTABLE],
         prop::bool::weighted(0.02),
     );
     let one = one.prop_map(|(trade, event_step, recv_step, price, size, flags, new_epoch)| {
@@ -129,7 +129,7 @@ fn reference_bars(trades: &[(Position, TradeRow)], axis: Axis, rule: BarRule) ->
     let mut groups: BTreeMap<u64, Vec<(Position, TradeRow)>> = BTreeMap::new();
     let (mut group, mut volume, mut count) = (0, 0, 0);
     for (at, row) in trades {
-        if row.price == UNDEF_PRICE || row.flags & flags::PUBLISHER != 0 {
+        if row.price == UNDEF_PRICE || row.flags & flags::UNPRINTABLE == flags::UNPRINTABLE {
             continue;
         }
         let key = match rule {

@@ -11,7 +11,7 @@
 //! | `P`, `Q` | `T` without side |
 //!
 //! The last record of a message carries [`flags::LAST`]. Trades that are not printable carry
-//! [`flags::PUBLISHER`] and stay out of the volume. `R` gives a symbol record, `S`, `H`, `h`, `Y`
+//! [`flags::UNPRINTABLE`] and stay out of the volume. `R` gives a symbol record, `S`, `H`, `h`, `Y`
 //! and `W` a status record, `B` a break, `I` an auction record. The other types are counted.
 //!
 //! A message that the book cannot apply is counted by its cause, marks the instrument, and
@@ -335,7 +335,7 @@ impl<'m> ItchFeed<'m> {
         publisher: &mut Publisher<'m>,
     ) {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
-        let unprinted = if printable { 0 } else { flags::PUBLISHER };
+        let unprinted = if printable { 0 } else { flags::UNPRINTABLE };
         let reduced = match self.book.reduce(order, shares) {
             Ok(reduced) => reduced,
             Err(error) => {

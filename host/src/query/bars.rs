@@ -92,7 +92,7 @@ pub fn bars(
         let times = span.chunk.times(series.axis());
         for row in span.rows.clone() {
             let (price, size) = (columns.price[row], columns.size[row]);
-            let unprintable = columns.flags[row] & flags::PUBLISHER != 0;
+            let unprintable = flags::unprintable(columns.flags[row]);
             if price == UNDEF_PRICE || (unprintable && !which.unprintable) {
                 continue;
             }

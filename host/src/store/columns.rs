@@ -108,7 +108,7 @@ columns! {
         size: u32,
         /// The venue's message sequence number, low 32 bits.
         venue_sequence: u32,
-        /// DBN flags; `PUBLISHER` marks a trade that the exchange says is not printable.
+        /// DBN flags; `UNPRINTABLE` marks a trade that the exchange says is not printable.
         flags: u8,
         /// The aggressor's side, DBN letter.
         side: u8,

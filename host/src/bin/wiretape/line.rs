@@ -79,8 +79,8 @@ fn mbo(record: &MboMsg, out: &mut String) {
     if record.order_id != 0 {
         let _ = write!(out, "  order {}", record.order_id);
     }
-    for (bit, name) in FLAG_NAMES {
-        if record.flags & bit != 0 && bit != flags::LAST {
+    for (bits, name) in FLAG_NAMES {
+        if record.flags & bits == bits && bits != flags::LAST {
             let _ = write!(out, "  {name}");
         }
     }
@@ -93,7 +93,7 @@ const FLAG_NAMES: [(u8, &str); 7] = [
     (flags::MBP, "level"),
     (flags::BAD_TS_RECV, "bad_ts_recv"),
     (flags::MAYBE_BAD_BOOK, "maybe_bad_book"),
-    (flags::PUBLISHER, "unprintable"),
+    (flags::UNPRINTABLE, "unprintable"),
 ];
 
 fn price(value: i64, out: &mut String) {
@@ -218,7 +218,8 @@ fn detail(event: &Event) -> Option<Value> {
     Some(match event.rtype() {
         rtype::MBO => {
             let r = event.mbo()?;
-            let set = FLAG_NAMES.iter().filter(|(bit, _)| r.flags & bit != 0).map(|flag| flag.1);
+            let set =
+                FLAG_NAMES.iter().filter(|(bits, _)| r.flags & bits == *bits).map(|flag| flag.1);
             json!({
                 "action": letter(r.action), "side": letter(r.side), "price": json_price(r.price),
                 "size": r.size, "order_id": r.order_id, "flags": set.collect::<Vec<_>>(),
