@@ -252,11 +252,17 @@ fn midnight_ns(date: Date) -> Result<u64> {
         .with_context(|| format!("the day {date} is before 1970"))
 }
 
-/// The day in a file's name: `20190130` or Nasdaq's own `01302019`.
+/// The day in a file's name: `20190130`, or Nasdaq's own `01302019` and, of later years, `S013019-v50`.
 fn date_in_name(path: &Path) -> Option<Date> {
     let name = path.file_name()?.to_str()?;
-    let digits = name.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 8)?;
-    let number = |range: std::ops::Range<usize>| digits[range].parse::<i16>().ok();
+    let long = name.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 8);
+    let short = || {
+        let (day, _) = name.strip_prefix('S')?.split_once("-v")?;
+        let (day, year) = day.split_at_checked(4).filter(|(_, year)| year.len() == 2)?;
+        Some(format!("{day}20{year}"))
+    };
+    let digits = long.map(str::to_owned).or_else(short)?;
+    let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i16>().ok();
     let date = |year: i16, month: i16, day: i16| {
         let known = (1990..2100).contains(&year);
         Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok().filter(|_| known)
@@ -274,6 +280,10 @@ mod tests {
         let found = |name: &str| date_in_name(Path::new(name)).map(|date| date.to_string());
         assert_eq!(found("/data/nasdaq-20120621-aapl.itch.gz").as_deref(), Some("2012-06-21"));
         assert_eq!(found("01302019.NASDAQ_ITCH50").as_deref(), Some("2019-01-30"));
+        assert_eq!(found("S081321-v50.txt.gz").as_deref(), Some("2021-08-13"));
+        assert_eq!(found("S013019-v50-bx.txt.gz").as_deref(), Some("2019-01-30"));
+        assert_eq!(found("S0813xy-v50.txt"), None);
+        assert_eq!(found("S131321-v50.txt"), None);
         assert_eq!(found("day.itch"), None);
         assert_eq!(found("99999999.itch"), None);
     }
