@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod sync;
 pub mod prefetch;
+pub mod shared_words;
 
 pub mod event;
 pub mod wire;

@@ -14,7 +14,7 @@ enum Step {
     Commit,
     Read(usize),
     ReadBatch(usize, usize),
-    ReadCommitted(usize, usize),
+    VisitCommitted(usize, usize),
     StartFromOldest(usize),
     StartFromNow(usize),
     StartFrom(usize, u64),
@@ -26,7 +26,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Commit),
         6 => (0..3_usize).prop_map(Step::Read),
         6 => (0..3_usize, 0..40_usize).prop_map(|(reader, room)| Step::ReadBatch(reader, room)),
-        6 => (0..3_usize, 0..40_usize).prop_map(|(reader, room)| Step::ReadCommitted(reader, room)),
+        6 => (0..3_usize, 0..40_usize).prop_map(|(reader, room)| Step::VisitCommitted(reader, room)),
         1 => (0..3_usize).prop_map(Step::StartFromOldest),
         1 => (0..3_usize).prop_map(Step::StartFromNow),
         1 => (0..3_usize, 0..300_u64).prop_map(|(reader, at)| Step::StartFrom(reader, at)),
@@ -104,19 +104,19 @@ fn read_batch(model: &Model, reader: &mut Reader<'_>, room: usize) -> Result<(),
     Ok(())
 }
 
-fn read_committed(
+fn visit_committed(
     model: &Model,
     reader: &mut Reader<'_>,
-    room: usize,
+    limit: usize,
 ) -> Result<(), TestCaseError> {
     let position = reader.position();
-    let mut events = vec![Event::default(); room];
-    match reader.read_committed(&mut events) {
+    let mut events = Vec::new();
+    match reader.visit_committed(limit, |sequence, event| events.push((sequence, *event))) {
         Ok(count) => {
-            let there = (model.committed + 1).saturating_sub(position).min(room as u64);
+            let there = (model.committed + 1).saturating_sub(position).min(limit as u64);
             prop_assert!(count as u64 <= there && (count > 0 || there == 0), "{count} {there}");
-            let expected = (position..).take(count).map(event);
-            prop_assert!(events[..count].iter().copied().eq(expected));
+            let expected = (position..).take(count).map(|sequence| (sequence, event(sequence)));
+            prop_assert!(events.iter().copied().eq(expected));
             prop_assert!(count == 0 || position >= model.oldest());
             prop_assert_eq!(reader.position(), position + count as u64);
         }
@@ -156,8 +156,8 @@ proptest! {
                 }
                 Step::Read(reader) => read_one(&model, &mut readers[reader])?,
                 Step::ReadBatch(reader, room) => read_batch(&model, &mut readers[reader], room)?,
-                Step::ReadCommitted(reader, room) => {
-                    read_committed(&model, &mut readers[reader], room)?;
+                Step::VisitCommitted(reader, room) => {
+                    visit_committed(&model, &mut readers[reader], room)?;
                 }
                 Step::StartFromOldest(reader) => {
                     readers[reader] = ring.reader_from_oldest();

@@ -102,34 +102,36 @@ fn read_singly(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
     check
 }
 
-fn read_batches(reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
-    read_many(reader, done, count, |reader, events| reader.read_batch(events))
+fn read_batches(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+    let (mut check, mut events) = (0, [Event::default(); BATCH]);
+    read_many(done, count, || {
+        let found = reader.read_batch(&mut events)?;
+        check = events[..found].iter().fold(check, fold_event);
+        Ok(found)
+    });
+    check
 }
 
-fn read_committed(reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
-    read_many(reader, done, count, |reader, events| reader.read_committed(events))
+fn visit_committed(mut reader: Reader<'_>, done: &AtomicU64, count: u64) -> u64 {
+    let mut check = 0;
+    read_many(done, count, || {
+        reader.visit_committed(BATCH, |_, event| check = fold_event(check, event))
+    });
+    check
 }
 
 #[inline(always)]
-fn read_many(
-    mut reader: Reader<'_>,
-    done: &AtomicU64,
-    count: u64,
-    read_some: impl Fn(&mut Reader<'_>, &mut [Event]) -> Result<usize, Lapped>,
-) -> u64 {
-    let (mut check, mut read) = (0, 0);
-    let mut events = [Event::default(); BATCH];
+fn read_many(done: &AtomicU64, count: u64, mut read_some: impl FnMut() -> Result<usize, Lapped>) {
+    let mut read = 0;
     while read < count {
-        match read_some(&mut reader, &mut events).expect("the writer waits") {
+        match read_some().expect("the writer waits") {
             0 => spin_loop(),
             found => {
-                check = events[..found].iter().fold(check, fold_event);
                 read += found as u64;
                 done.store(read, Ordering::Release);
             }
         }
     }
-    check
 }
 
 fn ours(
@@ -218,7 +220,7 @@ pub fn one_reader(options: &Options) {
     contest_of(4 * options.rounds(), options, title, count, singly);
     let batches = vec![
         Contestant::ours("broadcast, committed", || {
-            ours(&memory, count, BATCH as u64, read_committed)
+            ours(&memory, count, BATCH as u64, visit_committed)
         }),
         Contestant::ours("broadcast, published", || {
             ours(&memory, count, BATCH as u64, read_batches)

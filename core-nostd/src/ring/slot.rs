@@ -12,7 +12,8 @@
 
 use core::mem::MaybeUninit;
 
-use crate::sync::{AtomicU64, Ordering, UnsafeCell};
+use crate::shared_words;
+use crate::sync::{AtomicU64, UnsafeCell};
 
 /// Room for one item of a ring, in memory of this process.
 #[repr(transparent)]
@@ -273,28 +274,26 @@ impl<const W: usize> Slots for WordSlots<'_, W> {
     #[inline(always)]
     unsafe fn put(self, index: usize, item: [u64; W]) {
         if let Some(words) = self.0.get(index) {
-            store_words(words, &item);
+            shared_words::store(words, &item);
         }
     }
 
     #[inline(always)]
     unsafe fn take(self, index: usize) -> [u64; W] {
-        self.0.get(index).map_or([0; W], load_words)
+        self.0.get(index).map_or([0; W], shared_words::load)
     }
 
     #[inline(always)]
     unsafe fn put_all(self, index: usize, items: &[[u64; W]]) {
         if let Some(slots) = self.0.get(index..index.wrapping_add(items.len())) {
-            store_words(slots.as_flattened(), items.as_flattened());
+            shared_words::store(slots.as_flattened(), items.as_flattened());
         }
     }
 
     #[inline(always)]
     unsafe fn take_all(self, index: usize, items: &mut [[u64; W]]) {
         if let Some(slots) = self.0.get(index..index.wrapping_add(items.len())) {
-            for (item, word) in items.as_flattened_mut().iter_mut().zip(slots.as_flattened()) {
-                *item = word.load(Ordering::Relaxed);
-            }
+            shared_words::load_into(items.as_flattened_mut(), slots.as_flattened());
         }
     }
 }
@@ -338,13 +337,13 @@ impl<const W: usize> Slots for StampedWordSlots<'_, W> {
     #[inline(always)]
     unsafe fn put(self, index: usize, item: [u64; W]) {
         if let Some(words) = self.words(index) {
-            store_words(words, &item);
+            shared_words::store(words, &item);
         }
     }
 
     #[inline(always)]
     unsafe fn take(self, index: usize) -> [u64; W] {
-        self.words(index).map_or([0; W], load_words)
+        self.words(index).map_or([0; W], shared_words::load)
     }
 }
 
@@ -353,20 +352,4 @@ impl<const W: usize> StampedSlots for StampedWordSlots<'_, W> {
     fn stamp(&self, index: usize) -> Option<&AtomicU64> {
         self.0.get(index.wrapping_mul(Self::STRIDE))
     }
-}
-
-#[inline(always)]
-fn store_words(target: &[AtomicU64], source: &[u64]) {
-    for (word, value) in target.iter().zip(source) {
-        word.store(*value, Ordering::Relaxed);
-    }
-}
-
-#[inline(always)]
-fn load_words<const W: usize>(source: &[AtomicU64; W]) -> [u64; W] {
-    let mut item = [0; W];
-    for (value, word) in item.iter_mut().zip(source) {
-        *value = word.load(Ordering::Relaxed);
-    }
-    item
 }

@@ -1,5 +1,6 @@
 //! A sequence lock over a few words: one writer, readers that never block it.
 
+use crate::shared_words;
 use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
 
 /// Attempts of a reader before it gives a cell up as being written for ever.
@@ -38,7 +39,7 @@ impl<'m, const N: usize> Cell<'m, N> {
     /// Replaces the values. Single writer: the caller sees to it.
     #[inline]
     pub fn write(&self, values: &[u64; N]) {
-        self.update(|words| store(words, values));
+        self.update(|words| shared_words::store(words, values));
     }
 
     /// Replaces those values that `change` stores; the others stay. Single writer: the caller sees to
@@ -62,10 +63,7 @@ impl<'m, const N: usize> Cell<'m, N> {
                 return Ok(None);
             }
             if before & 1 == 0 {
-                let values = core::array::from_fn(|i| match self.words.get(i) {
-                    Some(word) => word.load(Ordering::Relaxed),
-                    None => 0,
-                });
+                let values = shared_words::load(self.words);
                 fence(Ordering::Acquire);
                 if self.version.load(Ordering::Relaxed) == before {
                     return Ok(Some(values));
@@ -79,17 +77,6 @@ impl<'m, const N: usize> Cell<'m, N> {
     /// The writer's own copy of the values: no other thread writes, so no check is needed.
     #[inline]
     pub fn own(&self) -> [u64; N] {
-        core::array::from_fn(|i| match self.words.get(i) {
-            Some(word) => word.load(Ordering::Relaxed),
-            None => 0,
-        })
-    }
-}
-
-/// Stores values into words, relaxed: for [`Cell::update`].
-#[inline(always)]
-pub fn store(words: &[AtomicU64], values: &[u64]) {
-    for (word, value) in words.iter().zip(values) {
-        word.store(*value, Ordering::Relaxed);
+        shared_words::load(self.words)
     }
 }

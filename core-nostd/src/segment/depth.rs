@@ -8,8 +8,9 @@ use core::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::cell::{Cell, CellBusy, store};
+use super::cell::{Cell, CellBusy};
 use crate::event::UNDEF_PRICE;
+use crate::shared_words;
 use crate::sync::AtomicU64;
 
 /// Levels of each side.
@@ -241,7 +242,7 @@ impl<'m> DepthTable<'m> {
         let Some(cell) = self.cell(place) else { return };
         let head = moment.words();
         cell.update(|words| {
-            store(words, &head);
+            shared_words::store(words, &head);
             let (_, levels) = words.split_at(LEVELS);
             let (bid_words, ask_words) = levels.as_chunks().0.split_at(DEPTH_LEVELS);
             let ([bids, asks], [bids_changed, asks_changed]) = (sides, changed);
@@ -272,7 +273,7 @@ fn store_levels(words: &[[AtomicU64; 2]], rows: &[DepthLevel], changed: &Range<u
         return;
     };
     for (words, row) in words.iter().zip(rows) {
-        store(words, &row.words());
+        shared_words::store(words, &row.words());
     }
 }
 

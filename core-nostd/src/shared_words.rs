@@ -1,0 +1,90 @@
+//! Copies out of and into words that others may access at the same time: each word as by a relaxed
+//! load or store.
+//!
+//! On x86-64 two at a time: a reader of 64-byte events from another processor's cache waits for
+//! its own instructions, not for the lines, if it takes each word by itself (4.4 ns an event, 3.5 in
+//! pairs, 3.1 where it looks at two words of each; `cargo bench --bench ring`).
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The words' values.
+#[inline(always)]
+pub fn load<const N: usize>(words: &[AtomicU64; N]) -> [u64; N] {
+    let mut values = [0; N];
+    load_into(&mut values, words);
+    values
+}
+
+/// Copies `words` into `values`, as far as both go.
+#[inline(always)]
+pub fn load_into(values: &mut [u64], words: &[AtomicU64]) {
+    let both = values.len().min(words.len());
+    let (values, words) = (values.get_mut(..both), words.get(..both));
+    let (pairs, last) = values.unwrap_or(&mut []).as_chunks_mut::<2>();
+    let (word_pairs, last_word) = words.unwrap_or(&[]).as_chunks::<2>();
+    for (values, words) in pairs.iter_mut().zip(word_pairs) {
+        *values = load_pair(words);
+    }
+    for (value, word) in last.iter_mut().zip(last_word) {
+        *value = word.load(Ordering::Relaxed);
+    }
+}
+
+/// Copies `values` into `words`, as far as both go.
+#[inline(always)]
+pub fn store(words: &[AtomicU64], values: &[u64]) {
+    for (word, value) in words.iter().zip(values) {
+        word.store(*value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+#[inline(always)]
+fn load_pair(words: &[AtomicU64; 2]) -> [u64; 2] {
+    let pair: core::arch::x86_64::__m128i;
+    // SAFETY: reads the 16 bytes of the reference, by an instruction that every x86-64 has. What
+    // another thread stores meanwhile is no data race: to the compiler this is not an access of
+    // its own, and the processor reads each aligned word whole, old or new, as a relaxed load does.
+    unsafe {
+        core::arch::asm!(
+            "movdqu {pair}, [{words}]",
+            pair = lateout(xmm_reg) pair,
+            words = in(reg) words,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    bytemuck::cast(pair)
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+#[inline(always)]
+fn load_pair([first, second]: &[AtomicU64; 2]) -> [u64; 2] {
+    [first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)]
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn as_much_is_copied_as_both_sides_have() {
+        let words: Vec<AtomicU64> = (1..=9).map(AtomicU64::new).collect();
+        for start in 0..9 {
+            for of in start..=9 {
+                for room in 0..=9 {
+                    let mut values = [0; 9];
+                    load_into(&mut values[..room], &words[start..of]);
+                    let copied = room.min(of - start);
+                    let expected = (start as u64 + 1..).take(copied);
+                    assert!(values[..copied].iter().copied().eq(expected));
+                    assert!(values[copied..].iter().all(|value| *value == 0));
+                }
+            }
+        }
+        assert_eq!(load(words.first_chunk::<7>().unwrap()), [1, 2, 3, 4, 5, 6, 7]);
+        store(&words[1..4], &[20, 30, 40, 50]);
+        store(&words[7..], &[80]);
+        assert_eq!(load(words.first_chunk::<9>().unwrap()), [1, 20, 30, 40, 5, 6, 7, 80, 9]);
+    }
+}
