@@ -77,7 +77,7 @@ struct Cli {
     /// Slots of the event ring, a power of two [default: 1048576].
     #[arg(long, value_name = "N")]
     event_slots: Option<usize>,
-    /// Instruments that the segment has room for [default: 16384].
+    /// Instruments that the segment has room for [default: 16384 a feed].
     #[arg(long, value_name = "N")]
     instruments: Option<usize>,
     /// What to do while nothing comes: spin, yield or park [default: spin].

@@ -22,6 +22,8 @@ const NAME_MAX: usize = 31;
 const EVENT_SLOTS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 30;
 const WAKE_MS: std::ops::RangeInclusive<usize> = 0..=1_000;
 const FEED_SLOTS: std::ops::RangeInclusive<usize> = 1..=MAX_FEEDS;
+/// Instruments that a feed has room for where nobody says how many: those of any venue of today.
+const VENUE_INSTRUMENTS: usize = 1 << 14;
 const INSTRUMENTS: std::ops::RangeInclusive<usize> = 1..=1 << 24;
 const DEPTH_SLOTS: std::ops::RangeInclusive<usize> = 0..=1 << 24;
 const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
@@ -167,13 +169,15 @@ fn check_worker(
         (Confinement::None, "none"),
     ];
     let default_dir = || PathBuf::from("/dev/shm/wiretape");
+    let feed_slots = within(place, &table.feed_slots, "feed_slots", feed_slots, &FEED_SLOTS)?;
+    let whole_venues = feed_slots * VENUE_INSTRUMENTS;
     Ok(WorkerConfig {
         name: check_name(place, &table.name, "name", || "capture".to_owned())?,
         core: table.core.as_ref().map(|core| core.value),
         segment_dir: value(&table.segment_dir).unwrap_or_else(default_dir),
         event_slots,
-        instruments: within(place, &table.instruments, "instruments", 1 << 14, &INSTRUMENTS)?,
-        feed_slots: within(place, &table.feed_slots, "feed_slots", feed_slots, &FEED_SLOTS)?,
+        instruments: within(place, &table.instruments, "instruments", whole_venues, &INSTRUMENTS)?,
+        feed_slots,
         // Once the feeds are known.
         depth_slots: 0,
         snapshot_feeds: false,

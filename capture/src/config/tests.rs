@@ -112,8 +112,8 @@ fn wrong_types_and_values_name_line_and_key() {
         "capture.toml:7: 'interface' is missing here: a network interface"
     );
     assert_eq!(
-        complaint("instruments = 8192\ndate = \"", "instruments = 9000\ndate = \""),
-        "capture.toml:20: the feeds want 17192 instruments together, the worker has 16384: raise \
+        complaint("instruments = 8192\ndate = \"", "instruments = 30000\ndate = \""),
+        "capture.toml:20: the feeds want 38192 instruments together, the worker has 32768: raise \
          [worker] instruments or lower those of the feeds"
     );
     assert_eq!(
@@ -393,6 +393,21 @@ fn there_is_room_for_the_feeds_that_there_are_unless_there_is_to_be_more() {
     );
     let text = complaint("core = 3", "feed_slots = 17");
     assert_eq!(text, "capture.toml:4: feed_slots must be from 1 to 16, not 17");
+}
+
+#[test]
+fn each_feed_has_room_for_the_instruments_of_a_venue_unless_it_is_said_how_many() {
+    let instruments = |text: &str| {
+        let config = parse(text).unwrap();
+        let feeds = config.feeds.iter().map(|feed| feed.instruments).collect::<Vec<_>>();
+        (config.worker.instruments, feeds)
+    };
+    let unsaid = XDP.replace("instruments = 8192\n", "");
+    assert_eq!(instruments(&unsaid), (32_768, vec![16_384; 2]));
+    let more = unsaid.replacen("core = 3", "core = 3\nfeed_slots = 4", 1);
+    assert_eq!(instruments(&more), (65_536, vec![16_384; 2]));
+    let said = unsaid.replacen("core = 3", "core = 3\ninstruments = 1000", 1);
+    assert_eq!(instruments(&said), (1_000, vec![500; 2]));
 }
 
 #[test]
