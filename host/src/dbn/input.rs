@@ -2,8 +2,9 @@
 //! that was cut for one that is over.
 
 use dbn::decode::DynReader;
+use dbn::enums::Compression;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// Bytes in front of the metadata: "DBN", the version, and the metadata's length.
@@ -20,7 +21,16 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn open(path: &Path) -> dbn::Result<Input> {
-        let reader = DynReader::from_file(path)?;
+        let mut file = File::open(path)
+            .map(BufReader::new)
+            .map_err(|source| dbn::Error::io(source, "opening the file"))?;
+        let start = file.fill_buf().map_err(|source| dbn::Error::io(source, "reading the file"))?;
+        let compression = match start {
+            // A frame of data, or one to be skipped, as some compressors write in front.
+            [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Compression::Zstd,
+            _ => Compression::None,
+        };
+        let reader = DynReader::with_buffer(file, compression)?;
         Ok(Input { reader, delivered: 0, prelude: [0; PRELUDE_LEN], failed: None })
     }
 

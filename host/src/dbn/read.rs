@@ -273,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn frames_to_be_skipped_may_stand_in_front_of_compressed_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn.zst");
+        let skipped = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, b'a', b'b', b'c'];
+        let bytes = [&skipped[..], &zstd::encode_all(&whole()[..], 0).unwrap()].concat();
+        assert!(matches!(read(&path, &bytes), Some((RECORDS, None))));
+    }
+
+    #[test]
     fn a_compressed_file_that_was_cut_at_any_byte_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.dbn.zst");
