@@ -278,6 +278,9 @@ fn a_feed_that_goes_gives_up_what_it_waits_for_and_says_goodbye() {
     drop(gone);
     pipeline.on_frame(&frame(0, 7, 9), START + 4);
     pipeline.on_frame(&frame(1, 3, 5), START + 5);
+    // It may have been overtaken by messages 1 and 2.
+    assert!(pipeline.is_waiting());
+    pipeline.finish(START + 6);
 
     let mut told = Vec::new();
     while let Some((_, event)) = reader.next_event().unwrap() {

@@ -215,6 +215,45 @@ fn a_full_window_gives_up_what_is_missing_and_goes_on() {
 }
 
 #[test]
+fn a_first_packet_that_was_overtaken_is_waited_for() {
+    let other = |first: u64, end: u64| {
+        let mut bytes = payload(first, end);
+        bytes[..10].copy_from_slice(b"TEST000002");
+        bytes
+    };
+    let run = |packets: &[(usize, Vec<u8>, u64)], patience: Patience| {
+        let mut memory = Memory::new(SMALL);
+        let (mut pipeline, view) = memory.worker(patience, None);
+        let mut reader = view.events().reader_from_oldest();
+        let mut seen = Seen::default();
+        for (line, payload, after) in packets {
+            pipeline.on_time(START + after);
+            assert_eq!(pipeline.next_request(), None);
+            pipeline.on_frame(&frame(*line, payload), START + after);
+        }
+        pipeline.on_time(START + 5_000_000);
+        seen.read(&mut reader);
+        let late = view.feed(0).unwrap().counter(FeedCounter::JoinedLateMessages);
+        (seen.published, seen.lost, late)
+    };
+    let (first, second, third) = (payload(1, 3), payload(3, 5), payload(5, 6));
+    for patience in [WITH_SERVERS, Patience { recovery_ns: None, ..WITH_SERVERS }] {
+        // Lost on line A, and late on line B.
+        let packets = [(0, second.clone(), 0), (0, third.clone(), 10), (1, first.clone(), 500)];
+        assert_eq!(run(&packets, patience), (vec![1, 2, 3, 4, 5], vec![], 0));
+        // Too late, or from far behind the beginning: the feed joined late.
+        let packets =
+            [(0, second.clone(), 0), (1, first.clone(), 10_001), (0, third.clone(), 10_002)];
+        assert_eq!(run(&packets, patience), (vec![3, 4, 5], vec![(1, 3)], 2));
+        let far = [(0, payload(65, 66), 0), (0, payload(66, 67), 1)];
+        assert_eq!(run(&far, patience), (vec![65, 66], vec![(1, 65)], 64));
+        // What waits is no beginning of another session.
+        let packets = [(0, other(3, 4), 0), (0, first.clone(), 10), (0, second.clone(), 20)];
+        assert_eq!(run(&packets, patience).0, [3, CLEAR, 1, 2, 3, 4]);
+    }
+}
+
+#[test]
 fn the_slower_lines_copies_do_not_bring_the_last_session_back() {
     let mut memory = Memory::new(SMALL);
     let (mut pipeline, view) = memory.worker(WITH_SERVERS, None);

@@ -11,6 +11,9 @@
 //! * the window is full, or
 //! * the session starts over, or the run ends.
 //!
+//! The very first packets may overtake each other too: one near the session's beginning waits for
+//! message 1 as for any other, but no server is asked. Given up, it is where the feed joined.
+//!
 //! Time is that of the packets received, and of [`expire`] in silence, so that the packets of a
 //! file always give the same events. What waited is published with the receive time of the packet
 //! that ended its wait: the order of receive times stays that of the events.
@@ -221,6 +224,23 @@ impl<'m> Arbiter<'m> {
         }
     }
 
+    /// Whether `packet`, before which nothing started, may have overtaken the first: as many
+    /// packets as that could wait. (Who joins by a snapshot has what went before from there.)
+    #[cold]
+    fn is_early<'t, T: Translator<'t>>(&self, packet: &Packet) -> bool {
+        self.join.is_none()
+            && packet.seq > 1
+            && packet.seq <= self.window.capacity() as u64
+            && !self.is_of_other_session::<T>(packet)
+    }
+
+    /// Whether the packets that wait are of another session than `packet`.
+    #[cold]
+    fn is_of_other_session<'t, T: Translator<'t>>(&self, packet: &Packet) -> bool {
+        let Some(front) = self.window.front() else { return false };
+        T::check(self.window.payload(&front)).is_ok_and(|(held, _)| held.session != packet.session)
+    }
+
     #[inline]
     fn count_taken(&self, line: usize, messages: u64) {
         if let Some(Some(line)) = self.lines.get(line) {
@@ -310,21 +330,29 @@ fn settle<'m, T: Translator<'m>, const NOTE: bool>(
     publisher: &mut Publisher<'m>,
 ) {
     let session = translator.channel().session();
-    if arbiter.window.capacity() > 0 && session.is_ahead(packet) {
+    let started = session.has_started();
+    if arbiter.window.capacity() > 0
+        && (session.is_ahead(packet) || (!started && arbiter.is_early::<T>(packet)))
+    {
         if NOTE {
             arbiter.arrived(line, packet, publisher.ts_recv());
         }
         return wait(translator, arbiter, line, packet, payload, publisher);
     }
-    if arbiter.is_waiting() && session.starts_over(packet) {
+    if arbiter.is_waiting()
+        && session.starts_over(packet)
+        && (started || arbiter.is_of_other_session::<T>(packet))
+    {
         give_up_all(translator, arbiter, publisher);
     }
+    let started = translator.channel().session().has_started();
     let taken = if NOTE {
         translator.take(packet, checked, publisher)
     } else {
         take_late(translator, packet, checked, publisher)
     };
-    if taken.started_over {
+    if taken.started_over && started {
+        // What came before the very first message is of its session.
         arbiter.start_over();
     }
     if NOTE {
@@ -376,7 +404,13 @@ fn wait<'m, T: Translator<'m>>(
     publisher: &mut Publisher<'m>,
 ) {
     let now = publisher.ts_recv();
-    while translator.channel().session().is_ahead(packet) {
+    loop {
+        let session = translator.channel().session();
+        let waits =
+            session.is_ahead(packet) || (!session.has_started() && arbiter.is_early::<T>(packet));
+        if !waits {
+            break;
+        }
         match arbiter.window.hold(packet, payload, line as u8, now) {
             Hold::Kept => {
                 let since = arbiter.missing_since_ns;
@@ -489,8 +523,9 @@ pub fn expire<'m, T: Translator<'m>>(
     join::expire(translator, arbiter, now, publisher);
     while now >= arbiter.window_deadline() {
         let Some(front) = arbiter.window.front() else { return };
-        if arbiter.patience.recovery_ns.is_some() && arbiter.asked_to < front.first {
-            let session = translator.channel().session();
+        let session = translator.channel().session();
+        let has_servers = arbiter.patience.recovery_ns.is_some() && session.has_started();
+        if has_servers && arbiter.asked_to < front.first {
             let asked = arbiter.ask(session.next_seq(), session.id(), now);
             translator.channel().count(FeedCounter::RequestedMessages, asked);
             if asked > 0 {

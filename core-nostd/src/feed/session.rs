@@ -231,6 +231,12 @@ impl Session {
             && packet.session == self.id
     }
 
+    /// Whether there was any packet yet.
+    #[inline]
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// Whether `packet` starts the session over, or begins another one.
     pub fn starts_over(&self, packet: &Packet) -> bool {
         if !self.started {
