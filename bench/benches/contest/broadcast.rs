@@ -159,6 +159,46 @@ fn ours(
     two_cores(write, || read(ring.reader_from(1), done, count))
 }
 
+/// The same lines from core to core with a word of progress each way every [`REPORT`] events, and
+/// nothing in them that says whether they are whole: the least that a ring can take.
+fn bare(memory: &Memory, count: u64) -> Run {
+    let _ = memory.ring();
+    let (head, done) = (&memory.head.0, &memory.done.0);
+    let line = |number: u64| &memory.slots[number as usize % SLOTS].0;
+    let write = || {
+        let mut gate = Gate { done, limit: SLOTS as u64 };
+        for number in 1..=count {
+            if number % REPORT == 1 {
+                gate.wait_for(count.min(number + REPORT));
+            }
+            for (word, value) in line(number).iter().zip(event(number).words) {
+                word.store(value, Ordering::Relaxed);
+            }
+            if number % REPORT == 0 || number == count {
+                head.store(number, Ordering::Release);
+            }
+        }
+    };
+    let read = || {
+        let (mut check, mut read) = (0, 0);
+        while read < count {
+            let there = head.load(Ordering::Acquire);
+            if there == read {
+                spin_loop();
+            }
+            for number in read + 1..=there {
+                let [first, .., last, _] = line(number);
+                let words = [first, last].map(|word| word.load(Ordering::Relaxed));
+                check = fold(check, words[0], words[1]);
+            }
+            read = there;
+            done.store(read, Ordering::Release);
+        }
+        check
+    };
+    two_cores(write, read)
+}
+
 struct Their {
     words: [u64; 8],
 }
@@ -215,6 +255,7 @@ pub fn one_reader(options: &Options) {
         Contestant::peer("disruptor", || apart(|| theirs(count, 1))),
         #[cfg(feature = "iceoryx2")]
         Contestant::peer("iceoryx2", || super::iceoryx::singly(count)),
+        Contestant::machine("bare lines, unchecked", || bare(&memory, count)),
     ];
     let title = "broadcast, 64-byte slots, 1 reader, one at a time";
     contest_of(4 * options.rounds(), options, title, count, singly);
@@ -226,6 +267,7 @@ pub fn one_reader(options: &Options) {
             ours(&memory, count, BATCH as u64, read_batches)
         }),
         Contestant::peer("disruptor", || apart(|| theirs(count, BATCH as u64))),
+        Contestant::machine("bare lines, unchecked", || bare(&memory, count)),
     ];
     let title = "broadcast, 64-byte slots, 1 reader, batches of 256";
     contest_of(4 * options.rounds(), options, title, count, batches);

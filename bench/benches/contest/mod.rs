@@ -54,10 +54,19 @@ pub struct Run {
     pub check: u64,
 }
 
+/// Whose a contestant is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Peer,
+    /// Nobody's: what the machine itself takes, with nothing checked.
+    Machine,
+}
+
 /// One of the things compared.
 pub struct Contestant<'a> {
     name: &'a str,
-    ours: bool,
+    whose: Whose,
     run: Box<dyn FnMut() -> Run + 'a>,
     nanoseconds: Vec<f64>,
 }
@@ -65,12 +74,18 @@ pub struct Contestant<'a> {
 impl<'a> Contestant<'a> {
     /// One of Wiretape's own.
     pub fn ours(name: &'a str, run: impl FnMut() -> Run + 'a) -> Self {
-        Contestant { name, ours: true, run: Box::new(run), nanoseconds: Vec::new() }
+        let (whose, run) = (Whose::Ours, Box::new(run));
+        Contestant { name, whose, run, nanoseconds: Vec::new() }
     }
 
     /// Somebody else's.
     pub fn peer(name: &'a str, run: impl FnMut() -> Run + 'a) -> Self {
-        Contestant { ours: false, ..Contestant::ours(name, run) }
+        Contestant { whose: Whose::Peer, ..Contestant::ours(name, run) }
+    }
+
+    /// The least that the machine takes for it: no peer, but how far the limit is.
+    pub fn machine(name: &'a str, run: impl FnMut() -> Run + 'a) -> Self {
+        Contestant { whose: Whose::Machine, ..Contestant::ours(name, run) }
     }
 }
 
@@ -110,7 +125,7 @@ pub fn contest_of(
 }
 
 fn print(options: &Options, title: &str, contestants: &[Contestant<'_>], check: u64) {
-    let peers = contestants.iter().filter(|contestant| !contestant.ours);
+    let peers = contestants.iter().filter(|contestant| contestant.whose == Whose::Peer);
     let (mut best_peer, mut median_peer) = (f64::INFINITY, f64::INFINITY);
     for Contestant { nanoseconds, .. } in peers {
         best_peer = best_peer.min(nanoseconds[0]);
@@ -126,10 +141,14 @@ fn print(options: &Options, title: &str, contestants: &[Contestant<'_>], check: 
         let [best, median, rate, ratio, medians] = heads;
         println!("{:34}{best:>10}{median:>10}{rate:>10}{ratio:>12}{medians:>12}", "");
     }
-    for Contestant { name, ours, nanoseconds, .. } in contestants {
+    for Contestant { name, whose, nanoseconds, .. } in contestants {
         let (best, median) = (nanoseconds[0], nanoseconds[nanoseconds.len() / 2]);
         let (rate, ratio, medians) = (1e3 / best, best_peer / best, median_peer / median);
-        let name = if *ours { format!("wiretape {name}") } else { (*name).to_owned() };
+        let name = match whose {
+            Whose::Ours => format!("wiretape {name}"),
+            Whose::Peer => (*name).to_owned(),
+            Whose::Machine => format!("({name})"),
+        };
         if options.markdown {
             println!(
                 "| {name} | {best:.2} | {median:.2} | {rate:.1} | {ratio:.2} | {medians:.2} |"
