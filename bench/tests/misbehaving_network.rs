@@ -77,7 +77,7 @@ fn run(test: &str, scene: &Scene) -> Option<Outcome> {
     let text = format!(
         "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
          [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n\
-         [[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{}\"\ngroup_b = \"{}\"\n\
+         frames = 16384\n[[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{}\"\ngroup_b = \"{}\"\n\
          date = 2026-03-02\n{}\n{}",
         rig.segments.display(),
         rig.pins().display(),
@@ -119,6 +119,8 @@ fn run(test: &str, scene: &Scene) -> Option<Outcome> {
     assert_eq!(report.missed, 0, "the box lost frames against its intention");
     let lines = report.lines;
     wait_for("what was passed", || {
+        let ledger = Ledger::read(&view.counters(), true);
+        assert_eq!(ledger.lost(), 0, "capture did not keep up: {ledger:?}");
         let came = |line: usize| view.line(0, line).unwrap().counter(LineCounter::Packets);
         [0, 1].iter().all(|line| came(*line) == lines[*line].forwarded)
     });
