@@ -328,16 +328,50 @@ fn a_recorder_that_waits_for_room_goes_on_when_there_is_some() {
 }
 
 #[test]
+fn a_disk_that_has_no_room_for_another_file_is_waited_for() {
+    static FULL: AtomicBool = AtomicBool::new(false);
+    let rig = Rig::offline("inodes");
+    let disk = rig.work.join("disk");
+    std::fs::create_dir(&disk).expect("a mount point");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "nr_inodes=2", "tmpfs"]).arg(&disk);
+    if !mount.status().is_ok_and(|status| status.success()) {
+        println!("skipped: cannot mount a small file system");
+        return;
+    }
+    let filler = disk.join("filler");
+    std::fs::write(&filler, "").expect("the last file");
+    let shared = one_queue(&rig, 7);
+    let sent = share(&shared);
+    let when_full = WhenFull::Wait(|_, room| FULL.store(room == Room::Gone, Ordering::Relaxed));
+    let options = RecordOptions { directory: disk.clone(), when_full, ..options(&rig) };
+    let stop = Arc::new(AtomicBool::new(false));
+    let recorded = std::thread::scope(|scope| {
+        let recording = scope.spawn(|| record(&options, &stop, &mut |_| {}));
+        wait_for("a full disk", || FULL.load(Ordering::Relaxed));
+        std::fs::remove_file(&filler).expect("make room");
+        recording.join().expect("no panic")
+    });
+    let written = packets(&recordings(&disk));
+    let unmounted = Command::new("umount").arg(&disk).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_eq!(recorded.expect("a recording").missed, 0);
+    assert_eq!(written, sent);
+    assert!(!FULL.load(Ordering::Relaxed));
+}
+
+#[test]
 fn what_recorders_left_unfinished_is_kept_by_the_same_number() {
     let rig = Rig::offline("left");
     share(&one_queue(&rig, 7));
     let directory = rig.work.join("pcap");
     std::fs::create_dir(&directory).expect("a folder");
-    let part = |day: u32| directory.join(format!("w-2001010{day}T000000.0Z.pcapng.zst.part"));
+    let part =
+        |day: u32| directory.join(format!("w-2001010{day}T000000.000000000Z.pcapng.zst.part"));
     for day in 1..=5 {
         std::fs::write(part(day), "left").expect("what a killed recorder left");
     }
-    let whole = directory.join("w-20010101T000000.0Z.pcapng");
+    let whole = directory.join("w-20010101T000000.000000000Z.pcapng");
     std::fs::write(&whole, "kept").expect("an older recording");
     // Somebody still writes the oldest.
     let written = std::fs::File::open(part(1)).expect("a part");

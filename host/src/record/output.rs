@@ -63,37 +63,55 @@ pub enum Room {
 /// How often a full disk is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
-/// A recording on a disk that may be full for a while.
-struct PatientFile {
-    file: File,
-    path: PathBuf,
+/// What waits for room, where that is wanted.
+#[derive(Clone)]
+struct Patience {
     when_full: WhenFull,
     /// Set when nobody wants to wait any longer.
     stop: Arc<AtomicBool>,
 }
 
-impl Write for PatientFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Patience {
+    /// Does what takes room on the disk, for `path`, until there is some.
+    fn until_room<T>(
+        &self,
+        path: &Path,
+        mut action: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut was_full = false;
         loop {
-            match (self.file.write(bytes), self.when_full) {
+            match (action(), self.when_full) {
                 (Err(error), WhenFull::Wait(tell))
                     if is_full(&error) && !self.stop.load(Ordering::Relaxed) =>
                 {
                     if !was_full {
-                        tell(&self.path, Room::Gone);
+                        tell(path, Room::Gone);
                     }
                     was_full = true;
                     thread::sleep(TRY_EVERY);
                 }
                 (result, when_full) => {
                     if let (true, Ok(_), WhenFull::Wait(tell)) = (was_full, &result, when_full) {
-                        tell(&self.path, Room::Back);
+                        tell(path, Room::Back);
                     }
                     return result;
                 }
             }
         }
+    }
+}
+
+/// A recording on a disk that may be full for a while.
+struct PatientFile {
+    file: File,
+    path: PathBuf,
+    patience: Patience,
+}
+
+impl Write for PatientFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = &mut self.file;
+        self.patience.until_room(&self.path, || file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -150,8 +168,7 @@ impl Output {
         let (orders, received) = sync_channel(pieces.max(1));
         let (back, empty) = sync_channel(pieces.max(1) + 2);
         let mut writer = Writer {
-            stop: Arc::clone(stop),
-            when_full,
+            patience: Patience { when_full, stop: Arc::clone(stop) },
             directory: directory.to_owned(),
             worker: worker.to_owned(),
             compression,
@@ -250,8 +267,7 @@ impl Sink {
 }
 
 struct Writer {
-    stop: Arc<AtomicBool>,
-    when_full: WhenFull,
+    patience: Patience,
     directory: PathBuf,
     worker: String,
     compression: Compression,
@@ -272,10 +288,14 @@ impl Writer {
         let mut number = 0;
         let (path, file) = loop {
             let path = named(number);
-            let new = OpenOptions::new().write(true).create_new(true).open(part(&path));
+            let aside = part(&path);
+            // A disk can have no room for another file while those that it has could still grow.
+            let new = self.patience.until_room(&aside, || {
+                OpenOptions::new().write(true).create_new(true).open(&aside)
+            });
             match new {
                 Ok(_) if path.exists() => {
-                    let _ = fs::remove_file(part(&path));
+                    let _ = fs::remove_file(&aside);
                     number += 1;
                 }
                 Ok(file) => {
@@ -284,15 +304,10 @@ impl Writer {
                     break (path, file);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(source) => return Err(output_error("create", &part(&path))(source)),
+                Err(source) => return Err(output_error("create", &aside)(source)),
             }
         };
-        let file = PatientFile {
-            file,
-            path: part(&path),
-            when_full: self.when_full,
-            stop: Arc::clone(&self.stop),
-        };
+        let file = PatientFile { file, path: part(&path), patience: self.patience.clone() };
         let sink = match self.compression {
             Compression::None => Sink::Plain(file),
             Compression::Gzip => Sink::Gzip(GzEncoder::new(file, flate2::Compression::fast())),
@@ -350,7 +365,11 @@ impl Writer {
             names.sort();
             let beyond = names.len().saturating_sub(keep.max(1));
             for path in names.iter().take(beyond) {
-                fs::remove_file(path).map_err(output_error("remove the old", path))?;
+                match fs::remove_file(path) {
+                    // By another recorder of the worker, or whoever tidies up here.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result.map_err(output_error("remove the old", path))?,
+                }
             }
         }
         Ok(())
@@ -362,14 +381,28 @@ fn is_left(part: &Path) -> bool {
     File::open(part).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-/// Whether a path is a recording of `worker`, finished or not: `<worker>-<date>T<time>Z…`.
+/// The shape of the time in a recording's name, a 0 for each digit.
+const TIME: &[u8] = b"00000000T000000.000000000Z";
+
+/// Whether a path is a recording of `worker`, finished or not: `<worker>-<time>[-<number>].pcapng…`.
+/// One of `itch-2` is none of `itch`, though its name begins like one.
 fn is_recording(path: &Path, worker: &str) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.strip_suffix(".part").unwrap_or(name);
-    let time = name.strip_prefix(worker).and_then(|rest| rest.strip_prefix('-'));
-    let ending = [".pcapng", ".pcapng.zst", ".pcapng.gz"];
-    time.is_some_and(|time| time.starts_with(|first: char| first.is_ascii_digit()))
-        && ending.iter().any(|ending| name.ends_with(ending))
+    let endings = [".pcapng", ".pcapng.zst", ".pcapng.gz"];
+    let Some(stem) = endings.iter().find_map(|ending| name.strip_suffix(ending)) else {
+        return false;
+    };
+    let time = stem.strip_prefix(worker).and_then(|rest| rest.strip_prefix('-'));
+    let Some((time, more)) = time.and_then(|rest| rest.split_at_checked(TIME.len())) else {
+        return false;
+    };
+    let like = |(found, shape): (u8, &u8)| match shape {
+        b'0' => found.is_ascii_digit(),
+        _ => found == *shape,
+    };
+    let number = more.strip_prefix('-').unwrap_or(more);
+    time.bytes().zip(TIME).all(like) && number.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 fn part(path: &Path) -> PathBuf {
@@ -381,4 +414,86 @@ fn part(path: &Path) -> PathBuf {
 fn output_error(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> RecordError + use<> {
     let path = path.to_owned();
     move |source| RecordError::Output { doing, path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(directory: &Path, keep: usize) -> Writer {
+        Writer {
+            patience: Patience { when_full: WhenFull::End, stop: Arc::new(AtomicBool::new(false)) },
+            directory: directory.to_owned(),
+            worker: "itch".to_owned(),
+            compression: Compression::None,
+            keep: Some(keep),
+            current: None,
+            written: Written::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_and_removed_by_worker() {
+        let dir = tempfile::tempdir().unwrap();
+        let time = "20261129T05234";
+        let ours = [
+            format!("itch-{time}6.000202088Z.pcapng"),
+            format!("itch-{time}7.000202088Z-1.pcapng.zst"),
+            format!("itch-{time}8.000202088Z.pcapng.gz.part"),
+        ];
+        let others = [
+            format!("itch-2-{time}6.000202088Z.pcapng"),
+            format!("itch-{time}6.000202088Z.pcapng.md5"),
+            format!("itch-{time}6.pcapng"),
+            "itch-2.pcapng".to_owned(),
+            format!("itch2-{time}6.000202088Z.pcapng"),
+        ];
+        for name in ours.iter().chain(&others) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert!(ours.iter().all(|name| is_recording(Path::new(name), "itch")));
+        writer(dir.path(), 1).remove_old().unwrap();
+        let left = |names: &[String]| -> Vec<bool> {
+            names.iter().map(|name| dir.path().join(name).exists()).collect()
+        };
+        assert_eq!((left(&ours), left(&others)), (vec![false, true, true], vec![true; 5]));
+    }
+
+    #[test]
+    fn two_recorders_that_remove_the_same_files_do_not_end_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        for second in 0..600_u32 {
+            let name =
+                format!("itch-20261129T05{:02}{:02}.000000000Z.pcapng", second / 60, second % 60);
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let remove = || writer(dir.path(), 1).remove_old();
+        let results = thread::scope(|scope| {
+            let both = [scope.spawn(remove), scope.spawn(remove)];
+            both.map(|thread| thread.join().unwrap().map_err(|error| error.to_string()))
+        });
+        assert_eq!(results, [Ok(()), Ok(())]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_takes_room_is_tried_until_there_is_some() {
+        let patience =
+            |when_full, stop| Patience { when_full, stop: Arc::new(AtomicBool::new(stop)) };
+        let full_twice = |patience: Patience| {
+            let mut tries = 0;
+            let result = patience.until_room(Path::new("x"), || {
+                tries += 1;
+                match tries {
+                    ..3 => Err(io::Error::from(io::ErrorKind::StorageFull)),
+                    _ => Ok(()),
+                }
+            });
+            (result.is_ok(), tries)
+        };
+        let wait = WhenFull::Wait(|_, _| {});
+        assert_eq!(full_twice(patience(wait, false)), (true, 3));
+        assert_eq!(full_twice(patience(wait, true)), (false, 1));
+        assert_eq!(full_twice(patience(WhenFull::End, false)), (false, 1));
+    }
 }
