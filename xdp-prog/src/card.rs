@@ -317,12 +317,11 @@ impl Card {
 
     /// Makes the card what it was before, if it is still there. Goes on after a failure, and
     /// returns the first.
-    pub fn restore(self) -> Result<(), Error> {
-        let same = Interface::named(&self.before.interface)
-            .is_ok_and(|interface| interface.index() == self.before.index);
-        if !same || !self.is_here() {
-            return Ok(());
-        }
+    pub fn restore(mut self) -> Result<(), Error> {
+        let there = self.is_here().then(|| Interface::of_index(self.before.index)).flatten();
+        let Some(interface) = there else { return Ok(()) };
+        // It may have got another name since.
+        self.before.interface = interface.name().to_owned();
         let mut result = Ok(());
         for (group, _) in self.status().rules {
             result = result.and(self.leave(group));

@@ -27,6 +27,15 @@ fn map_hint(source: &libbpf_rs::Error) -> &'static str {
     }
 }
 
+/// What `ip link` calls a mode; `xdp` alone would not reach the others.
+fn ip_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Native => "xdp",
+        Mode::Generic => "xdpgeneric",
+        Mode::Offload => "xdpoffload",
+    }
+}
+
 fn card_hint(action: &str) -> &'static str {
     if action.starts_with("steer") {
         "; a card without such rules spreads groups over its queues: leave --to-queue out and let a \
@@ -65,10 +74,24 @@ pub enum Error {
         /// Those pins.
         pins: PathBuf,
     },
+    /// The pins are those of an interface that has another name now.
+    #[error(
+        "the pins in {} belong to the interface that is called {now} now; `wiretape-xdp unload \
+         --interface {interface}` detaches it and removes them", pins.display()
+    )]
+    Renamed {
+        /// The name that it had.
+        interface: String,
+        /// Its pins.
+        pins: PathBuf,
+        /// The name that it has.
+        now: String,
+    },
     /// Somebody else's XDP program is attached.
     #[error(
-        "{interface} already runs another XDP program (id {program_id}, {mode} mode); \
-         remove it first, for example with `ip link set dev {interface} xdp off`"
+        "{interface} already runs another XDP program (id {program_id}, {mode} mode); remove it \
+         first: `ip link set dev {interface} {} off`, or, where a BPF link holds it, end who holds \
+         that (bpftool link)", ip_word(*mode)
     )]
     Occupied {
         /// The interface.

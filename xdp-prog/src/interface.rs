@@ -5,7 +5,7 @@ use std::ffi::CString;
 use crate::error::Error;
 use crate::kernel::{self, XdpInfo};
 
-/// A network interface, found by name.
+/// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     name: String,
@@ -19,6 +19,11 @@ impl Interface {
         let c_name = CString::new(name).map_err(|_| missing())?;
         let index = kernel::interface_index(&c_name).map_err(|_| missing())?;
         Ok(Self { name: name.to_string(), index })
+    }
+
+    /// The interface of this thread's network namespace that has the index, whatever it is called.
+    pub(crate) fn of_index(index: u32) -> Option<Self> {
+        Some(Self { name: kernel::interface_name(index).ok()?, index })
     }
 
     /// The name, as `ip link` shows it.

@@ -78,6 +78,18 @@ pub(crate) fn interface_index(name: &CStr) -> io::Result<u32> {
     }
 }
 
+/// Name of an interface of this thread's network namespace.
+pub(crate) fn interface_name(index: u32) -> io::Result<String> {
+    let mut name: [libc::c_char; libc::IF_NAMESIZE] = [0; libc::IF_NAMESIZE];
+    // SAFETY: `name` has room for the longest name that an interface can have, and its NUL.
+    if unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let name = name.map(|byte| byte as u8);
+    let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
 /// Pins a program, map or link at a path in a bpf file system.
 pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;

@@ -10,7 +10,7 @@ use crate::group::Group;
 use crate::interface::Interface;
 use crate::kernel;
 use crate::mode::{Mode, ModeChoice, driver_refused, refusal};
-use crate::pin::{Pins, Staged};
+use crate::pin::{self, Pins, Staged};
 use crate::program::{SteerProgram, Variant};
 use crate::stamps;
 use crate::steering::{Found, Steering};
@@ -136,9 +136,23 @@ impl Load {
         let stale = match steering.find()? {
             Found::Nothing => false,
             Found::Gone => true,
+            Found::Attached(attachment) if attachment.interface_index != interface.index() => {
+                let now = Interface::of_index(attachment.interface_index);
+                let now = now.map_or(String::new(), |now| now.name().to_string());
+                return Err(Error::Renamed { interface: name, pins, now });
+            }
             Found::Attached(_) => return Err(Error::AlreadyLoaded { interface: name, pins }),
             Found::Elsewhere => return Err(Error::Elsewhere { pins }),
         };
+        for earlier in pin::interfaces(&self.pin_dir) {
+            let steering = Steering::at(&self.pin_dir, &earlier);
+            if let Ok(Found::Attached(attachment)) = steering.find()
+                && attachment.interface_index == interface.index()
+            {
+                let pins = steering.pins().dir().to_path_buf();
+                return Err(Error::Renamed { interface: earlier, pins, now: name });
+            }
+        }
         match interface.xdp()?.attached().next() {
             Some((program_id, mode)) => Err(Error::Occupied { interface: name, program_id, mode }),
             None => Ok(stale),

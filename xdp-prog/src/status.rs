@@ -9,6 +9,7 @@ use crate::card::{Card, CardStatus};
 use crate::counters::{self, Counters, QUEUES, SLOTS};
 use crate::error::Error;
 use crate::group::{self, Group};
+use crate::interface::Interface;
 use crate::kernel;
 use crate::mode::Mode;
 use crate::pin;
@@ -35,6 +36,8 @@ pub struct Status {
     pub interface: String,
     /// Whether it runs the program.
     pub state: State,
+    /// The name that it has now, where it was loaded under another.
+    pub renamed: Option<String>,
     /// Its index in this network namespace.
     pub interface_index: Option<u32>,
     /// The mode that the kernel granted.
@@ -111,6 +114,10 @@ impl Steering {
         Ok(Status {
             interface: self.interface().to_string(),
             state,
+            renamed: attachment
+                .and_then(|attachment| Interface::of_index(attachment.interface_index))
+                .map(|interface| interface.name().to_string())
+                .filter(|name| name != self.interface()),
             interface_index: of(|attachment| attachment.interface_index),
             mode: attachment.map(|attachment| attachment.mode),
             program_id: of(|attachment| attachment.program_id).or(program.map(|info| info.id)),

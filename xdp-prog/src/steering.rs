@@ -190,7 +190,8 @@ impl Steering {
         undo: GroupChange,
     ) -> Result<Vec<Group>, Error> {
         let _lock = self.lock()?;
-        self.check_pinned()?;
+        // In the map of an interface that is gone a group would steer nothing.
+        self.attached_anywhere()?;
         let map = program::open_groups(&self.pins)?;
         let mut changed = Vec::new();
         for group in groups {
@@ -222,9 +223,12 @@ impl Steering {
         if link.is_some_and(|link| link.interface_index == 0) {
             return Ok(Found::Gone);
         }
-        let Ok(interface) = Interface::named(&self.interface) else {
-            return Ok(Found::Elsewhere);
+        let interface = match link {
+            // By whatever name: another one makes it no other interface.
+            Some(link) => Interface::of_index(link.interface_index),
+            None => Interface::named(&self.interface).ok(),
         };
+        let Some(interface) = interface else { return Ok(Found::Elsewhere) };
         let xdp = interface.xdp()?;
         // Who may not open the link takes the program that is attached for ours.
         let found = match link {
@@ -243,12 +247,17 @@ impl Steering {
     }
 
     fn attached(&self) -> Result<Attachment, Error> {
-        let pins = self.pins.dir().to_path_buf();
+        let elsewhere = || Error::Elsewhere { pins: self.pins.dir().to_path_buf() };
+        self.attached_anywhere()?.ok_or_else(elsewhere)
+    }
+
+    /// `None` where the interface is in another network namespace.
+    fn attached_anywhere(&self) -> Result<Option<Attachment>, Error> {
         match self.find()? {
             Found::Nothing => Err(self.not_loaded()),
-            Found::Gone => Err(Error::Gone { pins }),
-            Found::Elsewhere => Err(Error::Elsewhere { pins }),
-            Found::Attached(attachment) => Ok(attachment),
+            Found::Gone => Err(Error::Gone { pins: self.pins.dir().to_path_buf() }),
+            Found::Elsewhere => Ok(None),
+            Found::Attached(attachment) => Ok(Some(attachment)),
         }
     }
 

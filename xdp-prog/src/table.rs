@@ -7,7 +7,10 @@ use wiretape_xdp::{Counters, State, Status};
 
 /// Writes one interface's status.
 pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    let interface = &status.interface;
+    let interface = match &status.renamed {
+        Some(now) => format!("{} (now called {now})", status.interface),
+        None => status.interface.clone(),
+    };
     let program = status.program_id.map_or("?".to_string(), |id| id.to_string());
     let tag = status.program_tag.as_deref().unwrap_or("?");
     match (status.state, status.mode) {

@@ -9,9 +9,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use wiretape_xdp::{Error, Load, Mode, ModeChoice, State, Steering, Unloaded};
+use wiretape_xdp::{CardChoice, Error, Load, Mode, ModeChoice, State, Steering, Unloaded};
 
-use namespace::{Namespace, PinDir, group, load_native, output, stderr, tool};
+use namespace::{Namespace, PinDir, group, load_native, output, run, stderr, tool};
 
 /// The load must fail, say all of `words`, and change nothing.
 fn fails(namespace: &Namespace, pins: &PinDir, load: &Load, words: &[&str]) {
@@ -176,9 +176,52 @@ fn an_interface_that_went_away_is_replaced() {
         }
         assert_eq!((status.state, status.mode), (State::Gone, None));
         assert!(matches!(steering.replace(true), Err(Error::Gone { .. })));
+        // A group that nothing would steer is not taken.
+        for changed in
+            [steering.add_groups(&[group(5009)], None), steering.remove_groups(&[group(5000)])]
+        {
+            assert!(matches!(changed, Err(Error::Gone { .. })), "{changed:?}");
+        }
         assert!(load_native(&pins).run().unwrap().replaced_stale);
         assert_eq!(steering.status().unwrap().state, State::Attached);
         assert_eq!(fs::read_dir(&pins.path).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn an_interface_that_got_another_name_is_still_the_same() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("name", 1, 4), PinDir::new());
+    let steering = Steering::at(&pins.path, "wire");
+    let receive_queues = || {
+        let said = run("ethtool", &["-l", "wire9"]);
+        let (_, now) = said.split_once("Current").unwrap();
+        now.lines().find_map(|line| line.strip_prefix("RX:")).unwrap().trim().to_owned()
+    };
+    namespace.enter(|| {
+        let card = CardChoice { queues: Some(2), to_queue: None };
+        let first = Load { card, ..load_native(&pins) }.run().unwrap();
+        namespace.ip(&["link", "set", "wire", "down"]);
+        namespace.ip(&["link", "set", "wire", "name", "wire9"]);
+        let status = steering.status().unwrap();
+        assert_eq!((status.state, status.mode), (State::Attached, Some(first.mode)));
+        assert_eq!(status.renamed.as_deref(), Some("wire9"));
+        let replaced = steering.replace(true).unwrap();
+        assert_eq!(namespace.xdp("wire9"), Some((1, replaced.program_id.into())));
+
+        let load = Load { interface: "wire9".to_owned(), ..load_native(&pins) };
+        let error = load.run().unwrap_err().to_string();
+        assert!(error.contains("called wire9 now"), "{error}");
+        assert!(error.contains("unload --interface wire`"), "{error}");
+        // Somebody else has the old name.
+        namespace.ip(&["link", "add", "wire", "type", "veth"]);
+        fails(&namespace, &pins, &load_native(&pins), &["called wire9 now"]);
+
+        assert_eq!(receive_queues(), "2");
+        assert_eq!(steering.unload().unwrap(), Unloaded::Attached);
+        assert_eq!((receive_queues(), namespace.xdp("wire9")), ("4".to_owned(), None));
+        assert!(pins.listing().is_empty(), "{:?}", pins.listing());
+        assert!(load.run().is_ok());
     });
 }
 
