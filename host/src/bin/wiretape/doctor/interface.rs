@@ -4,7 +4,7 @@ use super::finding::{Finding, Fix, Verdict};
 use super::inquiry::Offload;
 use super::machine::Machine;
 use super::worker::{Worker, cores};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 /// Bits of `enum netdev_xdp_act`.
@@ -125,10 +125,20 @@ fn receive_stamps(machine: &Machine, interface: &str, workers: &[Worker]) -> Opt
 
 fn queues(machine: &Machine, interface: &str, workers: &[Worker]) -> Finding {
     let name = "receive queues";
-    let served = workers.iter().map(|worker| worker.queues).sum::<u32>().max(1);
-    let should = match served {
-        1 => "1, since one queue is served".to_owned(),
-        _ => format!("{served}, all of which workers serve"),
+    let mut served: BTreeSet<u32> =
+        workers.iter().flat_map(|worker| &worker.queues).copied().collect();
+    if served.is_empty() {
+        served.insert(0);
+    }
+    let fewest = served.last().map_or(1, |last| last.saturating_add(1));
+    let list: Vec<String> = served.iter().map(u32::to_string).collect();
+    let list = list.join(", ");
+    // Those that are served are the first, and can be all.
+    let first = fewest as usize == served.len();
+    let should = match (first, fewest) {
+        (true, 1) => "1, since one queue is served".to_owned(),
+        (true, _) => format!("{fewest}, all of which workers serve"),
+        _ => format!("at least {fewest}, and flow rules for what workers serve: {list}"),
     };
     let (count, kind) = match machine.kernel.channels(interface) {
         Ok(channels) if channels.combined > 0 => (channels.combined + channels.rx, "combined"),
@@ -143,25 +153,34 @@ fn queues(machine: &Machine, interface: &str, workers: &[Worker]) -> Finding {
     if count == 0 {
         return Finding::unknown(name, "neither driver nor kernel tells", should);
     }
-    if count == served {
+    let mend = |finding: Finding| match kind {
+        "" => finding,
+        kind => finding.mend(format!("ethtool -L {interface} {kind} {fewest}")),
+    };
+    if count < fewest {
+        let is = format!("{count}, and workers serve {list}");
+        return mend(Finding::new(name, Verdict::Bad, is, should));
+    }
+    if count as usize == served.len() {
         return Finding::new(name, Verdict::Good, count.to_string(), should);
     }
     let filters = machine
         .kernel
         .offloads(interface)
         .is_ok_and(|offloads| offloads.get("rx-ntuple-filter").is_some_and(|filter| filter.on));
-    let finding = match (count > served, filters) {
-        (true, true) => {
+    let finding = match filters {
+        true => {
             let is = format!("{count}, and flow rules may steer the feeds");
             Finding::new(name, Verdict::Notable, is, should)
         }
         // What hashes to the others reaches no socket.
-        (true, false) => Finding::new(name, Verdict::Bad, count.to_string(), should),
-        (false, _) => Finding::new(name, Verdict::Bad, count.to_string(), should),
+        false => Finding::new(name, Verdict::Bad, count.to_string(), should),
     };
-    match kind {
-        "" => finding,
-        kind => finding.mend(format!("ethtool -L {interface} {kind} {served}")),
+    match first {
+        true => mend(finding),
+        // Fewer would take away the one that is served.
+        false => finding
+            .mend("editor /etc/wiretape/*.toml  # queue = 0, and in also all others if need be"),
     }
 }
 

@@ -18,7 +18,7 @@ fn reserved(machine: &Machine, workers: &[Worker]) -> Finding {
     let wanted: u64 = workers
         .iter()
         .filter(|worker| worker.huge_pages)
-        .map(|worker| worker.umem_bytes.div_ceil(HUGE_PAGE))
+        .map(|worker| worker.umem_bytes.div_ceil(HUGE_PAGE) * worker.queues.len() as u64)
         .sum();
     let should = format!("at least {wanted}, for the workers' packet memory");
     match machine.value::<u64>(HUGE_PAGES) {

@@ -4,6 +4,7 @@ use super::cpus::Cpus;
 use super::finding::{Finding, Fix, Step, Verdict};
 use super::machine::{Machine, Unread};
 use super::worker::{Worker, cores};
+use std::collections::BTreeSet;
 
 const CPU: &str = "/sys/devices/system/cpu";
 /// A state that takes longer than this to wake from is felt in the latency.
@@ -30,11 +31,15 @@ pub fn check(machine: &Machine, workers: &[Worker]) -> Vec<Finding> {
 
 fn pinning(workers: &[Worker]) -> Finding {
     let (name, should) = ("pinned workers", "each worker on a processor of its own");
-    let roam: Vec<&str> =
-        workers.iter().filter(|one| one.core.is_none()).map(|one| one.name.as_str()).collect();
-    let shared = workers.len() - roam.len() - cores(workers).0.len();
+    // One that receives from several interfaces is here for each.
+    let names = |pinned| -> BTreeSet<&str> {
+        let those = workers.iter().filter(|one| one.core.is_some() == pinned);
+        those.map(|one| one.name.as_str()).collect()
+    };
+    let roam: Vec<&str> = names(false).into_iter().collect();
+    let shared = names(true).len() - cores(workers).0.len();
     match (workers.is_empty(), roam.is_empty(), shared) {
-        (true, ..) => Finding::unknown(name, "no worker is configured on this interface", should),
+        (true, ..) => Finding::unknown(name, "no worker is configured", should),
         (_, true, 0) => Finding::new(name, Verdict::Good, cores(workers).to_string(), should),
         (_, true, _) => Finding::new(name, Verdict::Bad, "two share a processor", should)
             .mend("editor /etc/wiretape/*.toml  # core = another one"),

@@ -344,3 +344,35 @@ fn what_hides_is_not_taken_for_absent() {
         assert_eq!(find(&sections, name).verdict, Verdict::Unknown, "{name}");
     }
 }
+
+#[test]
+fn a_worker_of_several_queues_is_one_worker() {
+    let root = tempfile::tempdir().unwrap();
+    lay_out(root.path(), false);
+    let of = |source: &str, good| {
+        let text = format!("[worker]\ncore = 3\n[source]\ninterface = \"eth1\"\n{source}\n");
+        let machine = Machine::new(root.path(), Box::new(Answers { good: Some(good) }));
+        examine(&machine, &["eth1".to_owned()], &parse("w", &text).unwrap())
+    };
+    let told = |sections: &[Section], name: &str| {
+        let found = find(sections, name);
+        (found.verdict, found.is.clone(), found.mend.clone().unwrap_or_default())
+    };
+
+    let two_ports = of("also = [\"eth2\", \"eth1:1\"]", false);
+    assert_eq!(find(&two_ports, "pinned workers").verdict, Verdict::Good);
+    let (verdict, is, mend) = told(&two_ports, "receive queues");
+    assert_eq!((verdict, is.as_str()), (Verdict::Bad, "8"));
+    assert_eq!(mend, "ethtool -L eth1 combined 2");
+    // 16 MiB for each of the three queues.
+    let (_, _, mend) = told(&two_ports, "vm.nr_hugepages");
+    assert_eq!(mend, "sysctl -w vm.nr_hugepages=24");
+
+    // What is advised must not take away the queue that is served.
+    let (verdict, is, mend) = told(&of("queue = 3", false), "receive queues");
+    assert_eq!((verdict, is.as_str()), (Verdict::Bad, "8"));
+    assert!(mend.starts_with("editor"), "{mend}");
+    let (verdict, is, mend) = told(&of("queue = 3", true), "receive queues");
+    assert_eq!((verdict, is.as_str()), (Verdict::Bad, "1, and workers serve 3"));
+    assert_eq!(mend, "ethtool -L eth1 combined 4");
+}

@@ -3,6 +3,7 @@
 use super::cpus::Cpus;
 use super::machine::Machine;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Where the units look for configurations.
@@ -16,14 +17,14 @@ pub struct Worker {
     /// Where its packets arrive.
     pub interface: String,
     /// Queues of that interface that it receives from.
-    pub queues: u32,
+    pub queues: BTreeSet<u32>,
     /// Processor that it is pinned to.
     pub core: Option<usize>,
     /// Multicast groups of its feeds.
     pub groups: Vec<Ipv4Addr>,
     /// Whether it joins them itself.
     pub joins: bool,
-    /// Bytes of its packet memory.
+    /// Bytes of its packet memory, for each of the queues.
     pub umem_bytes: u64,
     /// Whether that should lie on huge pages.
     pub huge_pages: bool,
@@ -59,6 +60,7 @@ struct WorkerTable {
 struct SourceTable {
     kind: String,
     interface: String,
+    queue: u32,
     also: Vec<String>,
     frames: u64,
     frame_size: u64,
@@ -75,6 +77,7 @@ impl Default for SourceTable {
         SourceTable {
             kind: "xdp".to_owned(),
             interface: String::new(),
+            queue: 0,
             also: Vec::new(),
             frames: 8192,
             frame_size: 2048,
@@ -111,7 +114,7 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Worker>, String> {
     let worker = Worker {
         name: written.worker.name.unwrap_or_else(|| name.to_owned()),
         interface: source.interface,
-        queues: 1,
+        queues: [source.queue].into(),
         core: written.worker.core,
         groups,
         joins: source.join,
@@ -123,10 +126,15 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Worker>, String> {
     };
     let mut workers = vec![worker.clone()];
     for queue in &source.also {
-        let interface = queue.rsplit_once(':').map_or(queue.as_str(), |(interface, _)| interface);
+        let (interface, queue) = queue.rsplit_once(':').unwrap_or((queue, "0"));
+        let queue = queue.parse().map_err(|_| format!("{queue:?} is no number of a queue"))?;
         match workers.iter_mut().find(|one| one.interface == interface) {
-            Some(known) => known.queues = known.queues.saturating_add(1),
-            None => workers.push(Worker { interface: interface.to_owned(), ..worker.clone() }),
+            Some(known) => drop(known.queues.insert(queue)),
+            None => workers.push(Worker {
+                interface: interface.to_owned(),
+                queues: [queue].into(),
+                ..worker.clone()
+            }),
         }
     }
     Ok(workers)
@@ -168,11 +176,13 @@ mod tests {
     #[test]
     fn capture_files_are_no_workers_and_mistakes_are_told() {
         assert_eq!(parse("x", "[source]\nkind = \"pcap\"\npath = \"day.pcap\"").unwrap(), []);
-        let two = "[source]\ninterface = \"eth1\"\nalso = [\"eth1:1\", \"eth2\", \"eth2:3\"]";
+        let two = "[source]\ninterface = \"eth1\"\nqueue = 2\n\
+                   also = [\"eth1:1\", \"eth2\", \"eth2:3\"]";
         let workers = parse("x", two).unwrap();
         let queues: Vec<_> =
-            workers.iter().map(|one| (one.interface.as_str(), one.queues)).collect();
-        assert_eq!(queues, [("eth1", 2), ("eth2", 2)]);
+            workers.iter().map(|one| (one.interface.as_str(), one.queues.clone())).collect();
+        assert_eq!(queues, [("eth1", [1, 2].into()), ("eth2", [0, 3].into())]);
+        assert!(parse("x", "[source]\ninterface = \"eth1\"\nalso = [\"eth1:x\"]").is_err());
         assert!(parse("x", "[source]\ninterface = 7").is_err());
         assert!(parse("x", "[[feed]]\ngroup = \"233.54.12.111\"").is_err());
     }
