@@ -3,6 +3,7 @@
 
 mod rig;
 
+use std::collections::HashSet;
 use std::process::Command;
 
 use rig::{FEED, Process, Rig, WIRE, binary, succeed, wait_for};
@@ -282,6 +283,7 @@ fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
     let mut metrics = Command::new(binary("wiretape"));
     metrics.args(["metrics", "--listen", "127.0.0.1:0", "--segment"]).arg(rig.segment("wire"));
     let scraped = scrape(&mut metrics);
+    expect_prometheus(&scraped);
     assert!(scraped.contains("\nwiretape_worker_up{worker=\"wire\"} 1\n"), "{scraped}");
     let lost = "\nwiretape_feed_lost_messages_total{worker=\"wire\",feed=\"both\"} 0\n";
     assert!(scraped.contains(lost), "{scraped}");
@@ -338,4 +340,30 @@ fn scrape(metrics: &mut Command) -> String {
     unsafe { libc::kill(server.id() as i32, libc::SIGTERM) };
     assert!(server.wait().expect("its end").success());
     answer
+}
+
+/// What Prometheus asks of an exposition, and its `promtool check metrics` of the names in it.
+fn expect_prometheus(answer: &str) {
+    let (_, text) = answer.split_once("\r\n\r\n").expect("a body");
+    let (mut families, mut series) = (HashSet::new(), HashSet::new());
+    let (mut name, mut kind) = ("", "");
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (of, words) = help.split_once(' ').expect(line);
+            assert!(families.insert(of), "{of} begins twice");
+            assert!(of.starts_with("wiretape_") && !words.is_empty(), "{line}");
+            assert!(!of.split('_').any(|word| ["ns", "us", "ms"].contains(&word)), "{of}");
+            (name, kind) = (of, "");
+        } else if let Some(described) = line.strip_prefix("# TYPE ") {
+            let (of, its) = described.split_once(' ').expect(line);
+            assert_eq!((of, its == "counter"), (name, of.ends_with("_total")), "{line}");
+            kind = its;
+        } else {
+            let (one, value) = line.rsplit_once(' ').expect(line);
+            let (of, labels) = one.split_once('{').unwrap_or((one, ""));
+            assert!(of == name && series.insert(one) && value.parse::<f64>().is_ok(), "{line}");
+            assert_eq!(labels.contains("quantile="), kind == "summary", "{line}");
+        }
+    }
+    assert!(series.len() > families.len(), "{text}");
 }

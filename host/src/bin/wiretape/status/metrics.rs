@@ -34,6 +34,7 @@ Examples:
 Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0, on
 rate(wiretape_worker_socket_ring_full_total[1m]) > 0, on
 rate(wiretape_worker_xdp_unserved_total[1m]) > 0, on wiretape_worker_up == 0 and on
+absent(wiretape_worker_up{worker=\"itch-a\"}), on wiretape_segments_unreadable > 0 and on
 wiretape_feed_maybe_bad_book == 1; warn on
 wiretape_feed_orders_peak / wiretape_feed_orders_capacity > 0.8 and on
 rate(wiretape_worker_nic_refused_total[1m]) > 0.")]
@@ -141,7 +142,7 @@ fn workers(text: &mut Exposition, looks: &[Look]) {
     );
     text.family(
         "worker_latency_seconds",
-        Kind::Gauge,
+        Kind::Summary,
         "From the receive stamp to the published event, since the start.",
     );
     for look in looks {
@@ -255,20 +256,29 @@ fn lines(text: &mut Exposition, looks: &[Look]) {
     let feeds = || looks.iter().flat_map(|look| current(look).map(move |feed| (look, feed)));
     for counter in LineCounter::ALL {
         // The two that are states and no sums.
-        let (name, kind) = match counter {
-            LineCounter::LastPacketNs | LineCounter::NextSeq => {
-                (format!("line_{}", counter.name()), Kind::Gauge)
+        match counter {
+            LineCounter::LastPacketNs => text.family(
+                "line_last_packet_timestamp_seconds",
+                Kind::Gauge,
+                "When its latest packet was received, seconds since 1970.",
+            ),
+            LineCounter::NextSeq => text.family("line_next_seq", Kind::Gauge, counter.help()),
+            _ => {
+                let name = format!("line_{}_total", counter.name());
+                text.family(&name, Kind::Counter, counter.help());
             }
-            _ => (format!("line_{}_total", counter.name()), Kind::Counter),
-        };
-        text.family(&name, kind, counter.help());
+        }
         for (look, feed) in feeds() {
             for (letter, line) in ["A", "B", "recovery"].iter().zip(&feed.lines) {
                 // Without a line B, what re-request servers sent comes second.
                 let letter = if line.address.1 == 0 { "recovery" } else { letter };
                 let (worker, feed) = (look.worker.as_str(), feed.identity.name.as_str());
                 let labels = [("worker", worker), ("feed", feed), ("line", letter)];
-                text.sample(&labels, line.counter(*counter));
+                let value = line.counter(*counter);
+                match counter {
+                    LineCounter::LastPacketNs => text.sample(&labels, value as f64 / 1e9),
+                    _ => text.sample(&labels, value),
+                }
             }
         }
     }
@@ -278,6 +288,8 @@ fn lines(text: &mut Exposition, looks: &[Look]) {
 enum Kind {
     Counter,
     Gauge,
+    /// Quantiles; they alone, where neither sum nor count is kept.
+    Summary,
 }
 
 /// The text, a family of samples after the other.
@@ -293,6 +305,7 @@ impl Exposition {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Summary => "summary",
         };
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         self.family = format!("wiretape_{name}");
