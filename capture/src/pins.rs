@@ -29,7 +29,7 @@ const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 pub enum PinError {
     /// The pin could not be opened.
     #[error(
-        "cannot open the pinned map {path}: {source}; {}", open_hint(source),
+        "cannot open the pinned map {path}: {source}{}", open_hint(source),
         path = path.display()
     )]
     Open {
@@ -76,9 +76,12 @@ pub enum PinError {
 fn open_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
-            "run as root, or load the XDP program with --pin-group for this user's group"
+            "; run as root, or load the XDP program with --pin-group for this user's group"
         }
-        _ => "load the XDP program first (wiretape-xdp load), or name its pins with pin_dir",
+        io::ErrorKind::NotFound => {
+            "; load the XDP program first (wiretape-xdp load), or name its pins with pin_dir"
+        }
+        _ => "",
     }
 }
 
@@ -392,5 +395,8 @@ mod tests {
         let error = XskMap::open(Path::new("/nonexistent/wiretape/xsks")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("/nonexistent/wiretape/xsks") && text.contains("load"), "{text}");
+        let source = io::Error::from_raw_os_error(libc::EMFILE);
+        let text = PinError::Open { path: PathBuf::from("xsks"), source }.to_string();
+        assert!(text.contains("Too many open files") && !text.contains("load"), "{text}");
     }
 }
