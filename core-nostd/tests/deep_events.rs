@@ -1,7 +1,14 @@
-//! An event of IEX DEEP whose messages are not all what the book takes: who waits for the event's
-//! end is told of it, and sees the book as it is then.
+//! Events of IEX DEEP that are not told as a whole: some of their messages are not what the book
+//! takes, or none says that the event is over. Who waits for the end is told of it, and sees the book
+//! as it is then.
 
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
+
+use flate2::read::GzDecoder;
+use zerocopy::IntoBytes;
 
 use wiretape_core::arena::Arena;
 use wiretape_core::event::{MboMsg, UNDEF_PRICE, action, flags, rtype};
@@ -10,15 +17,18 @@ use wiretape_core::feed::channel::FeedSpec;
 use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{Pipeline, Protocol};
+use wiretape_core::ring::broadcast::Reader;
 use wiretape_core::segment::{
-    FeedCounter, FeedIdentity, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter, health,
+    FeedCounter, FeedIdentity, MarketEntry, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter,
+    health,
 };
 use wiretape_core::wire::deep10::{EVENT_COMPLETE, PROTOCOL};
 use wiretape_core::wire::frame::Route;
 use wiretape_core::wire::iextp::{Builder, Stream};
 
-const GROUP: [u8; 4] = [233, 215, 21, 4];
-const PORT: u16 = 10_378;
+/// Those of the capture, for frames of our own as well.
+const GROUP: [u8; 4] = [224, 2, 3, 10];
+const PORT: u16 = 16_648;
 const MIDNIGHT: u64 = 1_493_092_800_000_000_000;
 
 const SPEC: SegmentSpec<'_> = SegmentSpec {
@@ -28,27 +38,42 @@ const SPEC: SegmentSpec<'_> = SegmentSpec {
     event_slots: 256,
     instruments: 4,
     feeds: 1,
-    depths: 1,
+    depths: 2,
 };
 
-fn bid(event_flags: u8, size: u32, price: i64) -> [u8; 30] {
-    let mut message = [0; 30];
+/// A message of an event at `at` nanoseconds past midnight.
+fn level(at: i64, symbol: &[u8; 8], event_flags: u8, size: u32, price: i64) -> Vec<u8> {
+    let mut message = vec![0; 30];
     (message[0], message[1]) = (b'8', event_flags);
-    message[2..10].copy_from_slice(&(MIDNIGHT as i64).to_le_bytes());
-    message[10..18].copy_from_slice(b"TEST    ");
+    message[2..10].copy_from_slice(&(MIDNIGHT as i64 + at).to_le_bytes());
+    message[10..18].copy_from_slice(symbol);
     message[18..22].copy_from_slice(&size.to_le_bytes());
     message[22..30].copy_from_slice(&price.to_le_bytes());
     message
 }
 
+fn bid(event_flags: u8, size: u32, price: i64) -> Vec<u8> {
+    level(0, b"TEST    ", event_flags, size, price)
+}
+
+fn trade(at: i64, symbol: &[u8; 8], size: u32, price: i64) -> Vec<u8> {
+    let mut message = level(at, symbol, 0, size, price);
+    message[0] = b'T';
+    message.extend(7_i64.to_le_bytes());
+    message
+}
+
 /// The packet, as a frame, that goes on with `stream`.
-fn frame(stream: &mut Stream, messages: &[[u8; 30]]) -> Vec<u8> {
+fn frame(stream: &mut Stream, messages: &[Vec<u8>]) -> Vec<u8> {
     let mut buffer = [0; 1400];
     let mut builder = Builder::new(&mut buffer, stream).unwrap();
     for message in messages {
         assert!(builder.push(message));
     }
-    let payload = builder.finish(MIDNIGHT);
+    as_frame(builder.finish(MIDNIGHT))
+}
+
+fn as_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; payload.len() + 60];
     let route = Route::to_group([10, 0, 0, 1], GROUP, 40_000, PORT);
     let length = route.emit(0, payload, &mut frame).unwrap();
@@ -56,14 +81,14 @@ fn frame(stream: &mut Stream, messages: &[[u8; 30]]) -> Vec<u8> {
     frame
 }
 
-#[test]
-fn an_event_whose_last_message_is_refused_ends_all_the_same() {
-    let words = SegmentLayout::new(&SPEC).unwrap().total_words;
+/// A worker with one feed of `segment`'s size.
+fn with_worker(segment: &SegmentSpec<'_>, test: impl FnOnce(Worker<'_>)) {
+    let words = SegmentLayout::new(segment).unwrap().total_words;
     let words: Vec<_> = (0..words).map(|_| AtomicU64::new(0)).collect();
-    let segment = SegmentWriter::create(&words, &SPEC).unwrap();
-    segment.start();
+    let writer = SegmentWriter::create(&words, segment).unwrap();
+    writer.start();
     let view = SegmentView::attach(&words).unwrap();
-    let mut pipeline = Pipeline::new(segment);
+    let mut pipeline = Pipeline::new(writer);
     let spec = FeedSpec {
         identity: FeedIdentity {
             name: "deep".try_into().unwrap(),
@@ -71,11 +96,11 @@ fn an_event_whose_last_message_is_refused_ends_all_the_same() {
             group: GROUP,
             port: PORT,
             first_instrument: 0,
-            instruments: SPEC.instruments as u32,
+            instruments: segment.instruments as u32,
         },
         publisher_id: 38,
         orders: 0,
-        levels: 64,
+        levels: 4_096,
         line_b: None,
         patience: Patience::NONE,
     };
@@ -83,49 +108,216 @@ fn an_event_whose_last_message_is_refused_ends_all_the_same() {
     let mut arena = Arena::with_contents_as_found(&mut memory);
     let days = TradingDays::new([MIDNIGHT]);
     pipeline.add_feed(Protocol::Deep10, &spec, &days, &mut arena).unwrap();
-    pipeline.choose_depth(0, &DepthChoice::All, 0..1, &mut arena).unwrap();
-    let mut reader = view.events().reader_from_oldest();
-    let mut told = || {
+    let places = 0..segment.depths as u32;
+    pipeline.choose_depth(0, &DepthChoice::All, places, &mut arena).unwrap();
+    let reader = view.events().reader_from_oldest();
+    test(Worker { pipeline, view, reader });
+}
+
+struct Worker<'m> {
+    pipeline: Pipeline<'m>,
+    view: SegmentView<'m>,
+    reader: Reader<'m>,
+}
+
+impl Worker<'_> {
+    /// The records that a frame received at `now` gives, with their places in the ring.
+    fn take(&mut self, frame: &[u8], now: u64) -> Vec<(u64, MboMsg)> {
+        self.pipeline.on_frame(frame, now);
         let mut told = Vec::new();
-        while let Some((sequence, event)) = reader.next_event().unwrap() {
+        while let Some((sequence, event)) = self.reader.next_event().unwrap() {
             if event.header().rtype == rtype::MBO {
                 told.push((sequence, event.get::<MboMsg>().unwrap()));
             }
         }
         told
+    }
+
+    fn market(&self, instrument: u32) -> MarketEntry {
+        self.view.market().read(instrument).unwrap().unwrap()
+    }
+
+    /// The best bids of an instrument, and of which event they are.
+    fn bids(&self, instrument: u32) -> (Vec<i64>, u64) {
+        let depth = self.view.depth().read(instrument as usize).unwrap().unwrap();
+        assert_eq!(depth.instrument, instrument);
+        let bids = depth.bids.iter().filter(|level| level.is_some());
+        (bids.map(|level| level.price).collect(), depth.event_seq)
+    }
+}
+
+/// Instrument, action, and whether it is the last of its event.
+type Mark = (u32, char, bool);
+
+fn marks(told: &[(u64, MboMsg)]) -> Vec<Mark> {
+    let mark = |(_, record): &(u64, MboMsg)| {
+        let last = record.flags & flags::LAST != 0;
+        (record.hd.instrument_id, char::from(record.action), last)
     };
+    told.iter().map(mark).collect()
+}
 
-    let mut stream = Stream::new(PROTOCOL, 1, 77);
-    pipeline.on_frame(&frame(&mut stream, &[bid(EVENT_COMPLETE, 500, 100_000)]), MIDNIGHT + 1);
-    let first = told();
-    assert_eq!(first.len(), 1);
-    assert_eq!(first[0].1.flags, flags::MBP | flags::LAST);
+#[test]
+fn an_event_whose_last_message_is_refused_ends_all_the_same() {
+    with_worker(&SPEC, |mut worker| {
+        let mut stream = Stream::new(PROTOCOL, 1, 77);
+        let first = frame(&mut stream, &[bid(EVENT_COMPLETE, 500, 100_000)]);
+        let first = worker.take(&first, MIDNIGHT + 1);
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].1.flags, flags::MBP | flags::LAST);
 
-    // A better bid, and then a price of zero as the event's last message.
-    let event = [bid(0, 300, 101_000), bid(EVENT_COMPLETE, 100, 0)];
-    pipeline.on_frame(&frame(&mut stream, &event), MIDNIGHT + 2);
-    let event = told();
-    let marks: Vec<_> = event.iter().map(|(_, record)| (record.action, record.flags)).collect();
-    let over = (action::NONE, flags::MBP | flags::LAST);
-    assert_eq!(marks, [(action::ADD, flags::MBP), over]);
-    let (sequence, end) = event[1];
-    assert_eq!((end.price, end.size, end.hd.instrument_id), (UNDEF_PRICE, 0, 0));
-    assert_eq!(end.sequence, 3, "the refused message's number");
-    let market = view.market().read(0).unwrap().unwrap();
-    assert_eq!((market.bid_px, market.bid_sz, market.orders), (10_100_000_000, 300, 2));
-    assert_eq!((market.event_seq, market.ts_recv), (sequence, MIDNIGHT + 2));
-    assert_eq!(market.health, health::BOOK_ERROR);
-    let depth = view.depth().read(0).unwrap().unwrap();
-    assert_eq!((depth.bids[0].price, depth.bids[1].price), (10_100_000_000, 10_000_000_000));
-    assert_eq!((depth.event_seq, depth.health), (sequence, health::BOOK_ERROR));
+        // A better bid, and then a price of zero as the event's last message.
+        let event = frame(&mut stream, &[bid(0, 300, 101_000), bid(EVENT_COMPLETE, 100, 0)]);
+        let event = worker.take(&event, MIDNIGHT + 2);
+        assert_eq!(marks(&event), [(0, 'A', false), (0, 'N', true)]);
+        let (sequence, end) = event[1];
+        assert_eq!(end.flags, flags::MBP | flags::LAST);
+        assert_eq!((end.price, end.size, end.hd.instrument_id), (UNDEF_PRICE, 0, 0));
+        assert_eq!(end.sequence, 3, "the refused message's number");
+        let market = worker.market(0);
+        assert_eq!((market.bid_px, market.bid_sz, market.orders), (10_100_000_000, 300, 2));
+        assert_eq!((market.event_seq, market.ts_recv), (sequence, MIDNIGHT + 2));
+        assert_eq!(market.health, health::BOOK_ERROR);
+        assert_eq!(worker.bids(0), (vec![10_100_000_000, 10_000_000_000], sequence));
+        let depth = worker.view.depth().read(0).unwrap().unwrap();
+        assert_eq!(depth.health, health::BOOK_ERROR);
 
-    // Refused in the middle: the event's own last message ends it.
-    let event = [bid(0, 100, 0), bid(EVENT_COMPLETE, 0, 101_000)];
-    pipeline.on_frame(&frame(&mut stream, &event), MIDNIGHT + 3);
-    let event = told();
-    let marks: Vec<_> = event.iter().map(|(_, record)| (record.action, record.flags)).collect();
-    assert_eq!(marks, [(action::CANCEL, flags::MBP | flags::LAST)]);
-    let market = view.market().read(0).unwrap().unwrap();
-    assert_eq!((market.bid_px, market.event_seq), (10_000_000_000, event[0].0));
-    assert_eq!(view.feed(0).unwrap().counter(FeedCounter::BookErrors), 2);
+        // Refused in the middle: the event's own last message ends it.
+        let event = frame(&mut stream, &[bid(0, 100, 0), bid(EVENT_COMPLETE, 0, 101_000)]);
+        let event = worker.take(&event, MIDNIGHT + 3);
+        assert_eq!(marks(&event), [(0, 'C', true)]);
+        let market = worker.market(0);
+        assert_eq!((market.bid_px, market.event_seq), (10_000_000_000, event[0].0));
+        let feed = worker.view.feed(0).unwrap();
+        assert_eq!(feed.counter(FeedCounter::BookErrors), 2);
+    });
+}
+
+/// The only bid is taken away, and no message says that this was all. Whatever comes next does.
+#[test]
+fn an_event_that_no_message_ends_is_over_with_the_next_message() {
+    let other = b"OTHER   ";
+    let begin = [level(1, b"TEST    ", EVENT_COMPLETE, 500, 100_000)];
+    let open = [level(2, b"TEST    ", 0, 0, 100_000)];
+    let ends: [(Vec<u8>, &[Mark]); 4] = [
+        (trade(3, b"TEST    ", 9, 90_000), &[(0, 'N', true), (0, 'T', true)]),
+        (level(3, b"TEST    ", 0, 9, 90_000), &[(0, 'N', true), (0, 'A', false)]),
+        (level(2, other, EVENT_COMPLETE, 9, 90_000), &[(0, 'N', true), (1, 'A', true)]),
+        (vec![], &[(0, 'N', true)]),
+    ];
+    for (next, expected) in ends {
+        with_worker(&SPEC, |mut worker| {
+            let mut stream = Stream::new(PROTOCOL, 1, 77);
+            worker.take(&frame(&mut stream, &begin), MIDNIGHT + 1);
+            let told = worker.take(&frame(&mut stream, &open), MIDNIGHT + 2);
+            assert_eq!(marks(&told), [(0, 'C', false)]);
+            assert_eq!(worker.market(0).bid_px, 10_000_000_000, "the event may go on");
+            assert_eq!(worker.bids(0).0, [10_000_000_000]);
+            let next = match next.is_empty() {
+                true => as_frame(stream.heartbeat(MIDNIGHT).as_bytes()),
+                false => frame(&mut stream, &[next]),
+            };
+            let told = worker.take(&next, MIDNIGHT + 5);
+            assert_eq!(marks(&told), expected);
+            let (sequence, end) = told[0];
+            assert_eq!(end.flags, flags::MBP | flags::LAST);
+            assert_eq!((end.sequence, end.hd.ts_event), (2, MIDNIGHT + 2), "its own");
+            assert_eq!(end.ts_recv, MIDNIGHT + 5);
+            let market = worker.market(0);
+            assert_eq!((market.bid_px, market.bid_sz, market.orders), (UNDEF_PRICE, 0, 0));
+            assert!(market.event_seq >= sequence);
+            assert_eq!(worker.bids(0).0, []);
+        });
+    }
+}
+
+#[test]
+fn a_trade_inside_an_event_shows_no_half_changed_book() {
+    with_worker(&SPEC, |mut worker| {
+        let mut stream = Stream::new(PROTOCOL, 1, 77);
+        let bids = [bid(0, 500, 100_000), bid(EVENT_COMPLETE, 400, 99_000)];
+        let told = worker.take(&frame(&mut stream, &bids), MIDNIGHT + 1);
+        let (whole, _) = told[1];
+
+        // An order takes the best level, and part of the next.
+        let symbol = b"TEST    ";
+        let sweep = [trade(2, symbol, 500, 100_000), level(2, symbol, 0, 0, 100_000)];
+        let told = worker.take(&frame(&mut stream, &sweep), MIDNIGHT + 2);
+        // It precedes what it changes, and the book is whole.
+        assert_eq!(marks(&told), [(0, 'T', true), (0, 'C', false)]);
+        let told = worker.take(&frame(&mut stream, &[trade(2, symbol, 100, 99_000)]), MIDNIGHT + 3);
+        assert_eq!(marks(&told), [(0, 'T', false)]);
+        let market = worker.market(0);
+        assert_eq!((market.last_px, market.volume, market.trades), (9_900_000_000, 600, 2));
+        assert_eq!((market.bid_px, market.bid_sz), (10_000_000_000, 500));
+        let (bids, sequence) = worker.bids(0);
+        assert_eq!(bids, [10_000_000_000, 9_900_000_000]);
+        assert_eq!(sequence, whole + 1, "the first trade");
+        let end = [level(2, symbol, EVENT_COMPLETE, 300, 99_000)];
+        let told = worker.take(&frame(&mut stream, &end), MIDNIGHT + 4);
+        assert_eq!(marks(&told), [(0, 'M', true)]);
+        assert_eq!(worker.bids(0), (vec![9_900_000_000], told[0].0));
+        let market = worker.market(0);
+        assert_eq!((market.bid_px, market.bid_sz), (9_900_000_000, 300));
+        // Order flow saw one step, from 500 at 10.00 to 300 at 9.90: not two.
+        let depth = worker.view.depth().read(0).unwrap().unwrap();
+        assert_eq!(depth.features.order_flow, 500 - 500);
+    });
+}
+
+/// After each packet of a real day the market table has the best prices of a plain book, but for the
+/// one instrument whose event has not ended.
+#[test]
+fn no_instrument_of_a_real_day_stays_behind_its_book() {
+    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        PathBuf::from,
+    );
+    let name = "iex/DEEP10.pcap.gz";
+    let Ok(bytes) = std::fs::read(data.join(name)) else {
+        return println!("skipped: {name} is not in ../shared/data");
+    };
+    let mut day = Vec::new();
+    GzDecoder::new(&bytes[..]).read_to_end(&mut day).unwrap();
+    let size = SegmentSpec { event_slots: 1 << 14, instruments: 16_384, depths: 0, ..SPEC };
+    with_worker(&size, |mut worker| {
+        let mut books: BTreeMap<u32, [BTreeMap<i64, u32>; 2]> = BTreeMap::new();
+        let (mut rest, mut ends, mut compared) = (&day[24..], 0, 0);
+        while let Some((header, after)) = rest.split_first_chunk::<16>() {
+            let length = u32::from_le_bytes(header[8..12].try_into().unwrap()) as usize;
+            let Some((frame, after)) = after.split_at_checked(length) else { break };
+            rest = after;
+            let told = worker.take(frame, MIDNIGHT);
+            let mut open = None;
+            for (_, record) in &told {
+                let id = record.hd.instrument_id;
+                open = (record.flags & flags::LAST == 0).then_some(id);
+                let sides = books.entry(id).or_default();
+                let side = &mut sides[usize::from(record.side == b'A')];
+                match record.action {
+                    action::ADD | action::MODIFY => drop(side.insert(record.price, record.size)),
+                    action::CANCEL => drop(side.remove(&record.price)),
+                    action::CLEAR => *sides = Default::default(),
+                    action::NONE => ends += 1,
+                    _ => {}
+                }
+            }
+            for (_, record) in told {
+                let id = record.hd.instrument_id;
+                let market = worker.market(id);
+                let [bids, asks] = &books[&id];
+                let best = |level: Option<(&i64, &u32)>| {
+                    level.map_or((UNDEF_PRICE, 0), |(price, size)| (*price, *size))
+                };
+                if open != Some(id) {
+                    assert_eq!((market.bid_px, market.bid_sz), best(bids.last_key_value()));
+                    assert_eq!((market.ask_px, market.ask_sz), best(asks.first_key_value()));
+                    compared += 1;
+                }
+            }
+        }
+        // The last one is open where the capture ends.
+        assert_eq!(ends, 609, "events that no message ended");
+        assert!(compared > 100_000, "{compared} records compared");
+    });
 }

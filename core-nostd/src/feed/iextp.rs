@@ -62,6 +62,15 @@ pub trait Dialect<'m>: Sized {
         BookUsage::default()
     }
 
+    /// Whether the latest message belongs to an event that changed a book and is not over.
+    #[inline]
+    fn is_within_event(&self) -> bool {
+        false
+    }
+
+    /// Ends that event, if there is one: nothing of it follows.
+    fn end_event(&mut self, _venue: &mut Venue<'m>, _publisher: &mut Publisher<'m>) {}
+
     /// Empties the book of a local instrument. Returns whether it held anything.
     fn clear(&mut self, local: u32) -> bool;
 }
@@ -140,6 +149,9 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
             self.clear_books(publisher);
         }
         self.venue.channel.publish_gap(&verdict, self.venue.sent_ns, publisher);
+        if packet.kind == PacketKind::Heartbeat {
+            self.dialect.end_event(&mut self.venue, publisher);
+        }
         if verdict.take > 0 {
             self.venue.sequence = packet.seq.wrapping_add(verdict.skip);
             for message in segment.messages().skip(verdict.skip as usize) {
@@ -201,7 +213,10 @@ impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
         match self.dialect.on_message(bytes, venue, publisher)? {
             None => {}
             Some(Shared::TradeReport(m)) => {
-                if let Some((local, event_seq, stamp)) = venue.trade(m, publisher) {
+                let within = self.dialect.is_within_event();
+                if let Some((local, event_seq, stamp)) = venue.trade(m, within, publisher)
+                    && !within
+                {
                     venue.after_event(local, event_seq, &stamp, &self.dialect);
                 }
             }
@@ -292,12 +307,14 @@ impl<'m> Venue<'m> {
     fn trade(
         &mut self,
         m: &iex::TradeReport,
+        within_event: bool,
         publisher: &mut Publisher<'m>,
     ) -> Option<(u32, u64, MessageStamp)> {
         let (local, stamp) = self.stamp(m.symbol, m.timestamp, publisher)?;
         let (price, size) = (m.price.nanos(), m.size.get());
         let record = stamp.mbo(action::TRADE, SIDE_NONE, m.trade_id.get() as u64, price, size);
-        let record = MboMsg { flags: record.flags | flags::LAST, ..record };
+        let last = if within_event { 0 } else { flags::LAST };
+        let record = MboMsg { flags: record.flags | last, ..record };
         let event_seq = publisher.publish(&record);
         if let Some(market) = self.channel.market(local) {
             market.add_trade(price, size);
