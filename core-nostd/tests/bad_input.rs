@@ -279,10 +279,25 @@ fn an_instrument_that_no_directory_announced_is_counted_and_marked_until_one_doe
         }
         assert_eq!(full(&worker), before + 3);
         worker.expect(&delete(3, 9), BookError::UnknownOrder, 3);
-        // A price for an order of another instrument goes to the one that has the order.
-        worker.take(&execute(1, 5, 40));
-        assert_eq!(worker.market(3).bid_sz, 60);
     });
+}
+
+#[test]
+fn a_change_that_names_another_instrument_than_its_orders_is_taken_and_marks_both() {
+    let bad = [execute(1, 5, 40), cancel(1, 5, 40), delete(1, 5), replace(1, 5, 6, 60, 9_000)];
+    for (bad, left) in bad.into_iter().zip([60, 60, 0, 60]) {
+        with_worker(|mut worker| {
+            for good in [directory(2), directory(3), add(2, 4, 100, 10_000), add(3, 5, 100, 10_000)]
+            {
+                worker.take(&good);
+            }
+            worker.expect(&bad, BookError::WrongInstrument, 3);
+            assert_eq!(worker.market(1).health, health::BOOK_ERROR);
+            assert_eq!(worker.market(3).bid_sz, left);
+            let entry = worker.market(2);
+            assert_eq!((entry.health, entry.bid_sz, entry.orders), (0, 100, 1), "untouched");
+        });
+    }
 }
 
 #[test]

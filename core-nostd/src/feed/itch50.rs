@@ -17,7 +17,8 @@
 //! A message that the book cannot apply is counted by its cause, marks the instrument, and
 //! publishes nothing, so that a reader who applies the records has the same book; only an
 //! execution that states its own price (`C`) still gives its trade. One that would change a book and
-//! has not the length of its type marks the instrument as well.
+//! has not the length of its type marks the instrument as well. One that names another instrument
+//! than its order's is taken for the order's, is counted, and marks both.
 
 mod notices;
 
@@ -31,8 +32,8 @@ use crate::arena::{Arena, ArenaError};
 use crate::book::{
     BookError, BookSpec, BookUsage, OrderBook, PagedIndex, PagedSpec, Reduced, Replaced,
 };
-use crate::event::{MboMsg, SIDE_NONE, Side, SymbolMsg, action, flags};
-use crate::segment::{FeedCounter, SymbolEntry, health};
+use crate::event::{MboMsg, SIDE_NONE, Side, action, flags};
+use crate::segment::FeedCounter;
 use crate::wire::itch50::{self, Head, ItchError, Message};
 use crate::wire::moldudp64;
 
@@ -350,7 +351,7 @@ impl<'m> ItchFeed<'m> {
                 }
             }
         };
-        let stamp = self.resting(&stamp, &reduced);
+        let stamp = self.resting(local, &stamp, &reduced, publisher);
         let local = reduced.instrument;
         let side = reduced.side;
         let traded = price.unwrap_or(reduced.price);
@@ -388,7 +389,7 @@ impl<'m> ItchFeed<'m> {
                 removed
             }
         };
-        let stamp = self.resting(&stamp, &reduced);
+        let stamp = self.resting(local, &stamp, &reduced, publisher);
         let side = reduced.side as u8;
         let record = stamp.mbo(action::CANCEL, side, order, reduced.price, reduced.removed);
         let event_seq = publisher.publish(&last(record));
@@ -416,7 +417,7 @@ impl<'m> ItchFeed<'m> {
             Err(error) => return self.channel.book_error(local, error.index(), &stamp, publisher),
         };
         let removed = replaced.removed;
-        let stamp = self.resting(&stamp, &removed);
+        let stamp = self.resting(local, &stamp, &removed, publisher);
         let local = removed.instrument;
         let side = removed.side as u8;
         let cancel = stamp.mbo(action::CANCEL, side, old, removed.price, removed.removed);
@@ -445,11 +446,8 @@ impl<'m> ItchFeed<'m> {
     ) {
         let Some((local, stamp)) = self.stamp(head, publisher) else { return };
         self.direct(local, stock, &stamp, publisher);
-        // A cross without a match has no shares: no trade.
-        if shares > 0 {
-            let shares = u32::try_from(shares).unwrap_or(u32::MAX);
-            self.publish_trade(local, price, shares, &stamp, publisher);
-        }
+        let shares = u32::try_from(shares).unwrap_or(u32::MAX);
+        self.publish_trade(local, price, shares, &stamp, publisher);
     }
 
     /// A trade of which no resting order is known.
@@ -461,6 +459,10 @@ impl<'m> ItchFeed<'m> {
         stamp: &MessageStamp,
         publisher: &mut Publisher<'m>,
     ) {
+        // A cross without a match has no shares: no trade.
+        if shares == 0 {
+            return;
+        }
         let record = last(stamp.mbo(action::TRADE, SIDE_NONE, 0, price, shares));
         let event_seq = publisher.publish(&record);
         if let Some(market) = self.channel.market(local) {
@@ -519,10 +521,27 @@ impl<'m> ItchFeed<'m> {
     }
 
     /// The stamp with the instrument that the resting order belongs to, should the message name
-    /// another one.
+    /// another one, `local`.
     #[inline]
-    fn resting(&self, stamp: &MessageStamp, reduced: &Reduced) -> MessageStamp {
+    fn resting(
+        &mut self,
+        local: u32,
+        stamp: &MessageStamp,
+        reduced: &Reduced,
+        publisher: &Publisher<'m>,
+    ) -> MessageStamp {
+        if reduced.instrument != local {
+            self.astray(local, reduced.instrument, stamp, publisher);
+        }
         MessageStamp { instrument: self.channel.instrument(reduced.instrument), ..*stamp }
+    }
+
+    /// Counts a message that names `local` and an order of `other`: references hold for a venue's
+    /// whole day, so that one of the two books is not the venue's.
+    #[cold]
+    fn astray(&mut self, local: u32, other: u32, stamp: &MessageStamp, publisher: &Publisher<'m>) {
+        self.channel.book_error(local, BookError::WrongInstrument.index(), stamp, publisher);
+        self.channel.doubt(other, stamp, publisher);
     }
 
     /// Takes the symbol from a message whose instrument no directory message announced.
@@ -538,44 +557,6 @@ impl<'m> ItchFeed<'m> {
             self.announce_hearsay(local, stock, stamp, publisher);
         }
     }
-
-    #[cold]
-    fn announce_hearsay(
-        &mut self,
-        local: u32,
-        stock: &[u8; 8],
-        stamp: &MessageStamp,
-        publisher: &mut Publisher<'m>,
-    ) {
-        self.channel.count(FeedCounter::Undirected, 1);
-        let renamed = self.channel.was_announced_before(local);
-        let entry = self.channel.announce(local, stock, 0, publisher);
-        self.set_undirected(local, true);
-        if renamed {
-            // Who follows the events has another name for it.
-            publish_symbol(&entry, stamp, publisher);
-        }
-    }
-
-    #[cold]
-    fn set_undirected(&mut self, local: u32, on: bool) {
-        if let Some(market) = self.channel.market(local) {
-            market.set_health(health::UNDIRECTED, on);
-        }
-    }
-}
-
-/// Tells who follows the events what an instrument is called.
-#[cold]
-fn publish_symbol(entry: &SymbolEntry, stamp: &MessageStamp, publisher: &mut Publisher<'_>) {
-    publisher.publish(&SymbolMsg {
-        hd: stamp.header::<SymbolMsg>(),
-        ts_recv: stamp.ts_recv,
-        symbol: entry.symbol,
-        round_lot: entry.round_lot,
-        feed: entry.feed,
-        reserved: 0,
-    });
 }
 
 /// The record as the last one of its message.

@@ -1,9 +1,10 @@
 //! The messages that change no book and are no trades: symbols, statuses, breaks and auctions.
 
-use super::{ItchFeed, itch_side, publish_symbol};
-use crate::event::{AuctionMsg, BreakMsg, SIDE_NONE, StatusMsg, UNDEF_PRICE};
-use crate::feed::publisher::Publisher;
+use super::{ItchFeed, itch_side};
+use crate::event::{AuctionMsg, BreakMsg, SIDE_NONE, StatusMsg, SymbolMsg, UNDEF_PRICE};
+use crate::feed::publisher::{MessageStamp, Publisher};
 use crate::feed::status::{self, StatusChange};
+use crate::segment::{FeedCounter, SymbolEntry, health};
 use crate::wire::itch50::{self, Head, Message};
 
 impl<'m> ItchFeed<'m> {
@@ -45,6 +46,32 @@ impl<'m> ItchFeed<'m> {
         let entry = self.channel.announce(local, &m.stock, m.round_lot.get(), publisher);
         self.set_undirected(local, false);
         publish_symbol(&entry, &stamp, publisher);
+    }
+
+    /// Takes the symbol from a message whose instrument no directory message announced.
+    #[cold]
+    pub(super) fn announce_hearsay(
+        &mut self,
+        local: u32,
+        stock: &[u8; 8],
+        stamp: &MessageStamp,
+        publisher: &mut Publisher<'m>,
+    ) {
+        self.channel.count(FeedCounter::Undirected, 1);
+        let renamed = self.channel.was_announced_before(local);
+        let entry = self.channel.announce(local, stock, 0, publisher);
+        self.set_undirected(local, true);
+        if renamed {
+            // Who follows the events has another name for it.
+            publish_symbol(&entry, stamp, publisher);
+        }
+    }
+
+    #[cold]
+    fn set_undirected(&mut self, local: u32, on: bool) {
+        if let Some(market) = self.channel.market(local) {
+            market.set_health(health::UNDIRECTED, on);
+        }
     }
 
     fn feed_status(&mut self, head: &Head, change: StatusChange, publisher: &mut Publisher<'m>) {
@@ -101,4 +128,17 @@ impl<'m> ItchFeed<'m> {
             sequence: stamp.sequence as u32,
         });
     }
+}
+
+/// Tells who follows the events what an instrument is called.
+#[cold]
+fn publish_symbol(entry: &SymbolEntry, stamp: &MessageStamp, publisher: &mut Publisher<'_>) {
+    publisher.publish(&SymbolMsg {
+        hd: stamp.header::<SymbolMsg>(),
+        ts_recv: stamp.ts_recv,
+        symbol: entry.symbol,
+        round_lot: entry.round_lot,
+        feed: entry.feed,
+        reserved: 0,
+    });
 }
