@@ -8,9 +8,10 @@ use super::look::{FeedLook, Look, Totals};
 use crate::failure::Failure;
 use crate::source::Source;
 use clap::Args;
+use rustix::net::sockopt;
 use std::fmt::{Display, Write};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,8 @@ use wiretape_host::reader::Segment;
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How often the server looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long a client may leave its answer lying.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Prints all counters of all workers in Prometheus' text format, or serves them over HTTP.
 #[derive(Debug, Args)]
@@ -58,7 +61,9 @@ pub fn run(arguments: &MetricsArguments) -> Result<ExitCode, Failure> {
 }
 
 fn serve(address: SocketAddr, source: &Source) -> Result<ExitCode, Failure> {
-    let server = tiny_http::Server::http(address)
+    let server = listen(address)
+        .map_err(Into::into)
+        .and_then(|listener| tiny_http::Server::from_listener(listener, None))
         .map_err(|error| Failure::Told(format!("cannot serve on {address}: {error}")))?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -87,6 +92,15 @@ fn serve(address: SocketAddr, source: &Source) -> Result<ExitCode, Failure> {
         let _ = request.respond(response.with_header(header.expect("a sound header")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A listener whose connections, which inherit that from it, give up clients that take no answer,
+/// as one whose machine lost its power: answers are given one after the other.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    sockopt::set_socket_timeout(&listener, sockopt::Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_keepalive(&listener, true)?;
+    Ok(listener)
 }
 
 /// Everything about the workers meant.
@@ -332,6 +346,19 @@ impl Exposition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_gives_up_a_client_that_takes_no_answer() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut connection, _) = listener.accept().unwrap();
+        assert_eq!(connection.write_timeout().unwrap(), Some(PATIENCE));
+        assert!(sockopt::socket_keepalive(&connection).unwrap());
+        connection.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
+        let endless = io::copy(&mut io::repeat(0), &mut connection).unwrap_err();
+        assert_eq!(endless.kind(), io::ErrorKind::WouldBlock);
+        drop(client);
+    }
 
     #[test]
     fn samples_carry_their_familys_name_and_labels_are_escaped() {
