@@ -115,8 +115,9 @@ impl<'m> Dialect<'m> for Deep<'m> {
     }
 
     fn clear(&mut self, local: u32) -> bool {
-        self.open = None;
-        self.book.clear(local).is_ok_and(|levels| levels > 0)
+        // Who waits for the end of an event that took all away has the book of before.
+        let was_open = self.open.take_if(|open| open.local == local).is_some();
+        self.book.clear(local).is_ok_and(|levels| levels > 0) || was_open
     }
 }
 
