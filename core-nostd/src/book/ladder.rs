@@ -60,6 +60,8 @@ pub(super) struct Ladders<'m> {
     fresh: u32,
     /// First free block of each class, linked through the `value` of their first rung.
     free: [u32; CLASSES],
+    /// Ladders that have a block.
+    in_use: u32,
 }
 
 /// The store (or the largest block) is full.
@@ -79,7 +81,7 @@ impl<'m> Ladders<'m> {
     /// A store of that many rungs.
     pub(super) fn new(arena: &mut Arena<'m>, rungs: usize) -> Result<Self, ArenaError> {
         let rungs = arena.alloc_slice("price levels", rungs)?;
-        Ok(Ladders { rungs, fresh: 0, free: [NONE; CLASSES] })
+        Ok(Ladders { rungs, fresh: 0, free: [NONE; CLASSES], in_use: 0 })
     }
 
     /// The rungs of `ladder`, the best last.
@@ -159,10 +161,16 @@ impl<'m> Ladders<'m> {
         }
     }
 
-    /// Empties `ladder` and gives its block back.
+    /// Empties `ladder` and gives its block back. Without any ladder left the store is as it was at
+    /// first: free blocks are never joined, and a day of small ladders would leave none for large
+    /// ones.
     pub(super) fn clear(&mut self, ladder: &mut Ladder) {
         if ladder.units > 0 {
             self.release(ladder.start, ladder.units);
+            self.in_use = self.in_use.wrapping_sub(1);
+            if self.in_use == 0 {
+                (self.fresh, self.free) = (0, [NONE; CLASSES]);
+            }
         }
         *ladder = Ladder::default();
     }
@@ -180,6 +188,8 @@ impl<'m> Ladders<'m> {
         }
         if ladder.units > 0 {
             self.release(ladder.start, ladder.units);
+        } else {
+            self.in_use = self.in_use.wrapping_add(1);
         }
         *ladder = target;
         Ok(())
@@ -292,6 +302,33 @@ mod tests {
                 }
                 check(&ladders, &all);
             }
+        }
+    }
+
+    #[test]
+    fn large_ladders_find_room_on_the_day_after_small_ones() {
+        const SMALL: usize = 16;
+        let mut region = vec![0_u8; 16 * (SMALL + 4) * UNIT_RUNGS];
+        let mut arena = Arena::with_contents_as_found(&mut region);
+        let mut ladders = Ladders::new(&mut arena, SMALL * UNIT_RUNGS).unwrap();
+        let grow = |ladders: &mut Ladders<'_>, ladder: &mut Ladder, rungs: usize| {
+            for key in 0..rungs as i64 {
+                let position = ladders.find(ladder, key).unwrap_err();
+                ladders.insert(ladder, position, Rung { key, value: 0 }).unwrap();
+            }
+        };
+        for _day in 0..3 {
+            let mut small = vec![Ladder::default(); SMALL];
+            for ladder in &mut small {
+                grow(&mut ladders, ladder, UNIT_RUNGS);
+            }
+            assert_eq!(ladders.claim(2), Err(LadderFull), "all is in use");
+            for ladder in &mut small {
+                ladders.clear(ladder);
+            }
+            let mut large = Ladder::default();
+            grow(&mut ladders, &mut large, SMALL / 2 * UNIT_RUNGS);
+            ladders.clear(&mut large);
         }
     }
 

@@ -202,9 +202,9 @@ impl<'m> ItchFeed<'m> {
         for local in 0..self.channel.used() {
             if self.book.orders_of(local) > 0 {
                 publisher.publish(&self.channel.clear_record(local, ts_event, publisher));
-                // The instrument exists, so clearing it cannot fail.
-                let _ = self.book.clear(local);
             }
+            // The instrument exists, so clearing it cannot fail.
+            let _ = self.book.clear(local);
             let stamp = self.channel.stamp(local, 0, ts_event, ts_event, publisher);
             self.after_event(local, Touched::All, publisher.last_sequence(), &stamp);
         }
