@@ -12,7 +12,7 @@ use wiretape_core::book::BookError;
 use wiretape_core::event::{MboMsg, UNDEF_PRICE, action};
 use wiretape_core::feed::depth::DepthChoice;
 use wiretape_core::ring::broadcast::Reader;
-use wiretape_core::segment::{Counter, DepthLevel, ErrorGroup, health};
+use wiretape_core::segment::{Counter, DepthLevel, ErrorGroup, FeedCounter, FeedGauge, health};
 
 const INSTRUMENTS: u16 = 6;
 /// Few, so that both pools are full again and again.
@@ -509,4 +509,51 @@ proptest! {
             market.compare(&worker, &followed);
         }
     }
+}
+
+/// As many instruments as there are codes, an order each, and references that are as far apart as 64
+/// bits allow.
+#[test]
+fn every_code_has_a_book_of_its_own() {
+    const CODES: u32 = 1 << 16;
+    let size = Size { instruments: CODES, orders: CODES, levels: CODES, ..SIZE };
+    let mut memory = Memory::new(size);
+    let mut worker = memory.one_by_one(None);
+    let message = |kind, code: u32, shares| Message {
+        kind,
+        locate: code as u16,
+        order: u64::from(code) * 0x0001_0001_0001_0001,
+        new_order: 0,
+        side: if code.is_multiple_of(2) { b'B' } else { b'S' },
+        shares,
+        price: code + 1,
+        printable: b'Y',
+    };
+    for code in 0..CODES {
+        worker.take(&message(b'A', code, 100).bytes());
+    }
+    for code in (0..CODES).rev() {
+        worker.take(&message(b'E', code, 40).bytes());
+    }
+    // There is no room for one more.
+    worker.take(&Message { order: 7, price: 9, ..message(b'A', 0, 1) }.bytes());
+    let feed = worker.view.feed(0).unwrap();
+    assert_eq!(feed.errors(ErrorGroup::Book, BookError::LevelsFull.index()), 1);
+    assert_eq!(feed.counter(FeedCounter::BookErrors), 1);
+    for code in 0..CODES {
+        let entry = worker.view.market().read(code).unwrap().unwrap();
+        let price = i64::from(code + 1) * 100_000;
+        let (bid, ask) = ((entry.bid_px, entry.bid_sz), (entry.ask_px, entry.ask_sz));
+        let (there, none) = ((price, 60), (UNDEF_PRICE, 0));
+        let expected = if code.is_multiple_of(2) { (there, none) } else { (none, there) };
+        assert_eq!((bid, ask), expected, "{code}");
+        assert_eq!((entry.last_px, entry.volume), (price, 40));
+        assert_eq!(entry.health & health::BOOK_ERROR != 0, code == 0);
+    }
+    for code in 0..CODES {
+        worker.take(&message(b'D', code, 0).bytes());
+    }
+    worker.pipeline.publish_usage();
+    let left = [FeedGauge::Orders, FeedGauge::Levels].map(|gauge| feed.gauge(gauge));
+    assert_eq!(left, [0, 0]);
 }
