@@ -136,6 +136,11 @@ fn a_recorder_that_stood_still_counts_what_it_missed_to_the_frame() {
 
 /// Shares 900 frames, ten a minute from midnight on, and ends.
 fn share(shared: &Shared) -> Vec<(u64, Vec<u8>)> {
+    share_from(shared, 1)
+}
+
+/// The same, of which only packets from number `oldest` on stay.
+fn share_from(shared: &Shared, oldest: u64) -> Vec<(u64, Vec<u8>)> {
     let [mut writer] = shared.writers();
     let mut sent = Vec::new();
     for n in 0..900u64 {
@@ -148,6 +153,7 @@ fn share(shared: &Shared) -> Vec<(u64, Vec<u8>)> {
         sent.push((ts_recv, bytes));
     }
     writer.commit();
+    writer.recycle_before(oldest);
     shared.end();
     sent
 }
@@ -409,4 +415,39 @@ fn a_recorder_follows_from_one_capture_to_the_next() {
         assert_eq!((recorded.frames, recorded.missed, recorded.files), (1800, 0, 2));
     });
     assert_eq!(epochs, [7, 8]);
+}
+
+#[test]
+fn what_came_while_a_recorder_stood_still_between_runs_is_told() {
+    let rig = Rig::offline("between");
+    let first = one_queue(&rig, 7);
+    share(&first);
+    let options = RecordOptions { until_end: false, ..options(&rig) };
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut missed, mut of_runs) = (Vec::new(), Vec::new());
+    let barrier = std::sync::Barrier::new(2);
+    let recorded = std::thread::scope(|scope| {
+        let recording = scope.spawn(|| {
+            record(&options, &stop, &mut |notice| match notice {
+                RecordNotice::Missed { first, end, .. } => missed.push((first, end)),
+                RecordNotice::RunMissed { epoch } => of_runs.push(epoch),
+                RecordNotice::Ended { epoch: 7 } => {
+                    barrier.wait();
+                    barrier.wait();
+                }
+                RecordNotice::Ended { .. } => stop.store(true, Ordering::Relaxed),
+                _ => {}
+            })
+        });
+        barrier.wait();
+        share(&one_queue(&rig, 8));
+        share_from(&one_queue(&rig, 9), 101);
+        barrier.wait();
+        recording.join().expect("no panic").expect("a recording")
+    });
+    assert_eq!((missed, of_runs), (vec![(1, 101)], vec![8]));
+    assert_eq!((recorded.frames, recorded.missed, recorded.runs_missed), (1700, 100, 1));
+    let last = Contents::read(recordings(&rig.work.join("pcap")).last().expect("a file"));
+    assert_eq!(last.dropped.values().sum::<u64>(), 100);
+    assert_eq!(last.statistics[&0][&FILTER_ACCEPT], 900);
 }

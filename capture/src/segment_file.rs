@@ -176,10 +176,13 @@ impl SegmentFile {
 
     /// Puts the segment in place, and tells the readers of the one before that it is over.
     pub fn publish(&self) -> Result<(), SegmentFileError> {
+        let old = self.predecessor.as_ref().and_then(|map| SegmentView::attach(map.words()).ok());
+        if let (Some(old), Ok(new)) = (&old, SegmentView::attach(self.words())) {
+            new.header().set_predecessor(old.header().epoch());
+        }
         fs::rename(&self.aside, &self.path)
             .map_err(failed("put the segment in place at", &self.path))?;
         self.in_place.store(true, Ordering::Relaxed);
-        let old = self.predecessor.as_ref().and_then(|map| SegmentView::attach(map.words()).ok());
         if let Some(old) = old
             && old.header().state().is_live()
         {
@@ -384,6 +387,7 @@ mod tests {
         assert_eq!(view.header().state(), State::Superseded);
         let now = SegmentView::attach(second.words()).unwrap();
         assert_eq!((now.header().epoch(), now.header().state()), (2, State::Running));
+        assert_eq!((view.header().predecessor(), now.header().predecessor()), (0, 1));
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
     }
 

@@ -19,7 +19,9 @@ fn main() -> Result<(), AttachError> {
     let (mut events_seen, mut orders, mut gaps) = (0u64, [0u64; 2], 0u64);
     loop {
         match follower.poll()? {
-            Followed::Began { epoch, first } => println!("epoch {epoch}, from sequence {first}"),
+            Followed::Began { epoch, first, .. } => {
+                println!("epoch {epoch}, from sequence {first}")
+            }
             Followed::Events { events, .. } => {
                 events_seen += events.len() as u64;
                 for event in events {

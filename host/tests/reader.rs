@@ -208,6 +208,35 @@ fn a_killed_writer_leaves_a_readable_segment_and_its_successor_is_found() {
 }
 
 #[test]
+fn a_run_that_came_and_went_unread_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let _first = TestSegment::create(&path, 10, 64);
+    let mut follower = Follower::new(&path, Start::Oldest).unwrap();
+    let mut begun = Vec::new();
+    let mut until = |last| {
+        follow(&mut follower, |followed, _| match followed {
+            Followed::Began { epoch, missed, .. } => {
+                begun.push((*epoch, *missed));
+                *epoch == last
+            }
+            _ => false,
+        });
+    };
+    until(10);
+    let _second = TestSegment::create(&path, 11, 64);
+    until(11);
+    let _third = TestSegment::create(&path, 12, 64);
+    let _fourth = TestSegment::create(&path, 13, 64);
+    until(13);
+    // What was there is gone: nothing is known of what came between.
+    std::fs::remove_file(&path).unwrap();
+    let _fifth = TestSegment::create(&path, 14, 64);
+    until(14);
+    assert_eq!(begun, [(10, None), (11, None), (13, Some(12)), (14, None)]);
+}
+
+#[test]
 fn a_writer_that_stands_still_for_a_while_is_missed_and_welcomed_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.seg");

@@ -66,6 +66,7 @@ mod word {
     pub const HEARTBEAT: usize = 7;
     pub const NAME: usize = 8;
     pub const SOURCE: usize = 12;
+    pub const PREDECESSOR: usize = 28;
     pub const HEAD: usize = 32;
     pub const WAKE: usize = 48;
     pub const REGIONS: usize = 64;
@@ -132,6 +133,17 @@ impl<'m> Header<'m> {
     /// Epoch of the writing process.
     pub fn epoch(&self) -> u64 {
         self.get(word::EPOCH)
+    }
+
+    /// Epoch of the run whose segment this one took the place of; [`EPOCH_NONE`] if there was none
+    /// that could be read. Who came from another run than that has missed one.
+    pub fn predecessor(&self) -> u64 {
+        self.get(word::PREDECESSOR)
+    }
+
+    /// Says whose place this segment takes, before it does.
+    pub fn set_predecessor(&self, epoch: u64) {
+        self.set(word::PREDECESSOR, epoch);
     }
 
     /// Process id of the writer.

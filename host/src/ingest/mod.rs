@@ -93,7 +93,7 @@ impl Ingest {
                 return Ok(());
             }
             match follower.poll()? {
-                Followed::Began { epoch, first } => break (epoch, first),
+                Followed::Began { epoch, first, .. } => break (epoch, first),
                 _ => follower.wait(),
             }
         };
@@ -123,7 +123,7 @@ impl Ingest {
         }
         while !stop.load(Ordering::Relaxed) {
             match follower.poll()? {
-                Followed::Began { epoch: next, first: at } => {
+                Followed::Began { epoch: next, first: at, .. } => {
                     (*epoch, *first) = (next, at);
                     return Ok(Next::Epoch);
                 }

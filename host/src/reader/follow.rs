@@ -59,6 +59,9 @@ pub enum Followed<'a> {
         epoch: u64,
         /// The first sequence that will be read.
         first: u64,
+        /// Epoch of a run since the one followed before of which nothing was read; there may be
+        /// more of them.
+        missed: Option<u64>,
     },
     /// Events, in order.
     Events {
@@ -119,6 +122,8 @@ pub struct Follower {
     ended: bool,
     /// A `Began` that has not been returned yet.
     began: bool,
+    /// Epoch of a run that was missed before this one.
+    missed: Option<u64>,
 }
 
 impl Follower {
@@ -143,6 +148,7 @@ impl Follower {
             silent: false,
             ended: false,
             began: false,
+            missed: None,
         }
     }
 
@@ -172,7 +178,8 @@ impl Follower {
             return Ok(Followed::Idle);
         }
         if std::mem::take(&mut self.began) {
-            return Ok(Followed::Began { epoch: self.epoch, first: self.position });
+            let (epoch, first, missed) = (self.epoch, self.position, self.missed);
+            return Ok(Followed::Began { epoch, first, missed });
         }
         let read = self.read();
         match read {
@@ -203,6 +210,7 @@ impl Follower {
             Start::Now => ring.reader_from_now(),
             Start::At(sequence) => ring.reader_from(sequence),
         };
+        self.missed = self.segment.as_ref().and_then(|earlier| segment.missed_since(earlier));
         self.epoch = view.header().epoch();
         self.position = reader.position();
         // An epoch that begins while we follow is ours from its first event on.

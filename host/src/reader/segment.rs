@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wiretape_core::segment::{AttachError as LayoutError, SegmentView, State};
+use wiretape_core::segment::{AttachError as LayoutError, EPOCH_NONE, SegmentView, State};
 use wiretape_core::sync::Ordering;
 
 /// Age of a heartbeat from which on the writer counts as silent. Capture's control thread gives a
@@ -128,6 +128,14 @@ impl Segment {
     /// Whether another file has taken this one's place at its path.
     pub fn is_replaced(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) != self.identity)
+    }
+
+    /// Epoch of a run that came and went between `earlier`, from which a reader comes, and this one.
+    /// There may be more of them before it.
+    pub fn missed_since(&self, earlier: &Segment) -> Option<u64> {
+        let (followed, before) =
+            (earlier.view()?.header().epoch(), self.view()?.header().predecessor());
+        (before != EPOCH_NONE && before != followed).then_some(before)
     }
 
     /// Whether its writer lives.

@@ -1,5 +1,6 @@
 //! Segments for tests and examples: what capture makes, without capture.
 
+use super::Segment;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::path::{Path, PathBuf};
 use wiretape_core::segment::{SegmentLayout, SegmentSpec, SegmentWriter};
@@ -52,6 +53,9 @@ impl TestSegment {
         let words: &'static [AtomicU64] = unsafe { std::slice::from_raw_parts(base, bytes / 8) };
         let writer = SegmentWriter::create(words, &spec).expect("lay out the segment");
         writer.start();
+        if let Some(view) = Segment::attach(path).ok().as_ref().and_then(Segment::view) {
+            writer.header().set_predecessor(view.header().epoch());
+        }
         let segment = TestSegment { words, writer };
         segment.beat();
         std::fs::rename(&aside, path).expect("put the segment in place");

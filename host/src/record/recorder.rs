@@ -60,6 +60,11 @@ pub enum RecordNotice {
         /// The packet that follows the last one missed.
         end: u64,
     },
+    /// A capture run came and went before it could be recorded; there may be more of them.
+    RunMissed {
+        /// Its epoch.
+        epoch: u64,
+    },
     /// The capture run is over.
     Ended {
         /// The epoch.
@@ -78,6 +83,9 @@ pub struct Recorded {
     pub bytes: u64,
     /// Packets that the capture shared meanwhile and that are not in the files.
     pub missed: u64,
+    /// Times that a whole capture run, or several in a row, came and went unrecorded. Their packets
+    /// are not among the missed: nobody knows their number.
+    pub runs_missed: u64,
     /// Records of frames that made no sense; none unless the capture's memory was damaged.
     pub damaged: u64,
     /// The same for each queue that there was.
@@ -168,6 +176,8 @@ impl Recorder<'_> {
     /// Records one capture run after the other.
     fn follow(&mut self, notice: &mut dyn FnMut(RecordNotice)) -> Result<(), End> {
         let mut last: Option<Segment> = None;
+        // A run that begins while somebody waits for it is to be recorded from its first packet on.
+        let mut waited = false;
         while !self.stop.load(Ordering::Relaxed) {
             if last.as_ref().is_some_and(|last| !last.is_replaced()) {
                 std::thread::sleep(LOOK_EVERY);
@@ -176,14 +186,20 @@ impl Recorder<'_> {
             match attach(&self.options.segment) {
                 Ok((segment, frames)) => {
                     let recorded = &mut self.recorded;
+                    if let Some(epoch) = last.as_ref().and_then(|last| segment.missed_since(last)) {
+                        recorded.runs_missed += 1;
+                        notice(RecordNotice::RunMissed { epoch });
+                    }
+                    waited |= last.is_some();
                     let mut run = Run::new(&segment, &frames, &mut self.files, recorded)?;
-                    run.record(self.stop, self.options.until_end, notice)?;
+                    run.record(self.stop, self.options.until_end, waited, notice)?;
                     last = Some(segment);
                     if self.options.until_end {
                         break;
                     }
                 }
                 Err(error) if is_not_yet(&error) && (self.options.wait || last.is_some()) => {
+                    waited = true;
                     std::thread::sleep(LOOK_EVERY);
                 }
                 Err(error) => return Err(End::Failed(error)),

@@ -94,16 +94,26 @@ impl<'r> Run<'r> {
         Ok(run)
     }
 
-    /// Records to the end of the run, or until told to stop.
+    /// Records to the end of the run, or until told to stop. Where all of it is to be there
+    /// (`from_start`), what was recycled before this began was missed.
     pub fn record(
         &mut self,
         stop: &AtomicBool,
         until_end: bool,
+        from_start: bool,
         notice: &mut dyn FnMut(RecordNotice),
     ) -> Result<(), End> {
         let epoch = self.epoch;
         let begin = |queue: &Queue<'_>| (queue.identity.clone(), queue.reader.next_packet());
         notice(RecordNotice::Began { epoch, queues: self.queues.iter().map(begin).collect() });
+        if from_start {
+            for index in 0..self.queues.len() {
+                let next = self.queues.get(index).map_or(0, |queue| queue.reader.next_packet());
+                if next > 1 {
+                    self.miss(index, 1, next, notice);
+                }
+            }
+        }
         let mut looked = Instant::now();
         let mut over = false;
         let mut stopping: Option<Instant> = None;
@@ -200,15 +210,7 @@ impl<'r> Run<'r> {
             Ok(Some(packet)) => return Some(Some((packet, std::mem::take(&mut queue.missing)))),
             Ok(None) => return None,
             Err(Missed::Recycled { first, end }) => {
-                // Numbers of a writer that is damaged may be anything.
-                let count = end.saturating_sub(first);
-                queue.missing = queue.missing.saturating_add(count);
-                queue.totals.missed = queue.totals.missed.saturating_add(count);
-                self.recorded.missed = self.recorded.missed.saturating_add(count);
-                if let Some(of_queue) = self.recorded.queues.get_mut(queue.place) {
-                    of_queue.missed = of_queue.missed.saturating_add(count);
-                }
-                notice(RecordNotice::Missed { queue: queue.identity.clone(), first, end });
+                self.miss(index, first, end, notice);
             }
             Err(Missed::Damaged { .. }) => {
                 queue.missing = queue.missing.saturating_add(1);
@@ -219,6 +221,20 @@ impl<'r> Run<'r> {
             }
         }
         Some(None)
+    }
+
+    /// Counts packets `first..end` of a queue as missed, and says so.
+    fn miss(&mut self, index: usize, first: u64, end: u64, notice: &mut dyn FnMut(RecordNotice)) {
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        // Numbers of a writer that is damaged may be anything.
+        let count = end.saturating_sub(first);
+        queue.missing = queue.missing.saturating_add(count);
+        queue.totals.missed = queue.totals.missed.saturating_add(count);
+        self.recorded.missed = self.recorded.missed.saturating_add(count);
+        if let Some(of_queue) = self.recorded.queues.get_mut(queue.place) {
+            of_queue.missed = of_queue.missed.saturating_add(count);
+        }
+        notice(RecordNotice::Missed { queue: queue.identity.clone(), first, end });
     }
 
     /// Writes the packets that need not wait any longer; whether there were some.

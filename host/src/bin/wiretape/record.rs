@@ -131,6 +131,9 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
             let (count, last) = (grouped(end.saturating_sub(first)), end.saturating_sub(1));
             say(&format!("MISSED {count} packets of {queue}, {first} through {last}"));
         }
+        RecordNotice::RunMissed { epoch } => {
+            say(&format!("MISSED all of epoch {epoch}, and of any between it and the last"));
+        }
         _ if arguments.quiet => {}
         RecordNotice::Began { epoch, queues } => {
             let begin = |(queue, first): &(_, u64)| format!("{queue} from packet {first} on");
@@ -158,7 +161,7 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
         let queues: Vec<Value> = recorded.queues.iter().map(queue).collect();
         let object = json!({
             "frames": recorded.frames, "bytes": recorded.bytes, "missed": recorded.missed,
-            "damaged": recorded.damaged, "queues": queues, "files": recorded.files,
+            "runs_missed": recorded.runs_missed, "damaged": recorded.damaged, "queues": queues, "files": recorded.files,
             "file_bytes": recorded.file_bytes, "last_file": recorded.last_file,
         });
         writeln!(out, "{object}")?;
@@ -171,7 +174,7 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
         }
     }
     out.flush()?;
-    let whole = recorded.missed == 0 && recorded.damaged == 0;
+    let whole = recorded.missed == 0 && recorded.runs_missed == 0 && recorded.damaged == 0;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
@@ -189,6 +192,10 @@ fn sentence(recorded: &Recorded) -> String {
         0 => String::new(),
         damaged => format!(", {damaged} damaged"),
     };
+    let runs = match recorded.runs_missed {
+        0 => String::new(),
+        runs => format!(", and at least {runs} whole runs"),
+    };
     let bytes = grouped(recorded.bytes);
-    format!("{frames} packets, {bytes} bytes recorded, {missed} missed{damaged}")
+    format!("{frames} packets, {bytes} bytes recorded, {missed} missed{runs}{damaged}")
 }

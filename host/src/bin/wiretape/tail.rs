@@ -175,7 +175,11 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
     let mut missed = false;
     while tail.left > 0 && !stop.load(Ordering::Relaxed) {
         match follower.poll()? {
-            Followed::Began { epoch, first } => {
+            Followed::Began { epoch, first, missed: unseen } => {
+                if let Some(run) = unseen {
+                    say(&format!("MISSED all of epoch {run}, and of any between it and the last"));
+                    missed = true;
+                }
                 if arguments.from == From::Oldest && first > 1 {
                     let before = first - 1;
                     say(&format!(
