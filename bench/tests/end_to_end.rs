@@ -37,8 +37,8 @@ const DEEP_TYPES: [(u8, u64); 9] = [
 fn config(rig: &Rig, feed: &str) -> std::path::PathBuf {
     let text = format!(
         "[worker]\nname = \"wire\"\nsegment_dir = {:?}\nidle = \"yield\"\n\n\
-         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = {:?}\n\n\
-         [[feed]]\nname = \"feed\"\n{feed}\n",
+         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = {:?}\n\
+         frames = 65536\n\n[[feed]]\nname = \"feed\"\n{feed}\n",
         rig.segments,
         rig.pins(),
     );
