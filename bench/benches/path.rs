@@ -197,6 +197,7 @@ fn itch(path: &Path) -> Result<Vec<Input>> {
     file.write_all(&scaled)?;
     Ok(vec![
         read(name.clone(), path, AS_SENT_NS)?,
+        read(format!("{name}, full packets"), path, FULL_NS)?,
         read(format!("{name} x {copies}"), file.path(), AS_SENT_NS)?,
         read(format!("{name} x {copies}, full packets"), file.path(), FULL_NS)?,
         Input::singly(name, ItchFile::open(path, 0)?)?,

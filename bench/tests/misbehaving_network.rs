@@ -16,10 +16,10 @@ use std::time::Duration;
 use middle_box::{Account, Impairment, MiddleBox, in_both, merged};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rig::published::{digest, events};
 use rig::{FEED, Process, Rig, WIRE, succeed, wait_for};
 use wiretape_core::event::{Event, GapMsg, rtype};
-use wiretape_core::segment::{FeedCounter, Ledger, LineCounter, RECOVERY_LINE, SegmentView};
-use wiretape_host::digest::Digest;
+use wiretape_core::segment::{FeedCounter, Ledger, LineCounter, RECOVERY_LINE};
 use wiretape_host::reader::Segment;
 
 const LINES: [&str; 2] = ["239.54.12.111:26477", "239.54.12.112:26477"];
@@ -140,20 +140,6 @@ fn run(test: &str, scene: &Scene) -> Option<Outcome> {
     let lost = merged(&lost);
     assert_eq!(digest(&events), market_without(&lost), "without {lost:?}, seed {seed}");
     Some(Outcome { lines, lost, segment })
-}
-
-fn events(view: &SegmentView<'_>) -> Vec<Event> {
-    let (mut reader, mut events) = (view.events().reader_from_oldest(), Vec::new());
-    while let Some((_, event)) = reader.next_event().expect("a ring that holds the day") {
-        events.push(event);
-    }
-    events
-}
-
-fn digest(events: &[Event]) -> String {
-    let mut digest = Digest::new();
-    digest.add(events);
-    format!("{} in {} events", digest.hex(), digest.events())
 }
 
 fn lost_range(event: &Event) -> Option<Range<u64>> {

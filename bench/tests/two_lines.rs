@@ -5,10 +5,10 @@
 
 mod rig;
 
+use rig::published::{digest, events};
 use rig::{FEED, Rig, WIRE, succeed, wait_for};
 use wiretape_core::event::{Event, GapMsg, rtype};
-use wiretape_core::segment::{FeedCounter, Ledger, LineCounter, RECOVERY_LINE, SegmentView};
-use wiretape_host::digest::Digest;
+use wiretape_core::segment::{FeedCounter, Ledger, LineCounter, RECOVERY_LINE};
 use wiretape_host::reader::Segment;
 
 const LINE_A: &str = "239.54.12.111:26477";
@@ -102,20 +102,6 @@ fn run(test: &str, messages: &str, run: &Run<'_>) -> Option<Outcome> {
     let events = events(&view);
     let lost = events.iter().filter_map(lost_range).collect();
     Some(Outcome { digest: digest(&events), lost, segment })
-}
-
-fn events(view: &SegmentView<'_>) -> Vec<Event> {
-    let (mut reader, mut events) = (view.events().reader_from_oldest(), Vec::new());
-    while let Some((_, event)) = reader.next_event().expect("a ring that holds the day") {
-        events.push(event);
-    }
-    events
-}
-
-fn digest(events: &[Event]) -> String {
-    let mut digest = Digest::new();
-    digest.add(events);
-    format!("{} in {} events", digest.hex(), digest.events())
 }
 
 fn lost_range(event: &Event) -> Option<(u64, u64)> {

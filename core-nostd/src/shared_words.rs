@@ -1,9 +1,8 @@
 //! Copies out of and into words that others may access at the same time: each word as by a relaxed
 //! load or store.
 //!
-//! On x86-64 two at a time: a reader of 64-byte events from another processor's cache waits for
-//! its own instructions, not for the lines, if it takes each word by itself (4.4 ns an event, 3.5 in
-//! pairs, 3.1 where it looks at two words of each; `cargo bench --bench ring`).
+//! On x86-64 two are loaded at a time: a reader of 64-byte events from another processor's cache
+//! that takes each word by itself waits for its own instructions and not for the lines.
 
 use crate::sync::{AtomicU64, Ordering};
 
