@@ -32,7 +32,7 @@ pub use reader::{FramesReader, Missed, Packet};
 /// First word of the memory: `WTFRAMES` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WTFRAMES");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Longest packet that is put together of several frames, in bytes: more than any jumbo MTU.
 pub const PACKET_MAX: usize = 16 << 10;

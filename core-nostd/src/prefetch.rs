@@ -10,8 +10,8 @@ pub fn expect_write(address: *const u8) {
     unsafe {
         core::arch::asm!(
             "prefetchw [{}]",
-            in(reg) address,
-            options(nostack, preserves_flags, readonly)
+            in(reg) address.addr(),
+            options(nomem, nostack, preserves_flags)
         );
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]

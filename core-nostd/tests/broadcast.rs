@@ -39,7 +39,7 @@ fn event(number: u64) -> Event {
     event
 }
 
-/// The ring as anyone would describe it: the last `capacity` of the published events.
+/// The ring as anyone would describe it: the last of the published events, one fewer than it has slots.
 struct Model {
     capacity: u64,
     published: u64,
@@ -48,7 +48,7 @@ struct Model {
 
 impl Model {
     fn oldest(&self) -> u64 {
-        (self.published + 1).saturating_sub(self.capacity).max(1)
+        (self.published + 2).saturating_sub(self.capacity).max(1)
     }
 
     /// A reader at `position` is told of a loss only if there is one, and goes on further ahead,

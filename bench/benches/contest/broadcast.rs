@@ -18,6 +18,9 @@ use super::contest::{Contestant, Options, Run, apart, contest, contest_of, pin, 
 
 pub const SLOTS: usize = 4096;
 const BATCH: usize = 256;
+/// Events that a worker commits together, for readers that sleep: those of a full packet. Readers that look
+/// into the ring see each when it is published.
+const PACKET: u64 = 44;
 /// Readers tell how far they are once in so many events.
 const REPORT: u64 = 256;
 
@@ -75,9 +78,12 @@ struct Gate<'a> {
 }
 
 impl Gate<'_> {
+    /// An event can be read as long as the slot before it holds the one before.
+    const AHEAD: u64 = SLOTS as u64 - 1;
+
     fn wait_for(&mut self, last: u64) {
         while last > self.limit {
-            self.limit = self.done.load(Ordering::Acquire) + SLOTS as u64;
+            self.limit = self.done.load(Ordering::Acquire) + Gate::AHEAD;
             if last > self.limit {
                 spin_loop();
             }
@@ -141,10 +147,10 @@ fn ours(
     read: fn(Reader<'_>, &AtomicU64, u64) -> u64,
 ) -> Run {
     let ring = memory.ring();
-    let mut writer = ring.writer();
     let done = &memory.done.0;
     let write = || {
-        let mut gate = Gate { done, limit: SLOTS as u64 };
+        let mut writer = ring.writer();
+        let mut gate = Gate { done, limit: Gate::AHEAD };
         let mut number = 0;
         while number < count {
             let end = count.min(number + batch);
@@ -166,7 +172,7 @@ fn bare(memory: &Memory, count: u64) -> Run {
     let (head, done) = (&memory.head.0, &memory.done.0);
     let line = |number: u64| &memory.slots[number as usize % SLOTS].0;
     let write = || {
-        let mut gate = Gate { done, limit: SLOTS as u64 };
+        let mut gate = Gate { done, limit: Gate::AHEAD };
         for number in 1..=count {
             if number % REPORT == 1 {
                 gate.wait_for(count.min(number + REPORT));
@@ -250,8 +256,11 @@ pub fn one_reader(options: &Options) {
     let memory = Memory::new();
     let count = options.scaled(1_000_000);
     let singly = vec![
-        Contestant::ours("broadcast", || ours(&memory, count, 1, read_singly)),
-        Contestant::ours("broadcast, batch reader", || ours(&memory, count, 1, read_batches)),
+        Contestant::ours("broadcast", || ours(&memory, count, PACKET, read_singly)),
+        Contestant::ours("broadcast, each committed", || ours(&memory, count, 1, read_singly)),
+        Contestant::ours("broadcast, each committed, batch reader", || {
+            ours(&memory, count, 1, read_batches)
+        }),
         Contestant::peer("disruptor", || apart(|| theirs(count, 1))),
         #[cfg(feature = "iceoryx2")]
         Contestant::peer("iceoryx2", || super::iceoryx::singly(count)),

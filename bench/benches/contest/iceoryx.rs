@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use iceoryx2::node::{Node, NodeBuilder};
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::port::update_connections::UpdateConnections as _;
 use iceoryx2::prelude::{BackpressureStrategy, PortFactory as _, ServiceName, ipc};
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
@@ -64,6 +65,8 @@ pub fn singly(count: u64) -> Run {
             let node = node();
             let publisher = publisher(&service(&node, &name));
             ready.wait();
+            // A publisher that has not met the subscriber yet drops what it sends.
+            publisher.update_connections().expect("the subscriber is there");
             (1..=count).for_each(|number| publish(&publisher, number));
             // The samples belong to the publisher: it stays until they are read.
             ready.wait();

@@ -5,17 +5,19 @@
 //!  slot  ┌──────────┬───────────────────────┐   64 bytes, one cache line
 //!        │  stamp   │  event (56 bytes)     │   slot of sequence n: n mod capacity
 //!        └──────────┴───────────────────────┘
-//!  stamp = n            sequence n is here and whole
-//!  stamp = n | WRITING  sequence n is being written, whatever was here is gone
+//!  stamp = n   sequence n is here and whole, unless the slot before it says n - 1 no more
 //! ```
 //!
-//! Each slot is a sequence lock of its own. The writer stores the `WRITING` stamp, a release
-//! fence, the words, then the plain stamp with release. A reader loads the stamp with acquire,
-//! copies the words, and after an acquire fence loads the stamp again: if it has not changed, the
-//! copy is whole. All accesses are atomic (relaxed for the words), so a reader that loses the race
-//! sees wrong numbers that it then throws away, never undefined behaviour; a reader of a hostile
-//! or dead writer's memory the same. See Boehm, "Can seqlocks get along with programming language
-//! memory models?", MSPC 2012.
+//! The writer stores the words, then the stamp with release, and only then, behind a release fence,
+//! words of the next slot. So nothing of sequence n is overwritten before the slot before it has
+//! the stamp of the round after. A reader loads the stamp with acquire, copies the words, and after
+//! an acquire fence loads the stamp of the slot before: if that is still n - 1, the copy is whole.
+//! All accesses are atomic (relaxed for the words), so a reader that loses the race sees wrong numbers
+//! that it then throws away, never undefined behaviour; a reader of a hostile or dead writer's memory
+//! the same. It is a sequence lock (Boehm, "Can seqlocks get along with programming language memory
+//! models?", MSPC 2012) whose "being written" is what the writer has stored anyway. With a mark in the
+//! slot itself, stored before the words, and the words stored upwards an event took 9.6 ns from core to
+//! core of an EPYC; without, and in one direction down to the stamp, 7.5, as bare lines do.
 //!
 //! Sequences start at 1. A reader that was lapped learns exactly which range it missed.
 
@@ -36,9 +38,6 @@ const SLOTS_AHEAD: u64 = 16;
 
 /// Committed slots ahead of a reader whose cache lines it asks for.
 const READ_AHEAD: u64 = 8;
-
-/// Stamp bit of a slot that is being written.
-const WRITING: u64 = 1 << 63;
 
 /// The ring's memory, as a writer or a reader needs it.
 ///
@@ -106,21 +105,34 @@ impl<'m> Ring<'m> {
     }
 
     /// Slots in the ring.
+    #[inline]
     pub fn capacity(&self) -> u64 {
         self.slots.len() as u64
     }
 
     /// The last committed sequence; 0 if none. (Acquire: pairs with [`Writer::commit`].)
+    #[inline]
     pub fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
     }
 
-    /// The only writer. The caller sees to it that there is no other on this memory.
+    /// The only writer. The caller sees to it that there is no other on this memory. It goes on behind
+    /// what was published last, committed or not.
+    #[inline]
     pub fn writer(self) -> Writer<'m> {
-        Writer { ring: self, next: self.head().wrapping_add(1) & !WRITING }
+        let mut next = self.head().wrapping_add(1);
+        // Each slot has one stamp: it is passed once at most.
+        for _ in 0..self.capacity() {
+            match self.stamp(next).load(Ordering::Relaxed) {
+                published if published >= next => next = published.wrapping_add(1),
+                _ => break,
+            }
+        }
+        Writer { ring: self, next }
     }
 
     /// A reader that starts behind the last committed event.
+    #[inline]
     pub fn reader_from_now(self) -> Reader<'m> {
         self.reader_from(self.head().wrapping_add(1))
     }
@@ -134,8 +146,9 @@ impl<'m> Ring<'m> {
 
     /// A reader whose first sequence is `seq` (at least 1). If that is gone already, the first
     /// read says so.
+    #[inline]
     pub fn reader_from(self, seq: u64) -> Reader<'m> {
-        Reader { ring: self, next: seq.max(1) & !WRITING, committed: 0 }
+        Reader { ring: self, next: seq.max(1), committed: 0 }
     }
 
     #[inline(always)]
@@ -145,9 +158,33 @@ impl<'m> Ring<'m> {
         self.slots.get((seq as usize) & (self.slots.len().wrapping_sub(1))).unwrap_or(self.first)
     }
 
-    /// Slots that a reader leaves between itself and the writer when it starts or starts over.
+    #[inline(always)]
+    fn stamp(&self, seq: u64) -> &'m AtomicU64 {
+        let [stamp, ..] = self.slot(seq);
+        stamp
+    }
+
+    /// Whether what was copied out of `seq`'s slot is whole: the slot before it still says that nothing
+    /// of it was overwritten.
+    ///
+    /// # Errors
+    /// What that slot says if not.
+    #[inline(always)]
+    fn check(&self, seq: u64) -> Result<(), u64> {
+        // Pairs with the release fence in `publish`: who has seen a word of the event that
+        // overwrites `seq` sees the stamp of the event before that one.
+        fence(Ordering::Acquire);
+        let before = seq.wrapping_sub(1);
+        match self.stamp(before).load(Ordering::Relaxed) {
+            stamp if stamp == before => Ok(()),
+            stamp => Err(stamp),
+        }
+    }
+
+    /// Slots that a reader leaves between itself and the writer when it starts or starts over. At
+    /// least one: an event can be read as long as the slot before it has not been overwritten.
     fn margin(&self) -> u64 {
-        self.capacity() / 8
+        (self.capacity() / 8).max(1)
     }
 }
 
@@ -166,13 +203,12 @@ impl Writer<'_> {
         let seq = self.next;
         expect_write(self.ring.slot(seq.wrapping_add(SLOTS_AHEAD)).as_ptr().cast());
         let [stamp, words @ ..] = self.ring.slot(seq);
-        stamp.store(seq | WRITING, Ordering::Relaxed);
         // Pairs with the acquire fence of the readers: who sees a word of this event also sees
-        // the stamp above, and throws the copy away.
+        // the stamp of the event before, and throws away what it copied out of this slot.
         fence(Ordering::Release);
         shared_words::store(words, &event.words);
         stamp.store(seq, Ordering::Release);
-        self.next = seq.wrapping_add(1) & !WRITING;
+        self.next = seq.wrapping_add(1);
         seq
     }
 
@@ -237,10 +273,8 @@ impl<'m> Reader<'m> {
             return self.not_there(before).map(|()| None);
         }
         let event = Event { words: shared_words::load(words) };
-        fence(Ordering::Acquire);
-        let after = stamp.load(Ordering::Relaxed);
-        if after != seq {
-            return self.not_there(after).map(|()| None);
+        if let Err(stamp) = self.ring.check(seq) {
+            return self.not_there(stamp).map(|()| None);
         }
         self.next = seq.wrapping_add(1);
         Ok(Some((seq, event)))
@@ -267,13 +301,10 @@ impl<'m> Reader<'m> {
         if count == 0 {
             return Ok(0);
         }
-        // The writer overwrites slots in order, so if the first of them still holds its stamp,
-        // none of the later ones was touched while they were copied.
-        fence(Ordering::Acquire);
-        let [stamp, ..] = self.ring.slot(first);
-        let after = stamp.load(Ordering::Relaxed);
-        if after != first {
-            return self.not_there(after).map(|()| 0);
+        // The writer overwrites slots in order: if it has not come to the first, it has not to the
+        // others.
+        if let Err(stamp) = self.ring.check(first) {
+            return self.not_there(stamp).map(|()| 0);
         }
         self.next = first.wrapping_add(count as u64);
         Ok(count)
@@ -302,13 +333,11 @@ impl<'m> Reader<'m> {
         let mut seq = first;
         while seq != end {
             expect_read(ring.slot(seq.wrapping_add(READ_AHEAD)).as_ptr().cast());
-            let [stamp, words @ ..] = ring.slot(seq);
+            let [_, words @ ..] = ring.slot(seq);
             let event = Event { words: shared_words::load(words) };
-            fence(Ordering::Acquire);
-            let after = stamp.load(Ordering::Relaxed);
-            if after != seq {
+            if let Err(stamp) = ring.check(seq) {
                 if seq == first {
-                    return self.not_there(after).map(|()| 0);
+                    return self.not_there(stamp).map(|()| 0);
                 }
                 break;
             }
@@ -337,12 +366,11 @@ impl<'m> Reader<'m> {
 
     /// Tells "not written yet" from "overwritten", and steps behind the loss.
     #[cold]
-    fn not_there(&mut self, stamp: u64) -> Result<(), Lapped> {
-        let newest = stamp & !WRITING;
+    fn not_there(&mut self, newest: u64) -> Result<(), Lapped> {
         if newest <= self.next {
             return Ok(());
         }
-        let newest = newest.max(self.ring.head() & !WRITING);
+        let newest = newest.max(self.ring.head());
         let kept = self.ring.capacity() - self.ring.margin();
         let first = self.next;
         let end = newest.saturating_sub(kept).wrapping_add(1).max(first.wrapping_add(1));
@@ -396,7 +424,7 @@ mod tests {
         writer.commit();
         let lost = reader.next_event().unwrap_err();
         assert_eq!(lost.first, 1);
-        assert!(lost.end > 40 - 16 && lost.end <= 40 - 16 + 1 + 2 + 1, "{lost:?}");
+        assert!(lost.end > 40 - 16 + 1 && lost.end <= 40 - 16 + 1 + 2, "{lost:?}");
         let mut seen = lost.end;
         while let Some((seq, e)) = reader.next_event().unwrap() {
             assert_eq!((seq, e), (seen, event(seen)));
@@ -405,17 +433,39 @@ mod tests {
         assert_eq!(seen, 41);
     }
 
+    /// Slot 0 is whole, slot 1 half overwritten with sequence 5: its stamp is the old one.
     #[test]
     fn a_slot_left_half_written_by_a_dead_writer_is_never_read() {
         let (slots, head) = memory(4);
         let ring = Ring::new(&slots, &head).unwrap();
         let mut writer = ring.writer();
+        for n in 1..=4 {
+            writer.publish(&event(n));
+        }
+        slots[1][3].store(5, Ordering::Relaxed);
+        let lost = Err(Lapped { first: 1, end: 2 });
+        assert_eq!(ring.reader_from(1).next_event(), lost.map(|()| None));
+        assert_eq!(ring.reader_from(1).read_batch(&mut [Event::default(); 4]), lost.map(|()| 0));
+        writer.commit();
+        assert_eq!(ring.reader_from(1).visit_committed(4, |_, _| ()), lost.map(|()| 0));
+        let mut reader = ring.reader_from(2);
+        for n in 2..=4 {
+            assert_eq!(reader.next_event(), Ok(Some((n, event(n)))));
+        }
+        assert_eq!(reader.next_event(), Ok(None));
+    }
+
+    #[test]
+    fn a_writer_goes_on_behind_what_one_before_it_published_and_did_not_commit() {
+        let (slots, head) = memory(4);
+        let ring = Ring::new(&slots, &head).unwrap();
+        let mut writer = ring.writer();
         writer.publish(&event(1));
-        slots[2][0].store(2 | WRITING, Ordering::Relaxed);
-        let mut reader = ring.reader_from(1);
-        assert_eq!(reader.next_event(), Ok(Some((1, event(1)))));
-        assert_eq!(reader.next_event(), Ok(None));
-        assert_eq!(reader.next_event(), Ok(None));
+        writer.commit();
+        for n in 2..=9 {
+            writer.publish(&event(n));
+            assert_eq!(ring.writer().next_sequence(), n + 1);
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ const READ_ATTEMPTS: u32 = 10_000;
 
 /// The words of one cell: a version (odd while it is being written), then `N` values.
 ///
-/// Orderings as in [`crate::ring::broadcast`]: odd version, release fence, relaxed words, even
-/// version with release; the reader's acquire load and acquire fence pair with them.
+/// The writer stores an odd version, a release fence, the words (relaxed), the next even version with
+/// release. A reader loads the version with acquire, copies the words, and loads the version again behind an
+/// acquire fence: unchanged and even, the copy is whole (Boehm, "Can seqlocks get along with
+/// programming language memory models?", MSPC 2012).
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'m, const N: usize> {
     version: &'m AtomicU64,

@@ -14,7 +14,7 @@ use crate::ring::broadcast::SLOT_WORDS;
 /// First word of every segment: `WIRETAPE` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"WIRETAPE");
 /// Version of the layout. Another version is another format: attach refuses it.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Words of the header (4 KiB).
 pub const HEADER_WORDS: usize = 512;
 /// Feeds that one worker can carry.
