@@ -29,6 +29,7 @@ fn main() {
     spsc::batch::<8>(&options, "SPSC, 64-byte items, batches of 64");
     mpmc::one_to_one(&options);
     broadcast::one_reader(&options);
+    broadcast::two_readers(&options);
     broadcast::stopped_reader(&options);
     latency::between_processes(&options);
 }

@@ -200,6 +200,7 @@ fn take<'m, T: Pod>(
 #[derive(Debug)]
 pub struct ScratchArena<'m> {
     region: &'m mut [u8],
+    contents: Contents,
     usage: ArenaUsage,
 }
 
@@ -207,6 +208,7 @@ pub struct ScratchArena<'m> {
 #[derive(Debug)]
 pub struct Checkpoint<'c> {
     left: &'c mut [u8],
+    contents: Contents,
     /// The scratch arena's own figures; `in_use` is that of the innermost checkpoint.
     usage: &'c mut ArenaUsage,
     /// What `usage.in_use` goes back to.
@@ -214,16 +216,28 @@ pub struct Checkpoint<'c> {
 }
 
 impl<'m> ScratchArena<'m> {
-    /// A scratch arena over `region`, whatever its contents.
+    /// A scratch arena over `region`, whatever its contents: each slice is zeroed as it is given out.
     pub fn new(region: &'m mut [u8]) -> Self {
+        ScratchArena::with_contents(region, Contents::Unknown)
+    }
+
+    /// A scratch arena that gives out memory with its contents as found, which are those that
+    /// earlier users left: for slices that are written before they are read. As safe as
+    /// [`Arena::with_contents_as_found`].
+    pub fn with_contents_as_found(region: &'m mut [u8]) -> Self {
+        ScratchArena::with_contents(region, Contents::AsFound)
+    }
+
+    fn with_contents(region: &'m mut [u8], contents: Contents) -> Self {
         let usage = ArenaUsage { capacity: region.len(), ..ArenaUsage::default() };
-        ScratchArena { region, usage }
+        ScratchArena { region, contents, usage }
     }
 
     /// Starts to give out slices; dropping the checkpoint takes all of them back, in O(1).
     pub fn checkpoint(&mut self) -> Checkpoint<'_> {
         let in_use_before = self.usage.in_use;
-        Checkpoint { left: self.region, usage: &mut self.usage, in_use_before }
+        let (left, contents) = (&mut *self.region, self.contents);
+        Checkpoint { left, contents, usage: &mut self.usage, in_use_before }
     }
 
     /// Takes back whatever a leaked checkpoint (`core::mem::forget`) still counts as in use.
@@ -238,8 +252,8 @@ impl<'m> ScratchArena<'m> {
 }
 
 impl<'c> Checkpoint<'c> {
-    /// A zeroed slice of `count` items that lives as long as this checkpoint. `what` names it in
-    /// the error.
+    /// A slice of `count` items that lives as long as this checkpoint, zeroed unless the arena was made
+    /// [with its contents as found](ScratchArena::with_contents_as_found). `what` names it in the error.
     pub fn alloc_slice<T: Pod>(
         &mut self,
         what: &'static str,
@@ -251,14 +265,17 @@ impl<'c> Checkpoint<'c> {
         let grown = before.saturating_sub(self.left.len());
         self.usage.in_use = self.usage.in_use.saturating_add(grown);
         self.usage.peak = self.usage.peak.max(self.usage.in_use);
-        bytemuck::cast_slice_mut::<T, u8>(taken).fill(0);
+        if self.contents == Contents::Unknown {
+            bytemuck::cast_slice_mut::<T, u8>(taken).fill(0);
+        }
         Ok(taken)
     }
 
     /// A checkpoint inside this one, which waits until the inner one is dropped.
     pub fn checkpoint(&mut self) -> Checkpoint<'_> {
         let in_use_before = self.usage.in_use;
-        Checkpoint { left: &mut *self.left, usage: &mut *self.usage, in_use_before }
+        let (left, contents) = (&mut *self.left, self.contents);
+        Checkpoint { left, contents, usage: &mut *self.usage, in_use_before }
     }
 
     /// Bytes that are left.

@@ -3,12 +3,15 @@
 //!
 //! ```text
 //!  memory  │ block 0 │ block 1 │ block 2 │ block 3 │   block_bytes each
-//!  links   │  USED   │   END   │  USED   │   END   │   first_free = 1, fresh = 3
+//!  links   │  USED   │   END   │  USED   │   END   │   first_free = 1, fresh = 3, latest = 2
 //! ```
 //!
 //! Free blocks form a list, last freed first out (its memory is still in the cache), through
 //! `links`, a table beside the blocks: a write past the end of a block cannot break the list, and
 //! whether a block is in use is known without trusting what its user left in it.
+//!
+//! The block freed last stays out of the list until another is freed: whoever frees one and then takes
+//! one, or takes one and gives it back, does not wait for what the list has just been told.
 //!
 //! A pointer is taken back to its block by one multiplication: dividing by a constant known to be
 //! exact is multiplying by the inverse of its odd part modulo 2^64 and rotating by the rest; if
@@ -127,6 +130,10 @@ impl core::error::Error for FreeError {}
 pub struct BlockPool<'m> {
     first_block: NonNull<u8>,
     links: &'m mut [u32],
+    /// The block freed last. Its link still says that it is in use.
+    latest: Option<NonNull<u8>>,
+    /// Its number; any if there is none.
+    latest_block: u32,
     first_free: u32,
     /// Blocks from this one on were never given out. Since they are touched only when no other is
     /// free, this is also the most that was ever in use.
@@ -165,6 +172,8 @@ impl<'m> BlockPool<'m> {
         Ok(BlockPool {
             first_block: NonNull::from(memory).cast(),
             links,
+            latest: None,
+            latest_block: 0,
             first_free: END,
             fresh: 0,
             block_bytes,
@@ -180,6 +189,10 @@ impl<'m> BlockPool<'m> {
     /// is good for `block_bytes()` bytes, until the block is freed or the pool's memory is.
     #[inline]
     pub fn allocate(&mut self) -> Option<NonNull<u8>> {
+        if let Some(block) = self.latest.take() {
+            self.allocated = self.allocated.wrapping_add(1);
+            return Some(block);
+        }
         let mut block = self.first_free;
         // `END` is past every block.
         if let Some(link) = self.links.get_mut(block as usize) {
@@ -206,17 +219,21 @@ impl<'m> BlockPool<'m> {
     pub fn free(&mut self, block: NonNull<u8>) -> Result<(), FreeError> {
         let index = self.quotient(block);
         // Beyond the last link for pointers from elsewhere, and for those into a block.
-        let link = usize::try_from(index).ok().and_then(|index| self.links.get_mut(index));
-        match link {
-            Some(link) if *link == USED => {
-                *link = self.first_free;
-                self.first_free = index as u32;
-                self.freed = self.freed.wrapping_add(1);
-                Ok(())
-            }
-            Some(_) => Err(FreeError::DoubleFree { block: index as u32 }),
-            None => Err(self.refusal(block)),
+        match usize::try_from(index).ok().and_then(|index| self.links.get(index)) {
+            Some(&USED) if self.latest != Some(block) => {}
+            Some(_) => return Err(FreeError::DoubleFree { block: index as u32 }),
+            None => return Err(self.refusal(block)),
         }
+        if self.latest.replace(block).is_some() {
+            let older = self.latest_block;
+            if let Some(link) = self.links.get_mut(older as usize) {
+                *link = self.first_free;
+                self.first_free = older;
+            }
+        }
+        self.latest_block = index as u32;
+        self.freed = self.freed.wrapping_add(1);
+        Ok(())
     }
 
     /// The bytes of a block in use; `None` for any other pointer.
@@ -253,7 +270,7 @@ impl<'m> BlockPool<'m> {
 
     fn is_in_use(&self, block: NonNull<u8>) -> bool {
         let index = usize::try_from(self.quotient(block)).unwrap_or(usize::MAX);
-        self.links.get(index) == Some(&USED)
+        self.links.get(index) == Some(&USED) && self.latest != Some(block)
     }
 
     #[inline(always)]

@@ -239,7 +239,7 @@ impl<'m> NodePool<'m> {
 
     /// A cache of this pool's nodes for one thread.
     pub fn cache(self) -> NodeCache<'m> {
-        NodeCache { pool: self, nodes: [NONE; CACHE_NODES], held: 0 }
+        NodeCache { pool: self, latest: NONE, nodes: [NONE; CACHE_NODES - 1], held: 0 }
     }
 
     /// How full the pool is. Nodes in caches count as in use. Figures of different moments, if
@@ -364,7 +364,10 @@ impl<'m> NodePool<'m> {
 /// ```
 pub struct NodeCache<'m> {
     pool: NodePool<'m>,
-    nodes: [u32; CACHE_NODES],
+    /// The node freed last, before it goes to the others: whoever frees one and then takes one does not
+    /// wait for the figure of how many are held. `NONE` if there is none.
+    latest: u32,
+    nodes: [u32; CACHE_NODES - 1],
     held: usize,
 }
 
@@ -373,6 +376,11 @@ impl NodeCache<'_> {
     /// caches hold are out of reach: give the pool [`CACHE_NODES`] for each of them on top.
     #[inline]
     pub fn allocate(&mut self) -> Option<u32> {
+        if self.latest != NONE {
+            let node = core::mem::replace(&mut self.latest, NONE);
+            self.pool.mark(node, USED);
+            return Some(node);
+        }
         if self.held == 0 && self.refill() == 0 {
             self.pool.failed.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -391,13 +399,10 @@ impl NodeCache<'_> {
     #[inline]
     pub fn free(&mut self, node: u32) -> Result<(), FreeNodeError> {
         self.pool.check_used(node)?;
-        if self.held == CACHE_NODES {
-            self.spill(CACHE_EXCHANGE);
-        }
-        if let Some(slot) = self.nodes.get_mut(self.held) {
-            *slot = node;
-            self.held = self.held.wrapping_add(1);
-            self.pool.mark(node, CACHED);
+        self.pool.mark(node, CACHED);
+        let older = core::mem::replace(&mut self.latest, node);
+        if older != NONE {
+            self.keep(older);
         }
         Ok(())
     }
@@ -405,6 +410,17 @@ impl NodeCache<'_> {
     /// The pool behind the cache.
     pub fn pool(&self) -> NodePool<'_> {
         self.pool
+    }
+
+    #[inline]
+    fn keep(&mut self, node: u32) {
+        if self.held == self.nodes.len() {
+            self.spill(CACHE_EXCHANGE);
+        }
+        if let Some(slot) = self.nodes.get_mut(self.held) {
+            *slot = node;
+            self.held = self.held.wrapping_add(1);
+        }
     }
 
     #[cold]
@@ -433,6 +449,9 @@ impl NodeCache<'_> {
 
 impl Drop for NodeCache<'_> {
     fn drop(&mut self) {
+        if self.latest != NONE {
+            self.keep(self.latest);
+        }
         if self.held > 0 {
             self.spill(self.held);
         }
@@ -548,7 +567,9 @@ mod tests {
                     }
                 }
                 let usage = pool.usage();
-                prop_assert_eq!(usage.in_use as usize, held.len() + cache.held);
+                let cached = cache.held + usize::from(cache.latest != NONE);
+                prop_assert!(cached <= CACHE_NODES);
+                prop_assert_eq!(usage.in_use as usize, held.len() + cached);
                 prop_assert!(usage.peak >= usage.in_use);
                 prop_assert_eq!(usage.failed, failed);
             }

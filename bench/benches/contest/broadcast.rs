@@ -14,13 +14,16 @@ use wiretape_core::event::{EVENT_WORDS, Event};
 use wiretape_core::ring::broadcast::{Lapped, Reader, Ring, Slot};
 use wiretape_core::sync::CachePadded;
 
-use super::contest::{Contestant, Options, Run, apart, contest, contest_of, pin, two_cores};
+use super::contest::{
+    Contestant, Options, Run, apart, contest, contest_of, on_cores, pin, two_cores,
+};
 
 pub const SLOTS: usize = 4096;
 const BATCH: usize = 256;
 /// Events that a worker commits together, for readers that sleep: those of a full packet. Readers that look
 /// into the ring see each when it is published.
 const PACKET: u64 = 44;
+const READERS_MAX: usize = 2;
 /// Readers tell how far they are once in so many events.
 const REPORT: u64 = 256;
 
@@ -46,7 +49,8 @@ struct Line(Slot);
 struct Memory {
     slots: Vec<Line>,
     head: CachePadded<AtomicU64>,
-    done: CachePadded<AtomicU64>,
+    /// How far each reader is.
+    done: [CachePadded<AtomicU64>; READERS_MAX],
 }
 
 impl Memory {
@@ -54,7 +58,7 @@ impl Memory {
         Memory {
             slots: (0..SLOTS).map(|_| Line::default()).collect(),
             head: CachePadded::default(),
-            done: CachePadded::default(),
+            done: Default::default(),
         }
     }
 
@@ -64,7 +68,7 @@ impl Memory {
             word.store(0, Ordering::Relaxed);
         }
         self.head.0.store(0, Ordering::Relaxed);
-        self.done.0.store(0, Ordering::Relaxed);
+        self.done.iter().for_each(|done| done.0.store(0, Ordering::Relaxed));
         // SAFETY: a line is one slot and nothing else, so that a slice of lines is one of slots.
         let slots = unsafe { std::slice::from_raw_parts(self.slots.as_ptr().cast(), SLOTS) };
         Ring::new(slots, &self.head.0).expect("4096 is a power of two")
@@ -73,7 +77,7 @@ impl Memory {
 
 /// Lets the writer know how far it may go.
 struct Gate<'a> {
-    done: &'a AtomicU64,
+    done: &'a [CachePadded<AtomicU64>],
     limit: u64,
 }
 
@@ -83,7 +87,8 @@ impl Gate<'_> {
 
     fn wait_for(&mut self, last: u64) {
         while last > self.limit {
-            self.limit = self.done.load(Ordering::Acquire) + Gate::AHEAD;
+            let done = self.done.iter().map(|done| done.0.load(Ordering::Acquire));
+            self.limit = done.min().unwrap_or(0) + Gate::AHEAD;
             if last > self.limit {
                 spin_loop();
             }
@@ -140,14 +145,14 @@ fn read_many(done: &AtomicU64, count: u64, mut read_some: impl FnMut() -> Result
     }
 }
 
-fn ours(
+fn ours<const READERS: usize>(
     memory: &Memory,
     count: u64,
     batch: u64,
     read: fn(Reader<'_>, &AtomicU64, u64) -> u64,
 ) -> Run {
     let ring = memory.ring();
-    let done = &memory.done.0;
+    let done = &memory.done[..READERS];
     let write = || {
         let mut writer = ring.writer();
         let mut gate = Gate { done, limit: Gate::AHEAD };
@@ -162,14 +167,18 @@ fn ours(
             writer.commit();
         }
     };
-    two_cores(write, || read(ring.reader_from(1), done, count))
+    let readers: [_; READERS] = std::array::from_fn(|reader| {
+        let done = &done[reader].0;
+        move || read(ring.reader_from(1), done, count)
+    });
+    on_cores(write, readers)
 }
 
 /// The same lines from core to core with a word of progress each way every [`REPORT`] events, and
 /// nothing in them that says whether they are whole: the least that a ring can take.
 fn bare(memory: &Memory, count: u64) -> Run {
     let _ = memory.ring();
-    let (head, done) = (&memory.head.0, &memory.done.0);
+    let (head, done) = (&memory.head.0, &memory.done[..1]);
     let line = |number: u64| &memory.slots[number as usize % SLOTS].0;
     let write = || {
         let mut gate = Gate { done, limit: Gate::AHEAD };
@@ -198,7 +207,7 @@ fn bare(memory: &Memory, count: u64) -> Run {
                 check = fold(check, words[0], words[1]);
             }
             read = there;
-            done.store(read, Ordering::Release);
+            done[0].0.store(read, Ordering::Release);
         }
         check
     };
@@ -209,7 +218,8 @@ struct Their {
     words: [u64; 8],
 }
 
-fn theirs(count: u64, batch: u64) -> Run {
+/// The check of one of their readers, once it has seen the last event.
+fn their_reader(count: u64) -> (Arc<AtomicU64>, impl FnMut(&Their, i64, bool) + Send + 'static) {
     let result = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&result);
     let mut check = 0;
@@ -219,10 +229,32 @@ fn theirs(count: u64, batch: u64) -> Run {
             seen.store(check, Ordering::Release);
         }
     };
-    let mut producer = build_single_producer(SLOTS, || Their { words: [0; 8] }, BusySpin)
-        .pin_at_core(1)
-        .handle_events_with(handler)
-        .build();
+    (result, handler)
+}
+
+fn theirs(count: u64, batch: u64) -> Run {
+    let (result, handler) = their_reader(count);
+    let builder = build_single_producer(SLOTS, || Their { words: [0; 8] }, BusySpin);
+    let producer = builder.pin_at_core(1).handle_events_with(handler).build();
+    write_theirs(producer, count, batch, &[result])
+}
+
+fn theirs_to_two(count: u64, batch: u64) -> Run {
+    let ((first, one), (second, other)) = (their_reader(count), their_reader(count));
+    let builder = build_single_producer(SLOTS, || Their { words: [0; 8] }, BusySpin);
+    let builder = builder.pin_at_core(1).handle_events_with(one);
+    // It refuses a processor that is not there; in a crowd the readers share one.
+    let last = std::thread::available_parallelism().map_or(1, |number| number.get()) - 1;
+    let producer = builder.pin_at_core(last.min(2)).handle_events_with(other).build();
+    write_theirs(producer, count, batch, &[first, second])
+}
+
+fn write_theirs(
+    mut producer: impl Producer<Their>,
+    count: u64,
+    batch: u64,
+    results: &[Arc<AtomicU64>],
+) -> Run {
     pin(0);
     let start = Instant::now();
     let fill = |their: &mut Their, number: u64| {
@@ -245,9 +277,12 @@ fn theirs(count: u64, batch: u64) -> Run {
         }
     }
     let mut check = 0;
-    while check == 0 {
-        check = result.load(Ordering::Acquire);
-        spin_loop();
+    for result in results {
+        check = 0;
+        while check == 0 {
+            check = result.load(Ordering::Acquire);
+            spin_loop();
+        }
     }
     Run { took: start.elapsed(), check }
 }
@@ -256,10 +291,10 @@ pub fn one_reader(options: &Options) {
     let memory = Memory::new();
     let count = options.scaled(1_000_000);
     let singly = vec![
-        Contestant::ours("broadcast", || ours(&memory, count, PACKET, read_singly)),
-        Contestant::ours("broadcast, each committed", || ours(&memory, count, 1, read_singly)),
+        Contestant::ours("broadcast", || ours::<1>(&memory, count, PACKET, read_singly)),
+        Contestant::ours("broadcast, each committed", || ours::<1>(&memory, count, 1, read_singly)),
         Contestant::ours("broadcast, each committed, batch reader", || {
-            ours(&memory, count, 1, read_batches)
+            ours::<1>(&memory, count, 1, read_batches)
         }),
         Contestant::peer("disruptor", || apart(|| theirs(count, 1))),
         #[cfg(feature = "iceoryx2")]
@@ -270,16 +305,42 @@ pub fn one_reader(options: &Options) {
     contest_of(4 * options.rounds(), options, title, count, singly);
     let batches = vec![
         Contestant::ours("broadcast, committed", || {
-            ours(&memory, count, BATCH as u64, visit_committed)
+            ours::<1>(&memory, count, BATCH as u64, visit_committed)
         }),
         Contestant::ours("broadcast, published", || {
-            ours(&memory, count, BATCH as u64, read_batches)
+            ours::<1>(&memory, count, BATCH as u64, read_batches)
         }),
         Contestant::peer("disruptor", || apart(|| theirs(count, BATCH as u64))),
         Contestant::machine("bare lines, unchecked", || bare(&memory, count)),
     ];
     let title = "broadcast, 64-byte slots, 1 reader, batches of 256";
     contest_of(4 * options.rounds(), options, title, count, batches);
+}
+
+pub fn two_readers(options: &Options) {
+    let title = "broadcast, 64-byte slots, 2 readers, one at a time";
+    let in_batches = "broadcast, 64-byte slots, 2 readers, batches of 256";
+    if !(options.has_room(title, 3) && options.has_room(in_batches, 3)) {
+        return;
+    }
+    let memory = Memory::new();
+    let count = options.scaled(1_000_000);
+    let singly = vec![
+        Contestant::ours("broadcast", || ours::<2>(&memory, count, PACKET, read_singly)),
+        Contestant::ours("broadcast, each committed", || ours::<2>(&memory, count, 1, read_singly)),
+        Contestant::peer("disruptor", || apart(|| theirs_to_two(count, 1))),
+    ];
+    contest_of(4 * options.rounds(), options, title, count, singly);
+    let batches = vec![
+        Contestant::ours("broadcast, committed", || {
+            ours::<2>(&memory, count, BATCH as u64, visit_committed)
+        }),
+        Contestant::ours("broadcast, published", || {
+            ours::<2>(&memory, count, BATCH as u64, read_batches)
+        }),
+        Contestant::peer("disruptor", || apart(|| theirs_to_two(count, BATCH as u64))),
+    ];
+    contest_of(4 * options.rounds(), options, in_batches, count, batches);
 }
 
 /// The writer by itself: nothing that a reader does may slow it.

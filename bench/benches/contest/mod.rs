@@ -6,7 +6,7 @@
 // Each benchmark is a crate of its own and uses its part of this.
 #![allow(dead_code)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -21,6 +21,9 @@ pub struct Options {
     /// Print Markdown tables, as the result page has them.
     #[arg(long)]
     pub markdown: bool,
+    /// Run contests of more threads than there are processors as well: shows that they run.
+    #[arg(long)]
+    pub crowded: bool,
     /// Only the contests whose title contains this.
     pub filter: Option<String>,
     /// Cargo passes this to every benchmark.
@@ -37,6 +40,18 @@ impl Options {
     /// Rounds of each contest.
     pub fn rounds(&self) -> usize {
         if self.quick { 3 } else { 11 }
+    }
+
+    /// Whether a contest of so many threads is to be run; says so if not.
+    pub fn has_room(&self, title: &str, threads: usize) -> bool {
+        let processors = std::thread::available_parallelism().map_or(1, |number| number.get());
+        let room = self.crowded || processors >= threads;
+        if !room && self.wants(title) {
+            println!(
+                "\n{title}: not run, it takes {threads} processors and there are {processors}"
+            );
+        }
+        room
     }
 
     /// Whether the contest is to be run.
@@ -176,26 +191,44 @@ pub fn apart<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 /// Runs `write` on core 0 and `read` on core 1, both at once. The time is that from the moment
 /// both are ready until `read` is done; its result is the check.
 pub fn two_cores(write: impl FnOnce() + Send, read: impl FnOnce() -> u64 + Send) -> Run {
-    let ready = AtomicU32::new(0);
+    on_cores(write, [read])
+}
+
+/// Runs `write` on core 0 and the readers on the cores behind it, all at once. The time is that from the
+/// moment all are ready until the last reader is done. They are to come to the same check.
+pub fn on_cores<const READERS: usize, R>(write: impl FnOnce() + Send, read: [R; READERS]) -> Run
+where
+    R: FnOnce() -> u64 + Send,
+{
+    let ready = AtomicUsize::new(0);
     let meet = || {
         ready.fetch_add(1, Ordering::AcqRel);
-        while ready.load(Ordering::Acquire) < 2 {
+        while ready.load(Ordering::Acquire) <= READERS {
             std::hint::spin_loop();
         }
     };
+    let meet = &meet;
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             pin(0);
             meet();
             write();
         });
-        let reading = scope.spawn(|| {
-            pin(1);
-            meet();
-            let start = Instant::now();
-            let check = read();
-            Run { took: start.elapsed(), check }
+        let mut core = 0;
+        let reading = read.map(|read| {
+            core += 1;
+            scope.spawn(move || {
+                pin(core);
+                meet();
+                let start = Instant::now();
+                let check = read();
+                Run { took: start.elapsed(), check }
+            })
         });
-        reading.join().expect("the reading thread does not panic")
+        let runs = reading.map(|one| one.join().expect("the reading thread does not panic"));
+        let check = runs[0].check;
+        assert!(runs.iter().all(|run| run.check == check), "readers saw different items");
+        let took = runs.iter().map(|run| run.took).max().unwrap_or_default();
+        Run { took, check }
     })
 }
