@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint unit freestanding loom fuzz-smoke sanitize bench bench-quick bench-report soak build deb packages oracle
+.PHONY: help demo test lint unit freestanding loom weaken fuzz-smoke sanitize bench bench-quick bench-report soak build deb packages oracle
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,6 +29,9 @@ freestanding:  ## proof at link time: no std, no allocator, no panic on the way 
 loom:  ## model-check the concurrent structures
 	RUSTFLAGS="--cfg loom" $(CARGO) test --target-dir target/loom -p wiretape-core --release --locked \
 		--test 'loom_*'
+
+weaken:  ## prove that the models can fail: each memory ordering weakened in turn (a quarter of an hour)
+	core-nostd/weaken.sh
 
 fuzz-smoke:  ## each fuzz target for a few seconds (skipped without a nightly compiler)
 	core-nostd/fuzz/smoke.sh

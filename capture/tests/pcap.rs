@@ -240,6 +240,30 @@ fn compression_is_recognised_by_the_first_bytes() {
     assert_eq!(read(skipped).unwrap(), expected);
 }
 
+/// Names, statistics and whatever else tools write between packets need not make sense to be passed by.
+#[test]
+fn blocks_without_packets_are_passed_whatever_is_in_them() {
+    for big_endian in [false, true] {
+        let packets = [(1, vec![1; 60]), (2, vec![2; 60])];
+        let plain = ng(big_endian, 9, &packets);
+        let mut file = plain.clone();
+        let second = plain.len() - 92;
+        for kind in [4, 5, 9, 10, 0xBAD, 0x4000_0BAD] {
+            for body in [&[][..], &[0xFF; 5], &[0; 8], &[0xFF; 64]] {
+                let other = block(big_endian, kind, body);
+                file.splice(second..second, other.iter().copied());
+                file.extend(other);
+            }
+        }
+        assert_eq!(read(file.clone()).unwrap(), read(plain).unwrap());
+        // What is not as long as it says is damage.
+        let last = file.len() - 1;
+        file[last - 1] ^= 1;
+        let error = read(file).unwrap_err().to_string();
+        assert!(error.contains("two different lengths"), "{error}");
+    }
+}
+
 /// The packet block of older files, whose interface has two bytes and a drop count behind it.
 #[test]
 fn packet_blocks_of_older_files_read_like_enhanced_ones() {

@@ -5,7 +5,7 @@
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
-use wiretape_core::node_pool::{NodePool, words_needed};
+use wiretape_core::node_pool::{NodePool, NodePoolError, words_needed};
 
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -33,6 +33,21 @@ unsafe impl Sync for Cell {}
 fn use_node(cells: &[Cell], node: u32, value: u64) {
     // SAFETY: the node was given to this thread alone, which is what loom verifies.
     cells[node as usize].0.with_mut(|place| unsafe { *place = value });
+}
+
+#[test]
+fn who_attaches_beside_the_creation_sees_a_whole_pool_or_none() {
+    explore(2, || {
+        let words = (0..words_needed(2)).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let words: &'static [AtomicU64] = Vec::leak(words);
+        let creating = thread::spawn(move || drop(NodePool::create(words, 2).unwrap()));
+        match NodePool::attach(words) {
+            Ok(pool) => assert_eq!([(); 3].map(|()| pool.allocate()), [Some(0), Some(1), None]),
+            Err(NodePoolError::Magic { found: 0 }) => {}
+            Err(half) => panic!("half a header: {half}"),
+        }
+        creating.join().unwrap();
+    });
 }
 
 /// The ABA case: one thread is between reading the head and swapping it, while the other takes

@@ -8,7 +8,7 @@
 #![cfg(loom)]
 
 use loom::thread;
-use wiretape_core::skiplist::{self, SkipList, SkipListReader};
+use wiretape_core::skiplist::{self, AttachError, SkipList, SkipListReader};
 use wiretape_core::sync::AtomicU64;
 
 /// Runs `write` on a list that holds `before`, with `read` beside it.
@@ -46,6 +46,23 @@ fn check_iteration(list: SkipListReader<'_, u64>, old: &[u64]) {
         last = key;
     }
     assert_eq!(expected.next(), None);
+}
+
+#[test]
+fn a_reader_that_attaches_beside_the_creation_sees_a_whole_list_or_none() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let words = (0..skiplist::words_for(4)).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let words: &'static [AtomicU64] = Box::leak(words.into_boxed_slice());
+        let creating = thread::spawn(move || drop(SkipList::<u64>::create(words).unwrap()));
+        match SkipListReader::<u64>::attach(words) {
+            Ok(list) => assert_eq!((list.len(), list.iter().next(), list.get(1)), (0, None, None)),
+            Err(AttachError::NotASkipList { found: 0 }) => {}
+            Err(half) => panic!("half a header: {half}"),
+        }
+        creating.join().unwrap();
+    });
 }
 
 #[test]

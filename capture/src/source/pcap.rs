@@ -42,6 +42,9 @@ const CLASSIC_HEAD: usize = 16;
 const BLOCK_HEAD: usize = 8;
 /// A block for packets that the enhanced packet block has taken the place of.
 const PACKET_BLOCK: u32 = 2;
+/// Blocks that are looked into: section, interface and the kinds of packets. The others (names,
+/// statistics, secrets, comments of somebody's own) are passed by their length, whatever is in them.
+const BLOCKS_READ: [u32; 5] = [0x0A0D_0D0A, 1, PACKET_BLOCK, 3, 6];
 /// First bytes of classic files: microseconds and nanoseconds, in either byte order.
 const CLASSIC_MAGICS: [[u8; 4]; 4] = [
     [0xA1, 0xB2, 0xC3, 0xD4],
@@ -335,6 +338,14 @@ impl Reader {
             return Err(self.damaged("a block has an impossible length"));
         }
         let Some(block) = bytes.get(..block_len) else { return Ok(Record::Need(block_len)) };
+        let kind = u32_at(block, 0, big_endian);
+        if !kind.is_some_and(|kind| BLOCKS_READ.contains(&kind)) {
+            // The length stands behind the block once more.
+            return match u32_at(block, block_len - 4, big_endian) {
+                Some(again) if again as usize == block_len => Ok(Record::Other(block_len)),
+                _ => Err(self.damaged("a block has two different lengths")),
+            };
+        }
         let parse = if big_endian { parse_block_be } else { parse_block_le };
         let block = match parse(block) {
             Ok((_, block)) => block,
@@ -368,7 +379,7 @@ impl Reader {
                     block_len,
                 );
             }
-            Block::Unknown(_) if u32_at(bytes, 0, big_endian) == Some(PACKET_BLOCK) => {
+            Block::Unknown(_) if kind == Some(PACKET_BLOCK) => {
                 // All but the interface, which has two bytes, stands where the enhanced has it.
                 let [head, high, low, captured, original] =
                     [8, 12, 16, 20, 24].map(|at| u32_at(bytes, at, big_endian).unwrap_or(u32::MAX));
