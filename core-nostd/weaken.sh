@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves that the loom models can fail: weakens each memory ordering of the structures they are about in
 # turn, in a copy of the tree, and runs the models, of which one must fail. `--list` shows what would be
-# weakened. A quarter of an hour.
+# weakened; names of files as there look at those alone. Some twenty minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD copy=target/weakened
@@ -15,9 +15,12 @@ subjects=(
 )
 # Those that may be weaker, and why.
 spared() {
-    case "$1" in
-        *"free_from(self.head.load"*) echo "a figure for a page, of some moment" ;;
-        *"exchange(head, emptier, "*) echo "the head was loaded with acquire, or by an exchange that failed" ;;
+    case "$1 $2" in
+        "skiplist/reader.rs fence(Acquire);"*)
+            grep -q "between the search and the first leaf" <(sed -n "$(($3 - 1))p" "$source/$1") || return 1
+            echo "the leaf that was loaded has been looked at already; without one there is nothing to see" ;;
+        "node_pool.rs "*"free_from(self.head.load"*) echo "a figure for a page, of some moment" ;;
+        "node_pool.rs "*"exchange(head, emptier, "*) echo "the head was loaded with acquire, or by an exchange that failed" ;;
         *) return 1 ;;
     esac
 }
@@ -47,11 +50,12 @@ models() {
 caught=0 survived=0
 for subject in "${subjects[@]}"; do
     read -r file test <<<"$subject"
+    [[ $# -eq 0 || " $* " == *" $file "* ]] || continue
     cp "$source/$file" "$root/target/weakened.rs"
     models "$test" || { cat "$root/target/weakened.log"; echo "$test fails as it is" >&2; exit 1; }
     while read -r line text; do
         [ -n "$line" ] || continue
-        if reason=$(spared "$text"); then
+        if reason=$(spared "$file" "$text" "$line"); then
             echo "spared    $file:$line  $text  ($reason)"
             continue
         fi

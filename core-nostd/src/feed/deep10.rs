@@ -15,7 +15,7 @@
 //!
 //! An event is over where IEX says so. It does not of all (not of 610 of 27,036 in a capture of a
 //! day). Since messages of one event have one symbol and one time and come one behind the other,
-//! what comes next, a heartbeat too, ends it: that is told with an `N` of the event's own time and
+//! what comes next, a heartbeat or another session too, ends it: that is told with an `N` of the event's own time and
 //! last number.
 
 use super::channel::FeedSpec;

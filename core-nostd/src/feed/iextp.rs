@@ -145,6 +145,10 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
     ) -> Taken {
         self.venue.sent_ns = segment.send_time();
         let verdict = self.venue.channel.on_packet(packet);
+        if verdict.change.is_some() {
+            // Whether a heartbeat has ended it before depends on how long holes are waited for.
+            self.dialect.end_event(&mut self.venue, publisher);
+        }
         if self.venue.channel.publish_change(&verdict, self.venue.sent_ns, publisher) {
             self.clear_books(publisher);
         }
