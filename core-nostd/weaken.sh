@@ -1,11 +1,23 @@
 #!/usr/bin/env bash
-# Proves that the loom models can fail: weakens each memory ordering of the structures they are about in
-# turn, in a copy of the tree, and runs the models, of which one must fail. `--list` shows what would be
-# weakened; names of files as there look at those alone. Some twenty minutes.
+# See `usage`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD copy=target/weakened
+root=$PWD
+copy=$root/target/weakened
+log=$root/target/weakened.log
 source=core-nostd/src
+
+usage() {
+    cat <<'END'
+usage: core-nostd/weaken.sh [--list | FILE...]
+
+Proves that the loom models can fail. In a copy of the tree, each memory ordering of the structures that
+they are about is weakened in turn (a fence left out, any other relaxed) and the models are run: one
+of them must fail. Some twenty minutes for all; FILEs, as --list names them, are looked at alone.
+
+Exit codes: 0 each was noticed, 1 not each, or the models fail as they are, 2 wrong usage.
+END
+}
 
 # File, its models.
 subjects=(
@@ -22,44 +34,60 @@ spared() {
         *) return 1 ;;
     esac
 }
-# Lines of code with an ordering that can be weakened.
+# Lines of code with an ordering that can be weakened: number, text.
 orderings() {
     sed -n '/^#\[cfg(all(test/q; =; p' "$source/$1" | paste - - |
-        grep -E '\b(Acquire|Release|AcqRel)\b' | grep -vE '^[0-9]+\s+(//|(pub )?use )' || true
+        grep -E '\b(Acquire|Release|AcqRel)\b' | grep -vE '^[0-9]+\s+(//|(pub )?use )'
 }
 
-if [ "${1:-}" = --list ]; then
-    for subject in "${subjects[@]}"; do
-        orderings "${subject% *}" | sed "s|^|${subject% *} |"
-    done
-    exit
+case "${1:-}" in
+    -h | --help)
+        usage
+        exit
+        ;;
+    --list)
+        for subject in "${subjects[@]}"; do
+            orderings "${subject% *}" | sed "s|^|${subject% *} |"
+        done
+        exit
+        ;;
+esac
+chosen=()
+for subject in "${subjects[@]}"; do
+    [[ $# -gt 0 && " $* " != *" ${subject% *} "* ]] || chosen+=("$subject")
+done
+if [ $# -gt 0 ] && [ ${#chosen[@]} -ne $# ]; then
+    echo "weaken.sh: $* is not what --list names" >&2
+    exit 2
 fi
 
 rm -rf "$copy"
+trap 'rm -rf "$copy" "$log"' EXIT
 mkdir -p "$copy"
-git ls-files -z | xargs -0 cp --parents -t "$copy" 2>/dev/null
+git ls-files -z | xargs -0 cp --parents -t "$copy"
 cd "$copy"
 export RUSTFLAGS="--cfg loom"
 models() {
     cargo test --quiet --target-dir "$root/target/loom-weakened" -p wiretape-core --release --locked \
-        --test "$1" "${@:2}" >"$root/target/weakened.log" 2>&1
+        --test "$1" "${@:2}" >"$log" 2>&1
+}
+stop() {
+    cat "$log" >&2
+    echo "weaken.sh: $1" >&2
+    exit 1
 }
 
 caught=0 survived=0
-for subject in "${subjects[@]}"; do
+for subject in "${chosen[@]}"; do
     read -r file test <<<"$subject"
-    [[ $# -eq 0 || " $* " == *" $file "* ]] || continue
-    cp "$source/$file" "$root/target/weakened.rs"
-    models "$test" || { cat "$root/target/weakened.log"; echo "$test fails as it is" >&2; exit 1; }
+    models "$test" || stop "$test fails as it is"
     while read -r line text; do
-        [ -n "$line" ] || continue
         if reason=$(spared "$file" "$text"); then
             echo "spared    $file:$line  $text  ($reason)"
             continue
         fi
-        # A fence is left out, any other ordering is relaxed.
         sed -i -E "${line}s/fence\([A-Za-z:]+\);//; ${line}s/\b(Acquire|Release|AcqRel)\b/Relaxed/" "$source/$file"
-        models "$test" --no-run || { cat "$root/target/weakened.log"; exit 1; }
+        models "$test" --no-run || stop "$file does not compile with line $line weakened"
         if models "$test"; then
             echo "SURVIVED  $file:$line  $text"
             survived=$((survived + 1))
@@ -67,9 +95,8 @@ for subject in "${subjects[@]}"; do
             echo "caught    $file:$line  $text"
             caught=$((caught + 1))
         fi
-        cp "$root/target/weakened.rs" "$source/$file"
+        cp "$root/$source/$file" "$source/$file"
     done < <(orderings "$file")
 done
-rm -rf "$root/$copy" "$root/target/weakened.rs"
 echo "$caught caught, $survived survived"
-[ "$survived" -eq 0 ]
+[ "$caught" -gt 0 ] && [ "$survived" -eq 0 ]

@@ -305,6 +305,20 @@ mod tests {
         let mut arena = Arena::with_contents_as_found(&mut region);
         let found: &mut [u32] = arena.alloc_slice("words", 8).unwrap();
         assert_eq!(found, [0xAAAA_AAAA; 8]);
+
+        for (contents, first, inner) in [(0, 0, 0), (0xAA, 0xAA, 7)] {
+            let mut region = [0xAA_u8; 64];
+            let mut scratch = match contents {
+                0 => ScratchArena::new(&mut region),
+                _ => ScratchArena::with_contents_as_found(&mut region),
+            };
+            let slice: &mut [u8] = scratch.checkpoint().alloc_slice("bytes", 32).unwrap();
+            assert_eq!(slice, [first; 32]);
+            slice.fill(7);
+            let mut outer = scratch.checkpoint();
+            let slice: &mut [u8] = outer.checkpoint().alloc_slice("bytes", 32).unwrap();
+            assert_eq!(slice, [inner; 32], "what was used before");
+        }
     }
 
     #[test]

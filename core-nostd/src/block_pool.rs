@@ -368,10 +368,14 @@ mod tests {
                 };
                 assert_eq!(pool.free(pointer), Err(expected));
             }
-            for (index, block) in blocks.into_iter().enumerate() {
-                assert_eq!(pool.free(block), Ok(()));
-                let again = FreeError::DoubleFree { block: index as u32 };
-                assert_eq!(pool.free(block), Err(again));
+            for (index, block) in blocks.iter().enumerate() {
+                assert_eq!(pool.free(*block), Ok(()));
+                // Freed last, and before others.
+                for (index, block) in blocks[..=index].iter().enumerate() {
+                    let again = FreeError::DoubleFree { block: index as u32 };
+                    assert_eq!(pool.free(*block), Err(again));
+                    assert_eq!(pool.get(*block), None);
+                }
             }
         }
     }

@@ -31,8 +31,8 @@ pub fn load_into(values: &mut [u64], words: &[AtomicU64]) {
 
 /// Copies `values` into `words`, as far as both go: the last first.
 ///
-/// Where a stamp in front of the words follows, the line is written in one direction throughout. Processors
-/// that gather stores on their way out (AMD's) take a quarter longer for lines that are not.
+/// Where a stamp in front of the words follows, the line is written in one direction throughout: an
+/// EPYC takes a quarter longer for events of which it is not.
 #[inline(always)]
 pub fn store(words: &[AtomicU64], values: &[u64]) {
     for (word, value) in words.iter().zip(values).rev() {

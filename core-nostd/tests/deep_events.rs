@@ -105,6 +105,24 @@ fn an_event_that_no_message_ends_is_over_with_the_next_message() {
     }
 }
 
+/// The same at the end of a session: of the new one's books nobody takes it for a part.
+#[test]
+fn an_event_that_no_message_ends_is_over_with_the_session() {
+    with_worker(&SPEC, |mut worker| {
+        let mut stream = Stream::new(PROTOCOL, 1, 77);
+        let begin = [level(1, b"TEST    ", EVENT_COMPLETE, 500, 100_000), bid(0, 300, 99_000)];
+        let told = worker.take(&frame(&mut stream, &begin), MIDNIGHT + 1);
+        assert_eq!(marks(&told), [(0, 'A', true), (0, 'A', false)]);
+        let mut stream = Stream::new(PROTOCOL, 1, 78);
+        let next = frame(&mut stream, &[bid(EVENT_COMPLETE, 9, 90_000)]);
+        let told = worker.take(&next, MIDNIGHT + 2);
+        assert_eq!(marks(&told), [(0, 'N', true), (0, 'R', true), (0, 'A', true)]);
+        assert_eq!(told[0].1.sequence, 2, "the event's own");
+        assert_eq!(worker.market(0).bid_px, 9_000_000_000);
+        assert_eq!(worker.bids(0).0, [9_000_000_000]);
+    });
+}
+
 #[test]
 fn a_trade_inside_an_event_shows_no_half_changed_book() {
     with_worker(&SPEC, |mut worker| {

@@ -15,8 +15,8 @@
 //!
 //! An event is over where IEX says so. It does not of all (not of 610 of 27,036 in a capture of a
 //! day). Since messages of one event have one symbol and one time and come one behind the other,
-//! what comes next, a heartbeat or another session too, ends it: that is told with an `N` of the event's own time and
-//! last number.
+//! what comes next ends it, be it a heartbeat or another session: that is told with an `N` of the
+//! event's own time and last number.
 
 use super::channel::FeedSpec;
 use super::depth::ten;
@@ -115,9 +115,7 @@ impl<'m> Dialect<'m> for Deep<'m> {
     }
 
     fn clear(&mut self, local: u32) -> bool {
-        // Who waits for the end of an event that took all away has the book of before.
-        let was_open = self.open.take_if(|open| open.local == local).is_some();
-        self.book.clear(local).is_ok_and(|levels| levels > 0) || was_open
+        self.book.clear(local).is_ok_and(|levels| levels > 0)
     }
 }
 

@@ -146,7 +146,8 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
         self.venue.sent_ns = segment.send_time();
         let verdict = self.venue.channel.on_packet(packet);
         if verdict.change.is_some() {
-            // Whether a heartbeat has ended it before depends on how long holes are waited for.
+            // Here, and not by what came before: a heartbeat behind a hole may or may not have been
+            // taken by now, as the other line has it.
             self.dialect.end_event(&mut self.venue, publisher);
         }
         if self.venue.channel.publish_change(&verdict, self.venue.sent_ns, publisher) {
