@@ -291,7 +291,9 @@ pub fn one_reader(options: &Options) {
     let memory = Memory::new();
     let count = options.scaled(1_000_000);
     let singly = vec![
-        Contestant::ours("broadcast", || ours::<1>(&memory, count, PACKET, read_singly)),
+        Contestant::ours("broadcast, packets committed", || {
+            ours::<1>(&memory, count, PACKET, read_singly)
+        }),
         Contestant::ours("broadcast, each committed", || ours::<1>(&memory, count, 1, read_singly)),
         Contestant::ours("broadcast, each committed, batch reader", || {
             ours::<1>(&memory, count, 1, read_batches)
@@ -326,7 +328,9 @@ pub fn two_readers(options: &Options) {
     let memory = Memory::new();
     let count = options.scaled(1_000_000);
     let singly = vec![
-        Contestant::ours("broadcast", || ours::<2>(&memory, count, PACKET, read_singly)),
+        Contestant::ours("broadcast, packets committed", || {
+            ours::<2>(&memory, count, PACKET, read_singly)
+        }),
         Contestant::ours("broadcast, each committed", || ours::<2>(&memory, count, 1, read_singly)),
         Contestant::peer("disruptor", || apart(|| theirs_to_two(count, 1))),
     ];
