@@ -46,10 +46,12 @@ use wiretape_core::wire::itch50::Message;
 mod alone;
 #[path = "contest/mod.rs"]
 mod contest;
+mod huge_pages;
 mod scaled_day;
 
 use alone::{Alone, quantiles};
 use contest::{Contestant, Run, contest};
+use huge_pages::ask_for_huge_pages;
 use scaled_day::{messages, read_day, scaled};
 
 const PASSES: usize = 7;
@@ -352,22 +354,6 @@ fn venue(quick: bool, markdown: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Books are looked up all over: with pages of 4 KiB the processor spends its time in page tables.
-/// A refusal costs speed only.
-fn ask_for_huge_pages(region: &mut [u8]) {
-    const PAGE: usize = 4096;
-    let skip = region.as_ptr().align_offset(PAGE);
-    let Some(aligned) = region.get_mut(skip..) else { return };
-    let length = aligned.len() / PAGE * PAGE;
-    // SAFETY: `aligned` is memory of our own, exclusively borrowed, from a page boundary on for
-    // `length` bytes; the advice changes how it is backed, never its contents.
-    let refused =
-        unsafe { libc::madvise(aligned.as_mut_ptr().cast(), length, libc::MADV_HUGEPAGE) };
-    if refused != 0 {
-        println!("no huge pages: {}", std::io::Error::last_os_error());
-    }
 }
 
 /// What the command line says.

@@ -10,8 +10,10 @@
 //! nothing is allocated while it runs. "decode" bounds the frame, checks the packet as a whole and
 //! parses each message; "decode, book, publish" is what a capture worker does: session tracking,
 //! counters, book, 56-byte events into the ring, best bid and offer into the market table. Without
-//! an argument the input is the simulator's, and the real files where they are beside the project. A
-//! day of ITCH is also scaled up to 5 million messages, with other locates and order references.
+//! an argument the input is the simulator's, once with a venue's instruments, whose books no cache
+//! holds, and the real files where they are beside the project. A day of ITCH is also scaled up to
+//! 5 million messages, with other locates and order references. Books lie on huge pages if the kernel
+//! has some, as in capture.
 //!
 //! At last ITCH in packets of one message, each packet by itself: from the frame in memory to its
 //! event in the ring, on a processor that waits for no other. (`--bench latency` has the same with
@@ -45,9 +47,11 @@ use wiretape_core::wire::frame::{Datagram, Route};
 use wiretape_core::wire::{deep10, iextp, itch50, moldudp64, tops16};
 
 mod alone;
+mod huge_pages;
 mod scaled_day;
 
 use alone::{Alone, quantiles};
+use huge_pages::ask_for_huge_pages;
 use scaled_day::{read_day, scaled};
 
 const GROUP: [u8; 4] = [233, 54, 12, 111];
@@ -87,7 +91,18 @@ struct Input {
     ends: Vec<usize>,
     /// Packets of one message each.
     singles: bool,
+    /// Orders that its books have room for.
+    orders: u32,
 }
+
+/// Orders of a feed of some instruments.
+const ORDERS: u32 = 1 << 19;
+/// Orders of a venue.
+const VENUE_ORDERS: u32 = 1 << 22;
+/// Instruments of the venue.
+const VENUE: usize = 8_000;
+/// Passes over the venue, each of which takes a second or two.
+const VENUE_PASSES: usize = 3;
 
 impl Input {
     fn read(name: String, protocol: Protocol, source: &mut dyn Source) -> Result<Input> {
@@ -107,12 +122,19 @@ impl Input {
         let first = bytes.get(..*ends.first().context("the input has no packet")?);
         let first = Datagram::from_frame(first.unwrap_or(&[])).context("the first packet")?;
         let (group, port) = (first.dst, first.dst_port);
-        Ok(Input { name, protocol, group, port, bytes, ends, singles: false })
+        let (singles, orders) = (false, ORDERS);
+        Ok(Input { name, protocol, group, port, bytes, ends, singles, orders })
     }
 
     fn singly(name: String, stream: impl MessageStream + 'static) -> Result<Input> {
         let mut source = packed(stream, AS_SENT_NS, 1);
         Ok(Input { singles: true, ..Input::read(name, Protocol::Itch50, &mut source)? })
+    }
+
+    /// Bytes that its books take, and something.
+    fn book_bytes(&self) -> usize {
+        const BYTES_PER_ORDER: usize = 512;
+        (256 << 20) + self.orders as usize * BYTES_PER_ORDER
     }
 
     fn frames(&self) -> impl Iterator<Item = &[u8]> {
@@ -130,6 +152,7 @@ fn main() -> Result<()> {
     }
     let inputs = inputs(&options)?;
     for input in inputs.iter().filter(|input| !input.singles) {
+        let passes = if input.orders == VENUE_ORDERS { passes.min(VENUE_PASSES) } else { passes };
         measure(input, passes, options.markdown)?;
     }
     if options.markdown {
@@ -163,6 +186,16 @@ fn inputs(options: &Options) -> Result<Vec<Input>> {
         read(name.clone(), AS_SENT_NS)?,
         read(format!("{name}, full packets"), FULL_NS)?,
     ];
+    let venue = FlowSpec {
+        symbols: FlowSpec::invented_symbols(VENUE),
+        messages: Some(10 * messages),
+        messages_per_second: 1e6,
+        ..FlowSpec::default()
+    };
+    let name = format!("a venue of {VENUE} instruments, 3.2 million orders");
+    let mut source = packed(SimItch::new(&venue, 0)?, AS_SENT_NS, MESSAGES_MAX);
+    let input = Input::read(name, Protocol::Itch50, &mut source)?;
+    inputs.push(Input { orders: VENUE_ORDERS, ..input });
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let day = shared.join("itch/nasdaq-20120621-aapl-amzn.itch.gz");
     let deep = shared.join("iex/DEEP10.pcap.gz");
@@ -367,7 +400,8 @@ fn with_worker<T>(
     };
     let words = SegmentLayout::new(&spec)?.total_words;
     let words: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
-    let mut books = vec![0u8; 512 << 20];
+    let mut books = vec![0u8; input.book_bytes()];
+    ask_for_huge_pages(&mut books);
     touch(&mut books);
     let segment = SegmentWriter::create(&words, &spec)?;
     segment.start();
@@ -380,8 +414,8 @@ fn with_worker<T>(
             ..FeedIdentity::default()
         },
         publisher_id: 0,
-        orders: 1 << 19,
-        levels: 1 << 18,
+        orders: input.orders,
+        levels: input.orders / 2,
         line_b: None,
         patience: Patience::NONE,
     };

@@ -15,6 +15,7 @@
 
 use super::{IndexFull, Located, OrderIndex, Orders, Place};
 use crate::arena::{Arena, ArenaError, slice_bytes};
+use crate::prefetch::expect_write;
 
 const FIBONACCI: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Slots of a cache line: log2, and the bits of a tag that choose among them.
@@ -131,6 +132,18 @@ impl OrderIndex for HashIndex<'_> {
         }
         self.set(hole, 0);
         self.len = self.len.saturating_sub(1);
+    }
+
+    #[inline]
+    fn expect(&self, id: u64) {
+        let home = self.home(Self::tag(id)) & self.mask;
+        expect_write(self.slots.as_ptr().wrapping_add(home as usize).cast());
+    }
+
+    /// What stands at its home: the handle of another order where the two would share it.
+    #[inline]
+    fn guess(&self, id: u64) -> u32 {
+        self.slot(self.home(Self::tag(id))) as u32
     }
 
     fn len(&self) -> usize {

@@ -7,6 +7,7 @@
 
 use crate::arena::{Arena, ArenaError};
 use crate::event::Side;
+use crate::prefetch::expect_write;
 use bytemuck::{Pod, Zeroable};
 
 /// Rungs of the smallest block, and the unit in which the store is counted.
@@ -97,6 +98,15 @@ impl<'m> Ladders<'m> {
         let start = ladder.start as usize * UNIT_RUNGS;
         let rungs = self.rungs.get_mut(start..).and_then(|all| all.get_mut(..ladder.len as usize));
         rungs.unwrap_or(&mut [])
+    }
+
+    /// Asks for the lines of the best eight rungs.
+    #[inline(always)]
+    pub(super) fn expect(&self, ladder: &Ladder) {
+        let end = (ladder.start as usize * UNIT_RUNGS).wrapping_add(ladder.len as usize);
+        let best = self.rungs.as_ptr().wrapping_add(end.wrapping_sub(1));
+        expect_write(best.cast());
+        expect_write(best.wrapping_sub(4).cast());
     }
 
     /// Where `key` stands, and its value (`Ok`), or where it would (`Err`): the number of rungs below

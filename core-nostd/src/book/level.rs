@@ -1,6 +1,7 @@
 //! Price levels of the order book: a queue of orders and their sums.
 
 use crate::arena::{Arena, ArenaError};
+use crate::prefetch::expect_write;
 use bytemuck::{Pod, Zeroable};
 
 /// A level: half a cache line.
@@ -51,6 +52,18 @@ impl<'m> Levels<'m> {
             Some(found) => found,
             None => super::out_of_range(&mut self.stray),
         }
+    }
+
+    /// Asks for a level's line. Any handle will do.
+    #[inline(always)]
+    pub(super) fn expect(&self, handle: u32) {
+        expect_write(self.levels.as_ptr().wrapping_add(handle as usize).cast());
+    }
+
+    /// The level with this handle, if any, for hints.
+    #[inline(always)]
+    pub(super) fn peek(&self, handle: u32) -> Level {
+        self.levels.get(handle as usize).copied().unwrap_or_default()
     }
 
     /// A fresh level at `price`; `None` if all are in use.

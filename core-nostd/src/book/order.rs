@@ -1,6 +1,7 @@
 //! The pool of live orders.
 
 use crate::arena::{Arena, ArenaError};
+use crate::prefetch::expect_write;
 use bytemuck::{Pod, Zeroable};
 
 /// An order: half a cache line.
@@ -61,6 +62,18 @@ impl<'m> Orders<'m> {
             Some(found) => found,
             None => super::out_of_range(&mut self.stray),
         }
+    }
+
+    /// Asks for an order's line. Any handle will do.
+    #[inline(always)]
+    pub(super) fn expect(&self, handle: u32) {
+        expect_write(self.orders.as_ptr().wrapping_add(handle as usize).cast());
+    }
+
+    /// The order with this handle, if any, for hints.
+    #[inline(always)]
+    pub(super) fn peek(&self, handle: u32) -> Order {
+        self.orders.get(handle as usize).copied().unwrap_or_default()
     }
 
     /// A handle for a new order; `None` if all are in use.

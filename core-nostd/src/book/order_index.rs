@@ -34,6 +34,13 @@ pub trait OrderIndex {
     /// Forgets the order at an occupied spot that [`locate`](Self::locate) found for its `id`.
     fn remove(&mut self, place: Place, id: u64);
 
+    /// Asks for the line that [`locate`](Self::locate) reads for `id`: a hint to the processor.
+    fn expect(&self, id: u64);
+
+    /// The handle that is most likely that of `id`, for hints alone: it may be another order's, or
+    /// no order's.
+    fn guess(&self, id: u64) -> u32;
+
     /// Ids in the index.
     fn len(&self) -> usize;
 
@@ -75,6 +82,22 @@ impl OrderIndex for EitherIndex<'_> {
         match self {
             EitherIndex::Hash(index) => index.remove(place, id),
             EitherIndex::Paged(index) => index.remove(place, id),
+        }
+    }
+
+    #[inline]
+    fn expect(&self, id: u64) {
+        match self {
+            EitherIndex::Hash(index) => index.expect(id),
+            EitherIndex::Paged(index) => index.expect(id),
+        }
+    }
+
+    #[inline]
+    fn guess(&self, id: u64) -> u32 {
+        match self {
+            EitherIndex::Hash(index) => index.guess(id),
+            EitherIndex::Paged(index) => index.guess(id),
         }
     }
 

@@ -11,6 +11,7 @@
 
 use super::{HashIndex, IndexFull, Located, OrderIndex, Orders, Place};
 use crate::arena::{Arena, ArenaError, slice_bytes};
+use crate::prefetch::expect_write;
 
 /// References of a page, 2 KiB of handles.
 const PAGE_REFS: usize = 512;
@@ -105,6 +106,12 @@ impl<'m> PagedIndex<'m> {
         Place((u64::from(entry.wrapping_sub(1)) << PAGE_BITS) | (id % PAGE_REFS as u64))
     }
 
+    #[inline(always)]
+    fn place_in_page(&self, id: u64) -> Place {
+        let entry = self.directory.get(Self::directory_slot(id)).copied().unwrap_or(0);
+        Self::place(entry, id)
+    }
+
     #[inline]
     fn directory_slot(id: u64) -> usize {
         usize::try_from(id >> PAGE_BITS).unwrap_or(usize::MAX)
@@ -166,8 +173,7 @@ impl<'m> PagedIndex<'m> {
 impl OrderIndex for PagedIndex<'_> {
     #[inline(always)]
     fn locate(&self, id: u64, orders: &Orders<'_>) -> Located {
-        let entry = self.directory.get(Self::directory_slot(id)).copied().unwrap_or(0);
-        let place = Self::place(entry, id);
+        let place = self.place_in_page(id);
         let handle = self.handles.get(Self::slot(place)).copied().unwrap_or(0);
         if handle != 0 || self.overflow.is_empty() {
             return Located { place, handle };
@@ -203,6 +209,19 @@ impl OrderIndex for PagedIndex<'_> {
         if *live == 0 {
             self.release_page(slot / PAGE_REFS, id);
         }
+    }
+
+    #[inline(always)]
+    fn expect(&self, id: u64) {
+        if let Some(handle) = self.handles.get(Self::slot(self.place_in_page(id))) {
+            expect_write(core::ptr::from_ref(handle).cast());
+        }
+    }
+
+    /// Orders in the hash beside the pages are left out.
+    #[inline(always)]
+    fn guess(&self, id: u64) -> u32 {
+        self.handles.get(Self::slot(self.place_in_page(id))).copied().unwrap_or(0)
     }
 
     fn len(&self) -> usize {

@@ -10,6 +10,7 @@ use crate::book::BookUsage;
 use crate::event::{
     GapMsg, MboMsg, NO_INSTRUMENT, RecordHeader, SessionMsg, flags, gap_reason, session_change,
 };
+use crate::prefetch::expect_write;
 use crate::segment::{
     ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedWriter, SessionState, SymbolEntry, health,
 };
@@ -263,6 +264,15 @@ impl<'m> Channel<'m> {
     #[inline]
     pub fn market(&mut self, local: u32) -> Option<&mut MarketState> {
         self.markets.get_mut(local as usize)
+    }
+
+    /// Asks for the lines of the market state of `local`, the writer's own and the readers'.
+    #[inline(always)]
+    pub fn expect(&self, local: u32, publisher: &Publisher<'m>) {
+        let state = self.markets.as_ptr().wrapping_add(local as usize);
+        expect_write(state.cast());
+        expect_write(state.wrapping_add(1).cast::<u8>().wrapping_sub(1));
+        publisher.expect_market(self.instrument(local));
     }
 
     /// Publishes the market state of `local`, true as of event `event_seq`.

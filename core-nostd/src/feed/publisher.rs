@@ -79,6 +79,12 @@ impl<'m> Publisher<'m> {
         self.market.write(instrument, entry);
     }
 
+    /// Asks for the lines of the market table's entry of `instrument`.
+    #[inline(always)]
+    pub fn expect_market(&self, instrument: u32) {
+        self.market.expect(instrument);
+    }
+
     /// Announces an instrument in the symbol directory.
     pub fn announce(&mut self, instrument: u32, entry: &SymbolEntry) {
         self.segment.announce(instrument, entry);

@@ -2,6 +2,7 @@
 
 use super::cell::{Cell, CellBusy};
 use crate::event::UNDEF_PRICE;
+use crate::prefetch::expect_write;
 use crate::sync::AtomicU64;
 
 /// Words of an entry (128 bytes: a pair of cache lines of its own).
@@ -155,6 +156,14 @@ impl<'m> MarketTable<'m> {
             Some(cell) => Ok(cell.read()?.map(MarketEntry::from_words)),
             None => Ok(None),
         }
+    }
+
+    /// Asks for the lines of an entry, to replace it.
+    #[inline(always)]
+    pub(crate) fn expect(&self, instrument: u32) {
+        let entry = self.entries.as_ptr().wrapping_add(instrument as usize).cast::<AtomicU64>();
+        expect_write(entry.cast());
+        expect_write(entry.wrapping_add(MARKET_WORDS / 2).cast());
     }
 
     /// Replaces an entry. Single writer.
