@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help demo test lint unit freestanding loom weaken fuzz-smoke sanitize bench bench-quick bench-report soak build deb packages oracle
+.PHONY: help demo test lint unit freestanding loom weaken fuzz-smoke asan sanitize bench bench-quick bench-report soak build deb packages oracle
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -12,7 +12,7 @@ demo: packages  ## the whole path on this machine: exchange, XDP, capture, host,
 	@$(CARGO) build --release --locked --bins
 	@bench/demo/demo.sh
 
-test: packages oracle lint unit freestanding loom fuzz-smoke  ## everything that must hold, on this machine
+test: packages oracle lint unit freestanding loom fuzz-smoke asan  ## everything that must hold, on this machine
 
 lint:  ## formatting, clippy, documentation: warnings are errors
 	$(CARGO) fmt --all --check
@@ -36,15 +36,11 @@ weaken:  ## prove that the models can fail: each memory ordering weakened in tur
 fuzz-smoke:  ## each fuzz target for a few seconds (skipped without a nightly compiler)
 	core-nostd/fuzz/smoke.sh
 
-sanitize:  ## AddressSanitizer and ThreadSanitizer over the tests (needs a nightly compiler and rust-src)
-	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) \
-		-p wiretape-core --lib --tests
-	ASAN_OPTIONS=detect_leaks=0 RUSTFLAGS="-Zsanitizer=address" \
-		CARGO_TARGET_DIR=target/sanitize-address $(SANITIZED) -p wiretape-capture -p wiretape-host --lib
-	RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR=target/sanitize-thread $(SANITIZED) -Zbuild-std \
-		-p wiretape-core --lib --test rings --test broadcast --test processes
+asan:  ## core's tests under AddressSanitizer (skipped without a nightly compiler)
+	core-nostd/sanitize.sh --core
 
-SANITIZED = $(CARGO) +nightly test --quiet --locked --target x86_64-unknown-linux-gnu
+sanitize:  ## AddressSanitizer and ThreadSanitizer over the tests, as far as the nightly toolchain has them
+	core-nostd/sanitize.sh
 
 bench: packages oracle  ## figures beside peers, in one run
 	$(CARGO) bench -p wiretape-bench --locked --features iceoryx2
