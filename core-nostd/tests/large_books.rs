@@ -5,6 +5,7 @@ mod itch_worker;
 
 use itch_worker::{LINES, MIDNIGHT, Memory, OneByOne, PORT, SESSION, Size};
 use wiretape_core::event::Event;
+use wiretape_core::feed::itch50::LARGE_BOOKS;
 use wiretape_core::ring::broadcast::Reader;
 use wiretape_core::segment::{FeedCounter, FeedGauge};
 use wiretape_core::wire::frame::Route;
@@ -12,7 +13,7 @@ use wiretape_core::wire::moldudp64::Builder;
 
 const INSTRUMENTS: u64 = 64;
 /// Live orders from which on the feed looks ahead.
-const LARGE: u64 = 1 << 16;
+const LARGE: u64 = LARGE_BOOKS as u64;
 const FILL: u64 = LARGE + 20_000;
 const MESSAGES: u64 = FILL + 60_000;
 
