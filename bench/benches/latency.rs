@@ -10,7 +10,8 @@
 //! packet was being sent is seen after that, with either way alike.
 //!
 //! Beside it, from capture's own histogram, the part between the frame in packet memory and its event
-//! in the ring.
+//! in the ring. It begins when a look at the socket has found the frame: that the look itself waits for
+//! the line of the kernel's index is not in it.
 //!
 //! Quantiles are taken of each round; the middle one is shown, since a virtual machine that stands
 //! still for a moment would otherwise decide them. Histograms hold all rounds.

@@ -6,7 +6,7 @@
 //! neither reading is of a clock that nobody sets, and is refused: a wrong time is worse than a
 //! coarse one.
 
-use crate::clock::tai_ahead_ns;
+use crate::clock::{WorkerClock, tai_ahead_ns};
 use crate::xsk::{FRONT_WORDS, ReceiveTime};
 
 /// First word of what stands in front of a packet (`STEER_STAMP_MAGIC` in `steer.h` of xdp-prog); the
@@ -68,14 +68,41 @@ impl NicStamps {
         NicStamps { tai_ahead_ns: tai_ahead_ns(), taken_ns: 0, counts: StampCounts::default() }
     }
 
+    /// The same, to take the times of a batch's packets from.
+    pub fn held_against<'a>(&'a mut self, clock: &'a mut WorkerClock) -> HeldStamps<'a> {
+        HeldStamps { stamps: self, clock }
+    }
+
     /// Starts a batch that is taken at `taken_ns` by the system clock, and counts anew.
     #[inline]
-    pub fn begin_batch(&mut self, taken_ns: u64) {
+    fn begin_batch(&mut self, taken_ns: u64) {
         self.taken_ns = taken_ns;
         self.counts = StampCounts::default();
     }
 
-    /// What the times of the batch's packets were taken from.
+    /// When a packet was received: the time in front of it, or else that of its batch.
+    #[inline]
+    fn of(&mut self, front: Option<[u64; FRONT_WORDS]>) -> u64 {
+        let stamp = match front {
+            Some([STAMP_MAGIC, stamp]) if stamp != 0 => stamp,
+            _ => {
+                self.counts.unstamped += 1;
+                return self.taken_ns;
+            }
+        };
+        match self.utc(stamp) {
+            Some(utc) => {
+                self.counts.stamped += 1;
+                utc
+            }
+            None => {
+                self.counts.refused += 1;
+                self.taken_ns
+            }
+        }
+    }
+
+    /// What the times of the latest batch's packets were taken from.
     #[inline]
     pub fn counts(&self) -> StampCounts {
         self.counts
@@ -98,28 +125,24 @@ impl Default for NicStamps {
     }
 }
 
-impl ReceiveTime for &mut NicStamps {
+/// The NIC's times, held against the clock that is read once a batch.
+#[derive(Debug)]
+pub struct HeldStamps<'a> {
+    stamps: &'a mut NicStamps,
+    clock: &'a mut WorkerClock,
+}
+
+impl ReceiveTime for HeldStamps<'_> {
     const LOOKS_IN_FRONT: bool = true;
 
     #[inline]
+    fn begin_batch(&mut self) {
+        self.stamps.begin_batch(self.clock.now());
+    }
+
+    #[inline]
     fn of(&mut self, front: Option<[u64; FRONT_WORDS]>) -> u64 {
-        let stamp = match front {
-            Some([STAMP_MAGIC, stamp]) if stamp != 0 => stamp,
-            _ => {
-                self.counts.unstamped += 1;
-                return self.taken_ns;
-            }
-        };
-        match self.utc(stamp) {
-            Some(utc) => {
-                self.counts.stamped += 1;
-                utc
-            }
-            None => {
-                self.counts.refused += 1;
-                self.taken_ns
-            }
-        }
+        self.stamps.of(front)
     }
 }
 
@@ -134,7 +157,7 @@ mod tests {
     fn times_near_the_system_clock_are_taken_and_others_are_counted() {
         let mut stamps = NicStamps { tai_ahead_ns: TAI, ..NicStamps::new() };
         stamps.begin_batch(NOW);
-        let mut of = |front| (&mut stamps).of(front);
+        let mut of = |front| stamps.of(front);
         let at = |stamp| Some([STAMP_MAGIC, stamp]);
         // A wire's time, a packet that waited, a clock that is a little ahead; on UTC and on TAI.
         for utc in [NOW - 1_500, NOW - 850_000_000, NOW + 90_000_000] {

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use wiretape_capture::frames_file::FramesFile;
 use wiretape_capture::pins::{CounterMap, PinError, XskMap};
 use wiretape_capture::xsk::{
-    BindMode, HugePages, Memory, OpenError, Received, Retention, Umem, XskOptions, XskSocket,
+    BindMode, FRONT_WORDS, HugePages, Memory, OpenError, ReceiveTime, Received, Retention, Umem,
+    XskOptions, XskSocket,
 };
 use wiretape_core::frames::{FramesReader, FramesSpec, Missed, PACKET_MAX};
 use wiretape_core::segment::QueueIdentity;
@@ -190,6 +191,44 @@ fn what_does_not_fit_is_counted_and_the_rest_arrives() {
         assert_eq!(before, (0..before.len() as u32).collect::<Vec<_>>());
         (500..530).for_each(|n| rig.send(n));
         assert_eq!(receive(&mut socket, 30), (500..530).collect::<Vec<_>>());
+    });
+}
+
+/// Writes down what it is asked, in order.
+struct Asked<'a>(&'a mut Vec<&'static str>);
+
+impl ReceiveTime for Asked<'_> {
+    const LOOKS_IN_FRONT: bool = false;
+
+    fn begin_batch(&mut self) {
+        self.0.push("now");
+    }
+
+    fn of(&mut self, _: Option<[u64; FRONT_WORDS]>) -> u64 {
+        self.0.push("packet");
+        0
+    }
+}
+
+/// A clock that is read before the look stamps what comes in between with a time at which it was not
+/// there yet.
+#[test]
+fn the_clock_is_read_once_a_batch_when_packets_were_found() {
+    in_own_namespaces(|rig| {
+        let (mut socket, _map) = rig.open(64);
+        let mut asked = Vec::new();
+        assert_eq!(socket.receive_timed(Asked(&mut asked), None, |_, _| ()).frames, 0);
+        assert_eq!(asked, [""; 0], "nothing is there");
+        for _ in 0..3 {
+            (0..2).for_each(|n| rig.send(n));
+            let start = Instant::now();
+            while asked.is_empty() && start.elapsed() < Duration::from_secs(2) {
+                // Both: they are in the ring once the kernel's poll is over.
+                std::thread::sleep(Duration::from_millis(10));
+                socket.receive_timed(Asked(&mut asked), None, |_, _| ());
+            }
+            assert_eq!(std::mem::take(&mut asked), ["now", "packet", "packet"]);
+        }
     });
 }
 

@@ -32,8 +32,8 @@ impl fmt::Display for Way {
 pub struct Load {
     /// A histogram for each round.
     pub latency_ns: Vec<HistogramSnapshot>,
-    /// The same of the worker's own: from a look at the socket that finds packets to the last event
-    /// of them. Nothing of a receiver that has no worker.
+    /// The same of the worker's own: from when a look at the socket has found packets to the last
+    /// event of them. Nothing of a receiver that has no worker.
     pub worker_ns: Vec<HistogramSnapshot>,
     /// Packets of which no event came.
     pub lost: u64,
@@ -130,7 +130,7 @@ impl Report<'_> {
             );
         }
         text += "\nFrom the frame in packet memory to its event in the ring, by the worker's own \
-                 histogram: from a look at the socket that finds packets to the last event of \
+                 histogram: from when a look at the socket has found packets to the last event of \
                  them.\n\n| load | packets a look | p50 ns | p99 ns | p99.9 ns |\n|---|---|---|---|---|\n";
         for (load, of_batch, [p50, p99, p999]) in self.worker() {
             text += &format!("| {load} % | {of_batch:.1} | {p50} | {p99} | {p999} |\n");

@@ -7,7 +7,7 @@ use super::{Polled, Source, SourceDrops, SourceError};
 use crate::clock::WorkerClock;
 use crate::control::ledger::TakenCounts;
 use crate::nic_stamps::NicStamps;
-use crate::xsk::{Retention, XskSocket, wait_any};
+use crate::xsk::{FRONT_WORDS, ReceiveTime, Retention, XskSocket, wait_any};
 
 /// A redirect that was under way when the socket left the XSKMAP ends within the driver's poll.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -49,16 +49,15 @@ impl<'m> Live<'m> {
 impl Source for Live<'_> {
     #[inline]
     fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
-        // All frames of a batch were there before this moment: one reading stamps them all, or those
-        // that the NIC did not stamp.
-        let now = self.clock.now();
-        let retention = self.retention.as_mut();
+        let (clock, retention) = (&mut self.clock, self.retention.as_mut());
         let received = match &mut self.stamps {
-            None => self.socket.receive_timed(now, retention, sink),
+            None => self.socket.receive_timed(BatchTime { clock, now: 0 }, retention, sink),
             Some(stamps) => {
-                stamps.begin_batch(now);
-                let received = self.socket.receive_timed(&mut *stamps, retention, sink);
-                self.taken.add_stamps(stamps.counts());
+                let time = stamps.held_against(clock);
+                let received = self.socket.receive_timed(time, retention, sink);
+                if received.frames > 0 {
+                    self.taken.add_stamps(stamps.counts());
+                }
                 received
             }
         };
@@ -82,6 +81,26 @@ impl Source for Live<'_> {
 
     fn drops(&self) -> SourceDrops {
         self.drops
+    }
+}
+
+/// One reading of the clock for all frames of a batch, which were there before.
+struct BatchTime<'c> {
+    clock: &'c mut WorkerClock,
+    now: u64,
+}
+
+impl ReceiveTime for BatchTime<'_> {
+    const LOOKS_IN_FRONT: bool = false;
+
+    #[inline]
+    fn begin_batch(&mut self) {
+        self.now = self.clock.now();
+    }
+
+    #[inline]
+    fn of(&mut self, _: Option<[u64; FRONT_WORDS]>) -> u64 {
+        self.now
     }
 }
 

@@ -140,14 +140,22 @@ pub trait ReceiveTime {
     /// Whether that is to be found in front of the packets, where the XDP program wrote it.
     const LOOKS_IN_FRONT: bool;
 
+    /// Called once a batch, when its packets were found: the moment to read a clock. One that was read
+    /// before the look is early for whatever came in between, and where the processor was taken away
+    /// just then, by as long as that.
+    fn begin_batch(&mut self);
+
     /// When a packet was received, in nanoseconds. `front` are the words that stand directly in front
     /// of it, if they are looked at and lie inside its frame; nobody finds the first of them again.
     fn of(&mut self, front: Option<[u64; FRONT_WORDS]>) -> u64;
 }
 
-/// One reading of a clock for all packets of a batch.
+/// One time for all packets.
 impl ReceiveTime for u64 {
     const LOOKS_IN_FRONT: bool = false;
+
+    #[inline]
+    fn begin_batch(&mut self) {}
 
     #[inline]
     fn of(&mut self, _: Option<[u64; FRONT_WORDS]>) -> u64 {
@@ -238,6 +246,9 @@ impl XskSocket {
         self.umem.expect(self.fill.pushed(self.rx.taken()));
         self.rx.expect();
         let count = self.rx.available(BATCH);
+        if count > 0 {
+            time.begin_batch();
+        }
         for left in (0..count).rev() {
             let descriptor = self.rx.take();
             if left > 0 {
