@@ -366,6 +366,20 @@ fn a_queue_is_held_by_one_socket_and_free_again_after_it() {
 }
 
 #[test]
+fn a_queue_that_becomes_free_late_is_waited_for() {
+    in_own_namespaces(|rig| {
+        let (first, _map) = rig.open(64);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(400));
+                drop(first);
+            });
+            XskSocket::open(&rig.options(BindMode::Auto), umem(64)).unwrap();
+        });
+    });
+}
+
+#[test]
 fn refusals_say_what_to_do() {
     in_own_namespaces(|rig| {
         let open = |options| XskSocket::open(&options, umem(64)).err().unwrap();
