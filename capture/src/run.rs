@@ -196,8 +196,7 @@ impl<'m> OpenSource<'m> {
                 Ok(OpenSource::Pcap(PcapSource::new(reader, *speed)?))
             }
             SourceConfig::Xdp(xdp) => {
-                let (source, parts, memberships) =
-                    LiveParts::open(xdp, &config.feeds, clock, frames)?;
+                let (source, parts, memberships) = LiveParts::open(xdp, config, clock, frames)?;
                 Ok(OpenSource::Live(source, parts, memberships))
             }
         }

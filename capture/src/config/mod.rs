@@ -236,6 +236,9 @@ impl FeedConfig {
         }
     }
 
+    /// How many groups a feed can have.
+    pub const MOST_GROUPS: usize = 2;
+
     /// The groups of the feed's lines.
     pub fn groups(&self) -> impl Iterator<Item = SocketAddrV4> {
         [Some(self.group), self.group_b].into_iter().flatten()

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use wiretape_core::segment::{QueueIdentity, SegmentWriter};
 
 use crate::clock::ClockKeeper;
-use crate::config::{FeedConfig, ReceiveStamps, XdpConfig};
+use crate::config::{Config, FeedConfig, ReceiveStamps, XdpConfig};
 use crate::control::ledger::LedgerFeeder;
 use crate::control::multicast::Membership;
 use crate::frames_file::FramesFile;
@@ -44,13 +44,14 @@ impl LiveParts {
     /// [`steer`](LiveParts::steer).
     pub(super) fn open<'m>(
         xdp: &XdpConfig,
-        feeds: &[FeedConfig],
+        config: &Config,
         clock: &ClockKeeper,
         shared: Option<&'m FramesFile>,
     ) -> Result<(LiveSockets<'m>, LiveParts, Vec<Membership>), RunError> {
         let (mut lives, mut parts) = (Vec::new(), LiveParts::none());
         // One for each interface.
         let mut memberships = Vec::new();
+        let places = config.worker.feed_slots * FeedConfig::MOST_GROUPS;
         for (interface, queue) in xdp.queues() {
             lives.push(parts.add(xdp, interface, queue, clock, shared)?);
         }
@@ -59,8 +60,9 @@ impl LiveParts {
         interfaces.dedup();
         for interface in interfaces {
             if xdp.join {
-                let groups = feeds.iter().flat_map(FeedConfig::groups).map(|group| *group.ip());
-                memberships.push(Membership::join(interface, groups)?);
+                let groups = config.feeds.iter().flat_map(FeedConfig::groups);
+                let groups = groups.map(|group| *group.ip());
+                memberships.push(Membership::join(interface, groups, places)?);
             }
             parts.ledger.watch_others(&xdp.pins(interface), interface)?;
             // For a warning; capture does without.
