@@ -162,7 +162,8 @@ impl SegmentFile {
     /// says most.
     pub fn check_name(dir: &Path, worker: &str) -> Result<(), SegmentFileError> {
         let path = dir.join(format!("{worker}.lock"));
-        match OpenOptions::new().read(true).open(&path) {
+        // A pipe of that name would be waited for, with signals held back.
+        match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
             Ok(lock) => lock_or_say_who(worker, &path, lock).map(|_| ()),
             // What is wrong with it is told when it is made.
             Err(_) => Ok(()),
@@ -365,6 +366,19 @@ mod tests {
         let pid = std::process::id();
         assert!(error.contains(&format!("'w' runs already (pid {pid})")), "{error}");
         SegmentFile::create(dir.path(), "other", 4096).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_the_lock_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("w.lock");
+        assert!(std::process::Command::new("mkfifo").arg(lock).status().unwrap().success());
+        let (answer, answers) = std::sync::mpsc::channel();
+        let path = dir.path().to_owned();
+        std::thread::spawn(move || answer.send(SegmentFile::check_name(&path, "w")));
+        answers.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap();
+        let error = SegmentFile::create(dir.path(), "w", 4096).unwrap_err().to_string();
+        assert!(error.contains("write the pid to"), "{error}");
     }
 
     #[test]

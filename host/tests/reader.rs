@@ -142,6 +142,13 @@ fn what_is_no_segment_is_refused_in_one_sentence() {
     let length = std::fs::metadata(&path).unwrap().len();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 4096).unwrap();
     assert!(!refused(&path).is_not_yet());
+    // A pipe, which nobody writes to, is not waited for.
+    let pipe = directory.path().join("p.seg");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (answer, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || answer.send(Segment::attach(&pipe).unwrap_err().to_string()));
+    let error = answers.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    assert!(error.contains("too short"), "{error}");
 }
 
 /// Not a test of its own: the writer that the next test kills.

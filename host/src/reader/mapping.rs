@@ -1,8 +1,10 @@
 //! A read-only mapping of a segment file. All unsafe code of the host is here.
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
 use wiretape_core::sync::AtomicU64;
@@ -19,6 +21,12 @@ pub struct Mapping {
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
+
+/// Opens a file of capture's folder to read it. A pipe in its place, whose opening would wait for
+/// somebody who writes, is no reason to stand still.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
 
 impl Mapping {
     /// Maps the whole words of `file`.

@@ -1,8 +1,7 @@
 //! A segment that another process writes.
 
-use super::mapping::{Mapping, sleep_on};
+use super::mapping::{Mapping, open, sleep_on};
 use rustix::time::{ClockId, clock_gettime};
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -99,7 +98,7 @@ impl Segment {
                 },
             }
         };
-        let file = File::open(path).map_err(failed("open"))?;
+        let file = open(path).map_err(failed("open"))?;
         let metadata = file.metadata().map_err(failed("look at"))?;
         let mapping = Mapping::new(&file).map_err(failed("map"))?;
         let identity = (metadata.dev(), metadata.ino());

@@ -1,13 +1,12 @@
 //! The packet memory that a capture shares, mapped read-only: that of all its queues.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use wiretape_core::frames::FramesReader;
 
 use super::RecordError;
-use crate::reader::mapping::Mapping;
+use crate::reader::mapping::{Mapping, open};
 
 /// A capture's shared frames.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ impl SharedFrames {
                 _ => RecordError::Frames { doing, path, source },
             }
         };
-        let file = File::open(&path).map_err(failed("open"))?;
+        let file = open(&path).map_err(failed("open"))?;
         let mapping = Mapping::new(&file).map_err(failed("map"))?;
         let frames = SharedFrames { mapping, path };
         frames.readers()?;

@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use wiretape_host::reader::mapping::open;
 
 /// Who has a worker's name.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl WorkerLock {
             Failure::Told(format!("cannot {doing} {}: {error}", path.display()))
         };
         loop {
-            let mut file = match File::open(&path) {
+            let mut file = match open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Ok(WorkerLock::Free { _lock: None });
