@@ -7,6 +7,9 @@
 //! then all given back in another order, as when a ring is filled. With sizes of packets a pool
 //! hands out its one size, the allocator the size asked for. Arenas: the scratch memory of a
 //! packet, eight slices that go back together, and records that stay.
+//!
+//! In brackets, as the limit, a stack of pointers that checks and counts nothing: what it takes is the
+//! blocks' memory and that each call waits for what the one before it stored.
 
 #[path = "contest/mod.rs"]
 mod contest;
@@ -92,6 +95,34 @@ impl Allocator for Nodes<'_, NodeCache<'_>> {
     #[inline(always)]
     fn give(&mut self, node: u32, _: usize) {
         self.pool.free(node).expect("it is in use");
+    }
+}
+
+/// The least that can be done: pointers on a stack.
+struct Stack(Vec<NonNull<u8>>);
+
+impl Stack {
+    fn of(memory: &mut [u8], block: usize) -> Stack {
+        Stack(
+            memory.chunks_exact_mut(block).rev().map(|block| NonNull::from(block).cast()).collect(),
+        )
+    }
+}
+
+impl Allocator for Stack {
+    type Block = NonNull<u8>;
+
+    #[inline(always)]
+    fn take(&mut self, _: usize) -> NonNull<u8> {
+        let block = self.0.pop().expect("there are enough");
+        // SAFETY: the block is a part of memory that outlives the stack and is used by it alone.
+        unsafe { block.write(1) };
+        block
+    }
+
+    #[inline(always)]
+    fn give(&mut self, block: NonNull<u8>, _: usize) {
+        self.0.push(block);
     }
 }
 
@@ -189,12 +220,31 @@ fn bursts(count: u64, bytes: fn(u64) -> usize, allocator: &mut impl Allocator) -
     timed(count, || {
         for _ in 0..count / BURST as u64 {
             held.extend((0..BURST as u64).map(|number| allocator.take(bytes(number))));
-            // An odd step visits all of them.
-            for number in 0..BURST {
-                let at = number * 97 % BURST;
+            for at in (0..BURST).map(another_order) {
                 allocator.give(held[at], bytes(at as u64));
             }
             held.clear();
+        }
+    })
+}
+
+/// Visits all of a burst: the step is odd.
+fn another_order(number: usize) -> usize {
+    number * 97 % BURST
+}
+
+/// As `bursts`, with a call for all that is taken and one for all that goes back.
+fn bursts_in_bulk(count: u64, pool: &mut BlockPool<'_>) -> Run {
+    let mut held = [NonNull::dangling(); BURST];
+    timed(count, || {
+        for _ in 0..count / BURST as u64 {
+            assert_eq!(pool.allocate_bulk(&mut held), BURST);
+            for block in held {
+                // SAFETY: the block is in use by this benchmark alone, and has at least one byte.
+                unsafe { block.write(1) };
+            }
+            let back: [_; BURST] = std::array::from_fn(|number| held[another_order(number)]);
+            pool.free_bulk(&back).expect("all are in use");
         }
     })
 }
@@ -211,12 +261,22 @@ fn pools(options: &Options, title: &str, block: usize, bytes: fn(u64) -> usize, 
     let mut blocks = BlockPool::new(&mut memory, &mut links, block).expect("it has a size");
     let mut nodes = Nodes { pool: pool(&words[0]), blocks: of_nodes, bytes: block };
     let mut cache = Nodes { pool: pool(&words[1]).cache(), blocks: of_cache, bytes: block };
-    let contestants = vec![
+    let mut bulk_memory = vec![0; BLOCKS * block];
+    let mut bulk_links = vec![0; BLOCKS];
+    let mut bulk = BlockPool::new(&mut bulk_memory, &mut bulk_links, block).expect("it has a size");
+    let mut stack_memory = vec![0; BLOCKS * block];
+    let mut stack = Stack::of(&mut stack_memory, block);
+    let mut contestants = vec![
         Contestant::ours("block pool", || pattern.run(count, bytes, &mut blocks)),
         Contestant::ours("node pool, with a cache", || pattern.run(count, bytes, &mut cache)),
         Contestant::ours("node pool, lock-free", || pattern.run(count, bytes, &mut nodes)),
         Contestant::peer("system allocator", || pattern.run(count, bytes, &mut System)),
+        Contestant::machine("stack of pointers", || pattern.run(count, bytes, &mut stack)),
     ];
+    if let Pattern::Bursts = pattern {
+        let in_bulk = || bursts_in_bulk(count, &mut bulk);
+        contestants.insert(1, Contestant::ours("block pool, in bulk", in_bulk));
+    }
     contest(options, title, count, contestants);
 }
 

@@ -1,8 +1,8 @@
 //! Receive times: the processor's time-stamp counter, kept against the system clock.
 //!
-//! The worker reads the counter once per batch, when its frames were found, and converts it to UTC with a multiplication and
-//! an addition: no system call. The offset to the system clock is measured by the control thread
-//! once in a while ([`ClockKeeper::align`]) and published in one atomic word, so that drift of
+//! The worker reads the counter once per batch, when its frames were found, and converts it to UTC
+//! with a multiplication and an addition: no system call. The offset to the system clock is
+//! measured by the control thread once in a while ([`ClockKeeper::align`]) and published in one atomic word, so that drift of
 //! the counter and corrections of the system clock (PTP, NTP) reach the worker within that
 //! interval.
 

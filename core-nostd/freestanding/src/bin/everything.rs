@@ -82,6 +82,9 @@ fn pools() -> Checked {
     pool.get_mut(block)?.fill(1);
     pool.free(block).ok()?;
     holds(pool.free(block).is_err())?;
+    let mut burst = [block; 2];
+    holds(pool.allocate_bulk(&mut burst) == 2)?;
+    pool.free_bulk(&burst).ok()?;
     let pool = NodePool::create(words(node_pool::words_needed(100)), 100).ok()?;
     let mut cache = pool.cache();
     let node = cache.allocate()?;
