@@ -347,6 +347,7 @@ fn survey_json(survey: &Survey) -> String {
                 "group": seen.group,
                 "packets": seen.packets,
                 "protocol": seen.protocol.map(|protocol| protocol.name()),
+                "iex_messages": seen.iex_messages,
             })
         })
         .collect();

@@ -30,8 +30,12 @@ fn itch(sequence: u64) -> Vec<u8> {
 }
 
 fn deep() -> Vec<u8> {
+    iex(deep10::PROTOCOL)
+}
+
+fn iex(messages: u16) -> Vec<u8> {
     let mut buffer = [0; 200];
-    let mut stream = Stream::new(deep10::PROTOCOL, 1, 7);
+    let mut stream = Stream::new(messages, 1, 7);
     let mut builder = iextp::Builder::new(&mut buffer, &mut stream).unwrap();
     assert!(builder.push(b"a message"));
     builder.finish(1_500).to_vec()
@@ -56,6 +60,8 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     frames.push(frame([233, 54, 12, 111], 26_477, b"something else"));
     frames.extend([1, 2].map(|_| frame([224, 2, 3, 10], 16_648, &deep())));
     frames.push(frame([239, 1, 1, 1], 5_000, b"neither"));
+    // IEX has more than the messages that are known here.
+    frames.extend([1, 2, 3].map(|_| frame([224, 2, 3, 11], 16_649, &iex(0x8002))));
     let mut arp = vec![0xFF; 60];
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     frames.push(arp);
@@ -65,14 +71,16 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
         group: group.parse().unwrap(),
         packets,
         protocol,
+        iex_messages: None,
     };
     let expected = Survey {
         groups: vec![
             seen("233.54.12.111:26477", 4, Some(Protocol::Itch50)),
+            GroupSeen { iex_messages: Some(0x8002), ..seen("224.2.3.11:16649", 3, None) },
             seen("224.2.3.10:16648", 2, Some(Protocol::Deep10)),
             seen("239.1.1.1:5000", 1, None),
         ],
-        packets: 8,
+        packets: 11,
         others: 1,
         snapped: 0,
         cut: None,
@@ -88,6 +96,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let (code, said) = run(&["--groups"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
+    assert!(said.contains("IEX-TP, message protocol 0x8002, which is not known here"), "{said}");
     let (code, said) = run(&[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("--groups"), "{said}");
@@ -95,7 +104,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let feed = "itch50-moldudp64@233.54.12.111:26477";
     let (code, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("3 packets were for groups of no feed"), "{said}");
+    assert!(said.contains("6 packets were for groups of no feed"), "{said}");
 }
 
 #[test]

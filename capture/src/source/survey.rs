@@ -8,6 +8,7 @@ use std::path::Path;
 
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::wire::frame::Datagram;
+use wiretape_core::wire::iextp;
 
 use super::pcap::{CutRecord, PcapError, Reader};
 
@@ -23,6 +24,8 @@ pub struct GroupSeen {
     pub packets: u64,
     /// What most of them speak, if that is a protocol of ours.
     pub protocol: Option<Protocol>,
+    /// If it is none, and most of them are IEX-TP: which messages of IEX's these are.
+    pub iex_messages: Option<u16>,
 }
 
 /// What was found in a file.
@@ -56,6 +59,31 @@ pub struct SurveyError {
 struct Count {
     packets: u64,
     by_protocol: [u64; Protocol::ALL.len()],
+    /// IEX-TP of the messages that came first.
+    iex: u64,
+    iex_messages: Option<u16>,
+}
+
+impl Count {
+    fn add(&mut self, payload: &[u8]) {
+        self.packets += 1;
+        for (protocol, spoken) in Protocol::ALL.iter().zip(&mut self.by_protocol) {
+            *spoken += u64::from(protocol.recognises(payload));
+        }
+        if let Ok(segment) = iextp::Segment::parse(payload) {
+            let messages = *self.iex_messages.get_or_insert(segment.protocol());
+            self.iex += u64::from(segment.protocol() == messages);
+        }
+    }
+
+    fn seen(self, group: SocketAddrV4) -> GroupSeen {
+        let Count { packets, by_protocol, iex, iex_messages } = self;
+        let most = Protocol::ALL.into_iter().zip(by_protocol).max_by_key(|(_, spoken)| *spoken);
+        let protocol =
+            most.filter(|(_, spoken)| spoken * 2 > packets).map(|(protocol, _)| protocol);
+        let iex_messages = iex_messages.filter(|_| protocol.is_none() && iex * 2 > packets);
+        GroupSeen { group, packets, protocol, iex_messages }
+    }
 }
 
 impl Survey {
@@ -85,21 +113,10 @@ impl Survey {
                 others += 1;
                 continue;
             }
-            let count = counts.entry(group).or_default();
-            count.packets += 1;
-            for (protocol, spoken) in Protocol::ALL.iter().zip(&mut count.by_protocol) {
-                *spoken += u64::from(protocol.recognises(datagram.payload));
-            }
+            counts.entry(group).or_default().add(datagram.payload);
         };
-        let mut groups: Vec<GroupSeen> = counts
-            .into_iter()
-            .map(|(group, Count { packets, by_protocol })| {
-                let spoken = Protocol::ALL.into_iter().zip(by_protocol);
-                let most = spoken.max_by_key(|(_, spoken)| *spoken);
-                let most = most.filter(|(_, spoken)| spoken * 2 > packets);
-                GroupSeen { group, packets, protocol: most.map(|(protocol, _)| protocol) }
-            })
-            .collect();
+        let mut groups: Vec<GroupSeen> =
+            counts.into_iter().map(|(group, count)| count.seen(group)).collect();
         groups.sort_by_key(|seen| (std::cmp::Reverse(seen.packets), seen.group));
         let (packets, snapped, cut) = (reader.packets(), reader.snapped(), reader.cut());
         let found = Survey { groups, packets, others, snapped, cut };
@@ -115,12 +132,15 @@ impl fmt::Display for Survey {
         let Survey { groups, packets, others, snapped, cut } = self;
         let sent = packets - others;
         write!(f, "{packets} packets: {sent} datagrams, {others} others")?;
-        for GroupSeen { group, packets, protocol } in groups {
+        for GroupSeen { group, packets, protocol, iex_messages } in groups {
             let group = group.to_string();
             write!(f, "\n{group:<21} {packets:>10}  ")?;
-            match protocol {
-                Some(protocol) => write!(f, "--feed {}@{group}", protocol.name())?,
-                None => write!(f, "of no protocol that is known here")?,
+            match (protocol, iex_messages) {
+                (Some(protocol), _) => write!(f, "--feed {}@{group}", protocol.name())?,
+                (None, Some(messages)) => {
+                    write!(f, "IEX-TP, message protocol {messages:#x}, which is not known here")?;
+                }
+                (None, None) => write!(f, "of no protocol that is known here")?,
             }
         }
         if *snapped > 0 {
