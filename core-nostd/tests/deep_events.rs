@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use deep_worker::{MIDNIGHT, SPEC, as_frame, frame, level, trade, with_worker};
 use flate2::read::GzDecoder;
-use wiretape_core::event::{MboMsg, UNDEF_PRICE, action, flags};
+use wiretape_core::event::{MboMsg, SymbolMsg, UNDEF_PRICE, action, flags};
 use wiretape_core::segment::{FeedCounter, SegmentSpec, health};
 use wiretape_core::wire::deep10::{EVENT_COMPLETE, PROTOCOL};
 use wiretape_core::wire::iextp::Stream;
@@ -211,5 +211,32 @@ fn no_instrument_of_a_real_day_stays_behind_its_book() {
         // The last one is open where the capture ends.
         assert_eq!(ends, 609, "events that no message ended");
         assert!(compared > 100_000, "{compared} records compared");
+    });
+}
+
+/// Who joined when the directory had been sent hears the names from what comes, each once.
+#[test]
+fn a_symbol_that_no_directory_message_named_is_told_with_its_first_message() {
+    with_worker(&SPEC, |mut worker| {
+        let mut stream = Stream::new(PROTOCOL, 1, 77);
+        let messages = [
+            trade(1, b"TEST    ", 9, 90_000),
+            bid(EVENT_COMPLETE, 500, 100_000),
+            level(3, b"OTHER   ", EVENT_COMPLETE, 9, 90_000),
+        ];
+        worker.take(&frame(&mut stream, &messages), MIDNIGHT + 1);
+        let mut reader = worker.view.events().reader_from_oldest();
+        let mut told = Vec::new();
+        while let Some((_, event)) = reader.next_event().unwrap() {
+            let id = event.header().instrument_id;
+            if let Some(record) = event.get::<SymbolMsg>() {
+                let symbol = String::from_utf8_lossy(&record.symbol);
+                told.push((id, symbol.trim_end_matches('\0').to_owned(), record.round_lot));
+            } else if let Some(record) = event.get::<MboMsg>() {
+                told.push((id, char::from(record.action).to_string(), record.size));
+            }
+        }
+        let expected = [(0, "TEST", 0), (0, "T", 9), (0, "A", 500), (1, "OTHER", 0), (1, "A", 9)];
+        assert_eq!(told, expected.map(|(id, what, size)| (id, what.to_owned(), size)));
     });
 }

@@ -101,6 +101,22 @@ fn a_code_that_is_another_stocks_tomorrow_has_its_name_and_not_its_status() {
 }
 
 #[test]
+fn who_joined_late_and_reads_the_events_on_the_next_day_has_the_names_of_each_day() {
+    let mut memory = Memory::new(SMALL);
+    let mut worker = memory.one_by_one(None);
+    worker.now = MIDNIGHT + 1;
+    // The directory was sent before the capture began.
+    worker.next = 1000;
+    worker.take_in_session(&add(1, 5, b"AAPL    "), TODAY);
+    worker.take_in_session(&halt(2, b"IBM     "), TODAY);
+    worker.next = 1;
+    worker.take_in_session(&directory(1, b"MSFT    "), TOMORROW);
+    worker.take_in_session(&add(1, 5, b"MSFT    "), TOMORROW);
+    let expected = [named('A', "AAPL"), named('H', "IBM"), named('R', "AAPL"), named('A', "MSFT")];
+    assert_eq!(names(&worker), expected);
+}
+
+#[test]
 fn depth_stays_with_the_stock_that_was_chosen_and_not_with_its_code() {
     let mut memory = Memory::new(Size { depths: 1, ..SMALL });
     let chosen = DepthChoice::Symbols([*b"AAPL    "].into_iter().collect());

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `T` | `T` without side, the trade id as its order id |
 //! | `B` | a break |
-//! | `D` | a symbol record |
+//! | `D` | a symbol record, as has the first message of a symbol that none announced |
 //! | `S`, `H`, `O`, `P` | a status record |
 //! | `A` | an auction record |
 //! | `X` (official price) | none: it is counted |
@@ -22,7 +22,7 @@ use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
 use crate::book::BookUsage;
 use crate::event::{
-    AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, SymbolMsg, UNDEF_PRICE, action, flags,
+    AuctionMsg, BreakMsg, MboMsg, SIDE_NONE, Side, StatusMsg, UNDEF_PRICE, action, flags,
 };
 use crate::segment::{Counter, DEPTH_LEVELS, DepthLevel, FeedCounter};
 use crate::wire::iex::{self, MessageError, Shared};
@@ -272,16 +272,44 @@ impl<'m> Venue<'m> {
         timestamp: iex::Time,
         publisher: &mut Publisher<'m>,
     ) -> Option<(u32, MessageStamp)> {
+        let (local, new, stamp) = self.instrument(symbol, timestamp, publisher)?;
+        if new {
+            self.announce(local, &symbol, 0, &stamp, publisher);
+        }
+        Some((local, stamp))
+    }
+
+    /// As [`stamp`](Self::stamp), with whether the symbol is still to be announced.
+    #[inline]
+    fn instrument(
+        &mut self,
+        symbol: [u8; 8],
+        timestamp: iex::Time,
+        publisher: &Publisher<'m>,
+    ) -> Option<(u32, bool, MessageStamp)> {
         let Some((local, new)) = self.symbols.get_or_insert(symbol) else {
             publisher.counters().add(Counter::InstrumentsFull, 1);
             return None;
         };
         if new {
             self.channel.touch(local);
-            self.channel.announce(local, &symbol, 0, publisher);
         }
         let ts_event = time(timestamp);
-        Some((local, self.channel.stamp(local, self.sequence, ts_event, self.sent_ns, publisher)))
+        let stamp = self.channel.stamp(local, self.sequence, ts_event, self.sent_ns, publisher);
+        Some((local, new, stamp))
+    }
+
+    #[cold]
+    fn announce(
+        &mut self,
+        local: u32,
+        symbol: &[u8; 8],
+        round_lot: u32,
+        stamp: &MessageStamp,
+        publisher: &mut Publisher<'m>,
+    ) {
+        let entry = self.channel.announce(local, symbol, round_lot, publisher);
+        publisher.publish_symbol(&entry, stamp);
     }
 
     /// The messages that do not come between two ticks: kept away from those that do.
@@ -357,18 +385,10 @@ impl<'m> Venue<'m> {
     }
 
     fn directory(&mut self, m: &iex::SecurityDirectory, publisher: &mut Publisher<'m>) {
-        let Some((local, stamp)) = self.stamp(m.symbol, m.timestamp, publisher) else {
+        let Some((local, _, stamp)) = self.instrument(m.symbol, m.timestamp, publisher) else {
             return;
         };
-        let entry = self.channel.announce(local, &m.symbol, m.round_lot.get(), publisher);
-        publisher.publish(&SymbolMsg {
-            hd: stamp.header::<SymbolMsg>(),
-            ts_recv: stamp.ts_recv,
-            symbol: entry.symbol,
-            round_lot: entry.round_lot,
-            feed: entry.feed,
-            reserved: 0,
-        });
+        self.announce(local, &m.symbol, m.round_lot.get(), &stamp, publisher);
     }
 
     /// Publishes a change of an instrument's trading state.

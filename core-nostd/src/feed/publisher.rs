@@ -1,7 +1,7 @@
 //! Where a worker's events go: ring, market table and symbol directory of one segment.
 
 use crate::book::Bbo;
-use crate::event::{Event, MboMsg, Record, RecordHeader, UNDEF_PRICE, action};
+use crate::event::{Event, MboMsg, Record, RecordHeader, SymbolMsg, UNDEF_PRICE, action};
 use crate::ring::broadcast::Writer;
 use crate::segment::{Counter, Counters, MarketEntry, MarketTable, SegmentWriter, SymbolEntry};
 
@@ -88,6 +88,20 @@ impl<'m> Publisher<'m> {
     /// Announces an instrument in the symbol directory.
     pub fn announce(&mut self, instrument: u32, entry: &SymbolEntry) {
         self.segment.announce(instrument, entry);
+    }
+
+    /// Tells who follows the events what an instrument is called: the directory, which may have been
+    /// read before, or is read on a later day, does not.
+    #[cold]
+    pub fn publish_symbol(&mut self, entry: &SymbolEntry, stamp: &MessageStamp) {
+        self.publish(&SymbolMsg {
+            hd: stamp.header::<SymbolMsg>(),
+            ts_recv: stamp.ts_recv,
+            symbol: entry.symbol,
+            round_lot: entry.round_lot,
+            feed: entry.feed,
+            reserved: 0,
+        });
     }
 }
 

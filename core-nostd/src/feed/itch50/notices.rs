@@ -1,10 +1,10 @@
 //! The messages that change no book and are no trades: symbols, statuses, breaks and auctions.
 
 use super::{ItchFeed, itch_side};
-use crate::event::{AuctionMsg, BreakMsg, SIDE_NONE, StatusMsg, SymbolMsg, UNDEF_PRICE};
+use crate::event::{AuctionMsg, BreakMsg, SIDE_NONE, StatusMsg, UNDEF_PRICE};
 use crate::feed::publisher::{MessageStamp, Publisher};
 use crate::feed::status::{self, StatusChange};
-use crate::segment::{FeedCounter, SymbolEntry, health};
+use crate::segment::{FeedCounter, health};
 use crate::wire::itch50::{self, Head, Message};
 
 impl<'m> ItchFeed<'m> {
@@ -45,7 +45,7 @@ impl<'m> ItchFeed<'m> {
         let Some((local, stamp)) = self.stamp(&m.head, publisher) else { return };
         let entry = self.channel.announce(local, &m.stock, m.round_lot.get(), publisher);
         self.set_undirected(local, false);
-        publish_symbol(&entry, &stamp, publisher);
+        publisher.publish_symbol(&entry, &stamp);
     }
 
     /// Takes the symbol from a message whose instrument no directory message announced.
@@ -58,13 +58,9 @@ impl<'m> ItchFeed<'m> {
         publisher: &mut Publisher<'m>,
     ) {
         self.channel.count(FeedCounter::Undirected, 1);
-        let renamed = self.channel.was_announced_before(local);
         let entry = self.channel.announce(local, stock, 0, publisher);
         self.set_undirected(local, true);
-        if renamed {
-            // Who follows the events has another name for it.
-            publish_symbol(&entry, stamp, publisher);
-        }
+        publisher.publish_symbol(&entry, stamp);
     }
 
     #[cold]
@@ -128,17 +124,4 @@ impl<'m> ItchFeed<'m> {
             sequence: stamp.sequence as u32,
         });
     }
-}
-
-/// Tells who follows the events what an instrument is called.
-#[cold]
-fn publish_symbol(entry: &SymbolEntry, stamp: &MessageStamp, publisher: &mut Publisher<'_>) {
-    publisher.publish(&SymbolMsg {
-        hd: stamp.header::<SymbolMsg>(),
-        ts_recv: stamp.ts_recv,
-        symbol: entry.symbol,
-        round_lot: entry.round_lot,
-        feed: entry.feed,
-        reserved: 0,
-    });
 }
