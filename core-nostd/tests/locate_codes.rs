@@ -172,3 +172,18 @@ fn a_symbol_that_has_another_code_tomorrow_is_found_under_that_once_the_director
     worker.take_in_session(&add(1, 7, b"IBM     "), TOMORROW);
     assert_eq!(symbols.find("IBM"), Some(1));
 }
+
+#[test]
+fn stocks_whose_names_differ_behind_a_blank_are_two() {
+    let mut memory = Memory::new(SMALL);
+    let mut worker = memory.one_by_one(None);
+    worker.now = MIDNIGHT + 1;
+    for message in
+        [directory(1, b"BRK A   "), directory(2, b"BRK B   "), directory(3, b" \x07X     ")]
+    {
+        worker.take_in_session(&message, TODAY);
+    }
+    let symbols = worker.view.symbols();
+    assert_eq!(["BRK A", "BRK B", "BRK"].map(|name| symbols.find(name)), [Some(1), Some(2), None]);
+    assert_eq!(symbols.read(3).unwrap().unwrap().symbol(), "", "what is not printable ends it");
+}

@@ -21,11 +21,12 @@ pub struct SymbolEntry {
 }
 
 impl SymbolEntry {
-    /// The symbol as text. Bytes that are not printable ASCII end it: a shared text is an
-    /// allegation.
+    /// The symbol as text, without the blanks around it. Bytes that are not printable ASCII end it:
+    /// a shared text is an allegation.
     pub fn symbol(&self) -> &str {
-        let end = self.symbol.iter().position(|b| !(0x21..0x7F).contains(b)).unwrap_or(16);
-        self.symbol.get(..end).and_then(|s| core::str::from_utf8(s).ok()).unwrap_or("")
+        let end = self.symbol.iter().position(|b| !(0x20..0x7F).contains(b)).unwrap_or(16);
+        let text = self.symbol.get(..end).and_then(|s| core::str::from_utf8(s).ok());
+        text.unwrap_or("").trim_matches(' ')
     }
 }
 

@@ -382,7 +382,29 @@ fn look_up(segment: Option<&Segment>, id: u32) -> Option<(u16, String)> {
     (!symbol.is_empty()).then(|| (entry.feed, symbol.to_owned()))
 }
 
-/// Padded text of a record: what is printable before the first NUL or blank.
+/// Padded text of a record: what is printable before the first NUL, without the blanks around it.
+/// Venues pad on either side, and a blank inside is a part of the name.
 pub fn symbol_text(bytes: &[u8]) -> String {
-    bytes.iter().take_while(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect()
+    let printable = bytes.iter().take_while(|byte| matches!(byte, b' '..=b'~'));
+    let text: String = printable.map(|byte| char::from(*byte)).collect();
+    text.trim_matches(' ').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::symbol_text;
+
+    #[test]
+    fn padding_is_no_part_of_a_name_and_a_blank_inside_is() {
+        for (padded, text) in [
+            (&b"BRK B\0\0\0"[..], "BRK B"),
+            (b"    AB 123", "AB 123"),
+            (b"AAPL    ", "AAPL"),
+            (b"A\x07B", "A"),
+            (b"A\xFFB", "A"),
+            (b"    ", ""),
+        ] {
+            assert_eq!(symbol_text(padded), text);
+        }
+    }
 }
