@@ -27,8 +27,10 @@ fn what(event: &Event, out: &mut String) {
             let _ = write!(out, "status  {} ({code})", status_name(record.action));
         }),
         rtype::SYMBOL => event.get::<SymbolMsg>().map(|record| {
-            let (id, lot) = (record.hd.instrument_id, record.round_lot);
-            let _ = write!(out, "symbol  instrument {id}, round lot {lot}");
+            let _ = write!(out, "symbol  instrument {}", record.hd.instrument_id);
+            if record.round_lot > 0 {
+                let _ = write!(out, ", round lot {}", record.round_lot);
+            }
         }),
         rtype::GAP => event.get::<GapMsg>().map(|record| {
             let lost = record.end_seq.wrapping_sub(record.first_seq);

@@ -205,6 +205,8 @@ pub fn run(arguments: &TailArguments) -> Result<ExitCode, Failure> {
             Followed::Lost { epoch, lapped } => {
                 say(&format!("epoch {epoch}: {lapped}"));
                 missed = true;
+                // Names may have been told meanwhile.
+                tail.symbols = Symbols::read(follower.segment());
                 tail.book_feeds(feeds(follower.segment()), true);
                 tail.lose()?;
             }
