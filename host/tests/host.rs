@@ -259,18 +259,19 @@ fn check_bars(host: &Running, symbol: &str, trades: &[Trade]) {
     let within = |trade: &&Trade| window.contains(trade.ts_event);
     let rules = [
         BarRule::Time { width: minute, origin: day::MIDNIGHT },
+        BarRule::Day { width: minute, zone: "America/New_York".to_owned().try_into().unwrap() },
         BarRule::Volume(10_000),
         BarRule::Count(50),
     ];
     for rule in rules {
         let scope = Scope { window, ..of(symbol) };
-        let (bars, _) = host.ask(&Request::Bars { scope, rule, unprintable: false });
+        let (bars, _) = host.ask(&Request::Bars { scope, rule: rule.clone(), unprintable: false });
         // Cut the trades into groups, and sum each up afterwards.
         let mut groups: Vec<Vec<&Trade>> = Vec::new();
         for trade in trades.iter().filter(within) {
             let full = groups.last().is_none_or(|group| match rule {
-                BarRule::Time { width, origin } => {
-                    (trade.ts_event - origin) / width != (group[0].ts_event - origin) / width
+                BarRule::Time { width, .. } | BarRule::Day { width, .. } => {
+                    trade.ts_event / width != group[0].ts_event / width
                 }
                 BarRule::Volume(limit) => {
                     group.iter().map(|trade| u64::from(trade.size)).sum::<u64>() >= limit
@@ -300,7 +301,9 @@ fn check_bars(host: &Running, symbol: &str, trades: &[Trade]) {
             let nearest = (2 * sum + i128::from(volume)) / (2 * i128::from(volume));
             assert_eq!(vwap[row], Some(nearest as i64));
             let start = match rule {
-                BarRule::Time { width, .. } => group[0].ts_event / width * width,
+                BarRule::Time { width, .. } | BarRule::Day { width, .. } => {
+                    group[0].ts_event / width * width
+                }
                 _ => group[0].ts_event,
             };
             assert_eq!(starts[row], Some(start));

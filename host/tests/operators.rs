@@ -3,11 +3,11 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use wiretape_core::event::{UNDEF_PRICE, flags};
+use wiretape_core::event::{UNDEF_PRICE, UNDEF_TIMESTAMP, flags};
 use wiretape_host::query::bars::BarTrades;
 use wiretape_host::query::{Bar, BarRule, RowId, Series, Window, asof, bars, merge};
 use wiretape_host::store::{
-    Axis, Columns, Position, QuoteColumns, QuoteRow, Table, TradeColumns, TradeRow,
+    Axis, Columns, Position, QuoteColumns, QuoteRow, TIME_MAX, Table, TradeColumns, TradeRow,
 };
 
 /// What is published, in order: the kind, the step of either clock and the content.
@@ -125,25 +125,25 @@ fn rows<C: Columns>(series: &Series<C>) -> Vec<(Position, C::Row)> {
 }
 
 /// Bars by grouping first and summing up afterwards.
-fn reference_bars(trades: &[(Position, TradeRow)], axis: Axis, rule: BarRule) -> Vec<Bar> {
+fn reference_bars(trades: &[(Position, TradeRow)], axis: Axis, rule: &BarRule) -> Vec<Bar> {
     let mut groups: BTreeMap<u64, Vec<(Position, TradeRow)>> = BTreeMap::new();
     let (mut group, mut volume, mut count) = (0, 0, 0);
     for (at, row) in trades {
         if row.price == UNDEF_PRICE || row.flags & flags::UNPRINTABLE == flags::UNPRINTABLE {
             continue;
         }
-        let key = match rule {
+        let key = match *rule {
             BarRule::Time { width, origin } => {
                 // The k for which origin + k·width <= time, moved up so that it is positive.
                 let time = trade_time(axis, row) as i128 - origin as i128;
                 (time.div_euclid(width as i128) + (1 << 40)) as u64
             }
-            BarRule::Volume(_) | BarRule::Count(_) => group,
+            BarRule::Day { .. } | BarRule::Volume(_) | BarRule::Count(_) => group,
         };
         groups.entry(key).or_default().push((*at, *row));
         (volume, count) = (volume + u64::from(row.size), count + 1);
-        let full = match rule {
-            BarRule::Time { .. } => false,
+        let full = match *rule {
+            BarRule::Time { .. } | BarRule::Day { .. } => false,
             BarRule::Volume(limit) => volume >= limit,
             BarRule::Count(limit) => count >= limit,
         };
@@ -157,12 +157,12 @@ fn reference_bars(trades: &[(Position, TradeRow)], axis: Axis, rule: BarRule) ->
         let prices: Vec<i64> = rows.iter().map(|(_, row)| row.price).collect();
         let volume: u64 = rows.iter().map(|(_, row)| u64::from(row.size)).sum();
         let trades = rows.len() as u64;
-        let (start, end) = match rule {
+        let (start, end) = match *rule {
             BarRule::Time { width, origin } => {
                 let start = origin as i128 + (key as i128 - (1 << 40)) * width as i128;
                 (start as u64, (start + width as i128) as u64)
             }
-            BarRule::Volume(_) | BarRule::Count(_) => (times[0], times[times.len() - 1]),
+            _ => (times[0], times[times.len() - 1]),
         };
         Bar {
             start,
@@ -177,8 +177,8 @@ fn reference_bars(trades: &[(Position, TradeRow)], axis: Axis, rule: BarRule) ->
             trades,
             notional: rows.iter().map(|(_, row)| row.price as i128 * row.size as i128).sum(),
             through: rows[rows.len() - 1].0,
-            closed: match rule {
-                BarRule::Time { .. } => Some(key) != last,
+            closed: match *rule {
+                BarRule::Time { .. } | BarRule::Day { .. } => Some(key) != last,
                 BarRule::Volume(limit) => volume >= limit,
                 BarRule::Count(limit) => trades >= limit,
             },
@@ -242,9 +242,9 @@ proptest! {
         let tape = tape(&publications);
         let chunks = table::<TradeColumns>(&tape.trades, chunk_rows).snapshot();
         let series = Series::select(&chunks, axis, window);
-        let found = bars(&series, rule, BarTrades::default(), None);
+        let found = bars(&series, &rule, BarTrades::default(), None);
         let trades = sorted_trades(&tape, axis, window);
-        prop_assert_eq!(found, reference_bars(&trades, axis, rule));
+        prop_assert_eq!(found, reference_bars(&trades, axis, &rule));
     }
 
     #[test]
@@ -293,7 +293,7 @@ proptest! {
         let chunks = table::<TradeColumns>(&rows, 8).snapshot();
         let series = Series::select(&chunks, Axis::Exchange, Window::default());
         let rule = BarRule::Count(u64::MAX);
-        for bar in bars(&series, rule, BarTrades::default(), None) {
+        for bar in bars(&series, &rule, BarTrades::default(), None) {
             match bar.vwap() {
                 None => prop_assert_eq!(bar.volume, 0),
                 Some(vwap) => {
@@ -338,4 +338,75 @@ fn a_quote_of_the_same_instant_counts_only_if_it_was_published_before() {
     let right = Series::select(&quotes.snapshot(), Axis::Exchange, Window::default());
     let found = asof(&left, &right, Some(0));
     assert_eq!(found[0].map(|id| right.row(id).bid_price), Some(40));
+}
+
+#[test]
+fn bars_of_a_place_are_counted_from_each_of_its_midnights() {
+    let utc = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_nanosecond() as u64;
+    let (hour, minute) = (3_600_000_000_000, 60_000_000_000);
+    // A Friday, the Sunday on which clocks are changed, and the Monday behind it.
+    let midnights = ["2025-03-07T05:00Z", "2025-03-09T05:00Z", "2025-03-10T04:00Z"].map(utc);
+    let nights = ["2025-03-08T05:00Z", "2025-03-10T04:00Z", "2025-03-11T04:00Z"].map(utc);
+    let rows: Vec<(Position, TradeRow)> = midnights
+        .iter()
+        .zip(&nights)
+        .flat_map(|(midnight, night)| [midnight + 5 * hour, night - minute])
+        .enumerate()
+        .map(|(number, ts_event)| {
+            let (sequence, venue_sequence, flags, side) = (number as u64, 0, 0, b'N');
+            let (price, size, ts_recv) = (1, 1, ts_event);
+            let row =
+                TradeRow { ts_event, ts_recv, sequence, price, size, venue_sequence, flags, side };
+            (Position { epoch: 1, sequence }, row)
+        })
+        .collect();
+    let chunks = table::<TradeColumns>(&rows, 4).snapshot();
+    let bounds = |width: u64, from: Option<u64>| -> Vec<(u64, u64)> {
+        let zone = "America/New_York".to_owned().try_into().unwrap();
+        let series = Series::select(&chunks, Axis::Exchange, Window { from, to: None });
+        let found =
+            bars(&series, &BarRule::Day { width, zone }, BarTrades::default(), None).into_iter();
+        found.map(|bar| (bar.start, bar.end)).collect()
+    };
+    let days: Vec<(u64, u64)> = midnights.into_iter().zip(nights).collect();
+    assert_eq!(bounds(24 * hour, None), days);
+    // 50 minutes do not fit a day: the first bar begins at midnight, the last ends there.
+    let width = 50 * minute;
+    let expected: Vec<(u64, u64)> = days
+        .iter()
+        .flat_map(|&(midnight, night)| {
+            let last = midnight + (night - minute - midnight) / width * width;
+            [(midnight + 6 * width, midnight + 7 * width), (last, night)]
+        })
+        .collect();
+    assert_eq!(bounds(width, None), expected);
+    assert_eq!(bounds(width, Some(midnights[1])), expected[2..]);
+}
+
+#[test]
+fn a_trade_without_a_time_is_in_no_bar_and_keeps_no_other_out() {
+    let row = |sequence, ts_event| {
+        let (price, size, venue_sequence, flags, side) = (1, 1, 0, 0, b'N');
+        let (ts_recv, at) = (7, Position { epoch: 1, sequence });
+        (at, TradeRow { ts_event, ts_recv, sequence, price, size, venue_sequence, flags, side })
+    };
+    let times = [UNDEF_TIMESTAMP, 5, TIME_MAX + 1, TIME_MAX];
+    let rows: Vec<_> = (1..).zip(times).map(|(sequence, time)| row(sequence, time)).collect();
+    let chunks = table::<TradeColumns>(&rows, 2).snapshot();
+    let rules = [
+        BarRule::Count(1),
+        BarRule::Time { width: 10, origin: 0 },
+        BarRule::Time { width: u64::MAX, origin: 0 },
+        BarRule::Day { width: 10, zone: "UTC".to_owned().try_into().unwrap() },
+    ];
+    for rule in rules {
+        let of = |axis| {
+            let series = Series::select(&chunks, axis, Window::default());
+            bars(&series, &rule, BarTrades::default(), None)
+        };
+        let found = of(Axis::Exchange);
+        assert_eq!(found.iter().map(|bar| bar.trades).sum::<u64>(), 2, "{rule:?}");
+        assert!(found.iter().all(|bar| i64::try_from(bar.end).is_ok()), "{rule:?}");
+        assert_eq!(of(Axis::Receive).iter().map(|bar| bar.trades).sum::<u64>(), 4, "{rule:?}");
+    }
 }

@@ -1,14 +1,24 @@
 //! Bars: trades summed up by time, volume or count.
 
+use super::day::{DAY, Zone};
 use super::series::Series;
-use crate::store::{Position, TradeColumns};
+use crate::store::{Position, TIME_MAX, TradeColumns};
 use serde::{Deserialize, Serialize};
 use wiretape_core::event::{UNDEF_PRICE, flags};
 
 /// What closes a bar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BarRule {
+    /// The clock of a place: bars counted anew from each midnight there, the last one of a day cut
+    /// short where the day is no multiple of them. A bar without a trade is left out.
+    Day {
+        /// Nanoseconds of a bar; at least 1. From a day on, a multiple of 24 hours: so many days,
+        /// counted from 1970.
+        width: u64,
+        /// Where the clock hangs.
+        zone: Zone,
+    },
     /// The clock: bars `[origin + k·width, origin + (k+1)·width)`. A bar without a trade is left
     /// out.
     Time {
@@ -78,37 +88,38 @@ pub struct BarTrades {
 }
 
 /// The bars of a series of trades, in order. `passed` is a time known to be over, up to which an
-/// open time bar counts as closed. Trades without a price are left out.
+/// open time bar counts as closed. Trades without a price, or a time, are left out.
 pub fn bars(
     series: &Series<TradeColumns>,
-    rule: BarRule,
+    rule: &BarRule,
     which: BarTrades,
     passed: Option<u64>,
 ) -> Vec<Bar> {
     let mut out = Vec::new();
     let mut open: Option<Bar> = None;
+    let timed = matches!(rule, BarRule::Time { .. } | BarRule::Day { .. });
+    let mut clock = Clock { rule, day: (0, 0) };
     for span in series.spans() {
         let columns = span.chunk.columns();
         let times = span.chunk.times(series.axis());
         for row in span.rows.clone() {
             let (price, size) = (columns.price[row], columns.size[row]);
             let unprintable = flags::unprintable(columns.flags[row]);
-            if price == UNDEF_PRICE || (unprintable && !which.unprintable) {
+            let time = times[row];
+            if price == UNDEF_PRICE || time > TIME_MAX || (unprintable && !which.unprintable) {
                 continue;
             }
-            let time = times[row];
-            if let BarRule::Time { .. } = rule
-                && open.is_some_and(|bar| time >= bar.end)
-            {
+            if timed && open.is_some_and(|bar| time >= bar.end) {
                 out.extend(open.take().map(|bar| Bar { closed: true, ..bar }));
             }
             let position = span.chunk.position(row);
-            let bar = open.get_or_insert_with(|| Bar::begin(rule, time, price, position));
+            let bar =
+                open.get_or_insert_with(|| Bar::begin(clock.bar(time), time, price, position));
             bar.add(time, price, size, position);
             let full = match rule {
-                BarRule::Time { .. } => false,
-                BarRule::Volume(volume) => bar.volume >= volume,
-                BarRule::Count(trades) => bar.trades >= trades,
+                BarRule::Time { .. } | BarRule::Day { .. } => false,
+                BarRule::Volume(volume) => bar.volume >= *volume,
+                BarRule::Count(trades) => bar.trades >= *trades,
             };
             if full {
                 bar.closed = true;
@@ -117,11 +128,10 @@ pub fn bars(
         }
     }
     if let Some(mut bar) = open {
-        let timed = matches!(rule, BarRule::Time { .. });
         bar.closed = timed && passed.is_some_and(|passed| passed >= bar.end);
         out.push(bar);
     }
-    if !matches!(rule, BarRule::Time { .. }) {
+    if !timed {
         for bar in &mut out {
             (bar.start, bar.end) = (bar.first, bar.last);
         }
@@ -129,12 +139,36 @@ pub fn bars(
     out
 }
 
-impl Bar {
-    fn begin(rule: BarRule, time: u64, price: i64, through: Position) -> Bar {
-        let (start, end) = match rule {
-            BarRule::Time { width, origin } => time_bar(time, width.max(1), origin),
+/// The bounds of bars.
+struct Clock<'r> {
+    rule: &'r BarRule,
+    /// The day that was looked at last: there are many bars in one.
+    day: (u64, u64),
+}
+
+impl Clock<'_> {
+    /// Those of the bar that begins with a trade at `time`.
+    fn bar(&mut self, time: u64) -> (u64, u64) {
+        match self.rule {
+            BarRule::Time { width, origin } => time_bar(time, (*width).max(1), *origin),
+            BarRule::Day { width, zone } => {
+                if !(self.day.0..self.day.1).contains(&time) {
+                    self.day = zone.days_around(time, (*width / DAY).max(1));
+                }
+                let (begin, end) = self.day;
+                if *width >= DAY {
+                    return self.day;
+                }
+                let start = time - (time - begin) % (*width).max(1);
+                (start, start.saturating_add(*width).min(end))
+            }
             BarRule::Volume(_) | BarRule::Count(_) => (time, time),
-        };
+        }
+    }
+}
+
+impl Bar {
+    fn begin((start, end): (u64, u64), time: u64, price: i64, through: Position) -> Bar {
         Bar {
             start,
             end,
@@ -170,5 +204,5 @@ fn time_bar(time: u64, width: u64, origin: u64) -> (u64, u64) {
     let into = (u128::from(time) + u128::from(width - phase)) % u128::from(width);
     let start = i128::from(time) - into as i128;
     let end = start + i128::from(width);
-    (start.max(0) as u64, u64::try_from(end).unwrap_or(u64::MAX))
+    (start.max(0) as u64, end.min(i128::from(TIME_MAX) + 1) as u64)
 }

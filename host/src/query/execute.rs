@@ -1,7 +1,8 @@
 //! Answers a request from the stores.
 
 use super::asof::asof;
-use super::bars::{BarTrades, bars};
+use super::bars::{BarRule, BarTrades, bars};
+use super::day::DAY;
 use super::merge::merge;
 use super::request::{Request, Scope};
 use super::series::{RowId, Series, Window};
@@ -39,6 +40,9 @@ pub enum QueryError {
     /// A bar of no width.
     #[error("bars need a width of at least 1 (nanosecond, unit of volume, or trade)")]
     EmptyBar,
+    /// A bar of more than a day that does not end at midnight.
+    #[error("bars of more than a day are of whole days: 24h, 2d or 7d, for example")]
+    BrokenDays,
     /// The window ends before it begins.
     #[error("the time range is empty: --to is not after --from")]
     EmptyWindow,
@@ -65,12 +69,15 @@ pub fn execute(
         Request::Range { kind, scope } => range(stores, *kind, scope, rows_max),
         Request::Asof { scope, tolerance } => join(stores, scope, *tolerance, rows_max),
         Request::Bars { scope, rule, unprintable } => {
-            let empty = match rule {
-                super::BarRule::Time { width, .. } => *width == 0,
-                super::BarRule::Volume(amount) | super::BarRule::Count(amount) => *amount == 0,
-            };
-            if empty {
-                return Err(QueryError::EmptyBar);
+            match rule {
+                BarRule::Time { width: 0, .. }
+                | BarRule::Day { width: 0, .. }
+                | BarRule::Volume(0)
+                | BarRule::Count(0) => return Err(QueryError::EmptyBar),
+                BarRule::Day { width, .. } if *width > DAY && !width.is_multiple_of(DAY) => {
+                    return Err(QueryError::BrokenDays);
+                }
+                _ => {}
             }
             let which = BarTrades { unprintable: *unprintable };
             let snapshot = take(stores, &[Kind::Trades], scope)?;
@@ -78,7 +85,7 @@ pub fn execute(
             for (index, instrument) in snapshot.instruments.iter().enumerate() {
                 let series = Series::select(&instrument.trades, scope.by, scope.window);
                 let passed = snapshot.passed[snapshot.workers[index] as usize];
-                let made = bars(&series, *rule, which, passed);
+                let made = bars(&series, rule, which, passed);
                 out.extend(made.into_iter().map(|bar| (index, bar)));
             }
             out.sort_by_key(|(index, bar)| (bar.start, *index));

@@ -8,11 +8,13 @@ pub mod series;
 pub mod merge;
 pub mod asof;
 pub mod bars;
+pub mod day;
 pub mod request;
 pub mod execute;
 
 pub use asof::asof;
 pub use bars::{Bar, BarRule, bars};
+pub use day::{Zone, ZoneError};
 pub use execute::{QueryError, execute};
 pub use merge::merge;
 pub use request::{Request, Scope};

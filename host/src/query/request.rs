@@ -80,6 +80,8 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::Zone;
+    use jiff::tz::TimeZone;
 
     #[test]
     fn requests_survive_the_wire() {
@@ -96,6 +98,11 @@ mod tests {
                 scope,
                 rule: BarRule::Time { width: 60, origin: 3 },
                 unprintable: true,
+            },
+            Request::Bars {
+                scope: Scope::default(),
+                rule: BarRule::Day { width: 60, zone: Zone::new(TimeZone::UTC).unwrap() },
+                unprintable: false,
             },
             Request::Instruments {},
             Request::Coverage {},

@@ -133,7 +133,7 @@ fn series(rows: &[(usize, RowId)]) -> impl Iterator<Item = usize> + Clone {
 }
 
 fn times(values: Vec<u64>) -> ArrayRef {
-    let value = |time: u64| (time != UNDEF_TIMESTAMP).then_some(time as i64);
+    let value = |time: u64| i64::try_from(time).ok();
     let array: TimestampNanosecondArray = values.into_iter().map(value).collect();
     Arc::new(array.with_timezone("UTC"))
 }

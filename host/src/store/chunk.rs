@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 /// Rows after which a chunk is sealed, if nothing else is asked for.
 pub const CHUNK_ROWS: usize = 8_192;
+/// The latest time that there is: it and the next nanosecond fit into Arrow's 63 bits. What lies
+/// beyond, as DBN's undefined time does, is no time.
+pub const TIME_MAX: u64 = i64::MAX as u64 - 1;
 
 /// Which of an event's two times a query goes by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

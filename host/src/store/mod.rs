@@ -19,7 +19,7 @@ pub mod instrument;
 pub mod worker;
 
 pub use budget::Budget;
-pub use chunk::{Axis, Chunk, Table};
+pub use chunk::{Axis, Chunk, TIME_MAX, Table};
 pub use columns::{
     Columns, EventColumns, EventRow, QuoteColumns, QuoteRow, TradeColumns, TradeRow,
 };

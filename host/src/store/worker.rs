@@ -1,7 +1,7 @@
 //! All instruments of one capture worker, over its epochs.
 
 use super::budget::Budget;
-use super::chunk::{Appended, Axis, CHUNK_ROWS};
+use super::chunk::{Appended, Axis, CHUNK_ROWS, TIME_MAX};
 use super::columns::{EventRow, QuoteRow, TradeRow};
 use super::coverage::{Loss, LossReason, LostRows, WorkerCoverage, WorkerState};
 use super::instrument::{Instrument, InstrumentSnapshot, Kind};
@@ -129,8 +129,9 @@ impl WorkerStore {
     pub fn see(&mut self, position: Position, ts_event: u64, ts_recv: u64) {
         self.from.get_or_insert(position);
         self.through = Some(position);
-        let latest = self.latest.get_or_insert((ts_event, ts_recv));
-        *latest = (latest.0.max(ts_event), latest.1.max(ts_recv));
+        let known = |time| if time > TIME_MAX { 0 } else { time };
+        let latest = self.latest.get_or_insert((0, 0));
+        *latest = (latest.0.max(known(ts_event)), latest.1.max(known(ts_recv)));
     }
 
     /// The last event taken in.
@@ -280,8 +281,8 @@ impl WorkerStore {
             state: self.state,
             from: self.from,
             through: self.through,
-            ts_event: self.latest.map(|latest| latest.0),
-            ts_recv: self.latest.map(|latest| latest.1),
+            ts_event: self.latest.map(|latest| latest.0).filter(|time| *time > 0),
+            ts_recv: self.latest.map(|latest| latest.1).filter(|time| *time > 0),
             lost,
         }
     }

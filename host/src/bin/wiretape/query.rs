@@ -1,7 +1,7 @@
 //! `wiretape query`.
 
 use crate::failure::Failure;
-use crate::instant::{Instant, day_of, midnight_before, parse_duration, parse_zone};
+use crate::instant::{Instant, day_of, parse_duration, parse_zone};
 use crate::terminal::{Tone, grouped, tinted};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::civil::Date;
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wiretape_host::query::{BarRule, Request, Scope, Window};
+use wiretape_host::query::{BarRule, Request, Scope, Window, Zone};
 use wiretape_host::result::text::{self, TimeStyle};
 use wiretape_host::result::{Format, Printer, coverage_of};
 use wiretape_host::serve::{Asked, ask, client_socket_path};
@@ -76,7 +76,7 @@ enum Question {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Rule {
-    /// A bar for each such time, aligned to midnight in --tz.
+    /// A bar for each such time, counted anew from each midnight in --tz; 1d or more: whole days.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     every: Option<u64>,
     /// A bar whenever so much was traded.
@@ -212,12 +212,9 @@ fn request(question: &Question, how: &How, socket: &Path) -> Result<Request, Fai
             let scope = scope(what, how, socket)?;
             let rule = match (rule.every, rule.volume, rule.trades) {
                 (Some(width), ..) => {
-                    let day = match scope.window.from {
-                        Some(from) => Some(from),
-                        None => latest(socket)?,
-                    };
-                    let origin = day.map_or(0, |day| midnight_before(day, &how.tz));
-                    BarRule::Time { width, origin }
+                    let zone = Zone::new(how.tz.clone());
+                    let zone = zone.map_err(|error| Failure::Usage(format!("--tz: {error}")))?;
+                    BarRule::Day { width, zone }
                 }
                 (_, Some(volume), _) => BarRule::Volume(volume),
                 (_, _, trades) => BarRule::Count(trades.unwrap_or(1)),
