@@ -7,4 +7,4 @@ pub mod format;
 
 pub use build::Answer;
 pub use format::{Format, Printer};
-pub use schema::{COVERAGE_KEY, coverage_of, with_coverage};
+pub use schema::{COVERAGE_KEY, ROWS_KEY, coverage_of, rows_of, with_coverage, with_rows};

@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// Key of the schema's metadata under which the coverage stands, as JSON.
 pub const COVERAGE_KEY: &str = "wiretape.coverage";
+/// Key under which the number of rows stands: a stream that was broken off between two batches
+/// looks like one that has ended.
+pub const ROWS_KEY: &str = "wiretape.rows";
 
 /// A price.
 pub const PRICE: DataType = DataType::Decimal128(19, 9);
@@ -50,4 +53,16 @@ pub fn with_coverage(schema: &Schema, coverage: &Coverage) -> SchemaRef {
 /// The coverage in the metadata of a schema; `None` if there is none that can be read.
 pub fn coverage_of(schema: &Schema) -> Option<Coverage> {
     serde_json::from_str(schema.metadata().get(COVERAGE_KEY)?).ok()
+}
+
+/// `schema` with the rows that its answer has in its metadata.
+pub fn with_rows(schema: &Schema, rows: usize) -> SchemaRef {
+    let mut metadata = schema.metadata().clone();
+    metadata.insert(ROWS_KEY.to_owned(), rows.to_string());
+    Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata))
+}
+
+/// The rows that the answer of a schema has; `None` if it does not tell.
+pub fn rows_of(schema: &Schema) -> Option<u64> {
+    schema.metadata().get(ROWS_KEY)?.parse().ok()
 }

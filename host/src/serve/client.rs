@@ -1,7 +1,10 @@
 //! Asks a host.
 
 use crate::query::Request;
+use crate::result::rows_of;
+use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
+use arrow_schema::{ArrowError, SchemaRef};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -33,11 +36,47 @@ pub enum ClientError {
     Refused(String),
     /// The answer is not Arrow.
     #[error("the host's answer cannot be read: {0}")]
-    Answer(#[from] arrow_schema::ArrowError),
+    Answer(#[from] ArrowError),
 }
 
-/// The batches of an answer, as they arrive.
-pub type Asked = StreamReader<BufReader<UnixStream>>;
+/// The batches of an answer, as they arrive. One that the host breaks off ends with an error.
+pub struct Asked {
+    reader: StreamReader<BufReader<UnixStream>>,
+    came: u64,
+}
+
+impl Asked {
+    fn new(answer: BufReader<UnixStream>) -> Result<Asked, ArrowError> {
+        Ok(Asked { reader: StreamReader::try_new(answer, None)?, came: 0 })
+    }
+
+    /// The schema of the batches.
+    pub fn schema(&self) -> SchemaRef {
+        self.reader.schema()
+    }
+}
+
+impl Iterator for Asked {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.reader.next() {
+            Some(Ok(batch)) => {
+                self.came += batch.num_rows() as u64;
+                Some(Ok(batch))
+            }
+            None => {
+                let rows = rows_of(&self.reader.schema()).filter(|rows| *rows > self.came)?;
+                let came = std::mem::replace(&mut self.came, rows);
+                Some(Err(ArrowError::IpcError(format!(
+                    "it was broken off behind {came} of its {rows} rows. The host was stopped, or \
+                     says why; it waits 30 s for who does not read on"
+                ))))
+            }
+            failed => failed,
+        }
+    }
+}
 
 /// Sends `request` to the host at `path` and returns its answer.
 pub fn ask(path: &Path, request: &Request) -> Result<Asked, ClientError> {
@@ -59,6 +98,52 @@ pub fn ask(path: &Path, request: &Request) -> Result<Asked, ClientError> {
             let text = value.get("error").and_then(|error| error.as_str()).unwrap_or(&text);
             Err(ClientError::Refused(text.to_owned()))
         }
-        Some(_) => Ok(StreamReader::try_new(answer, None)?),
+        Some(_) => Ok(Asked::new(answer)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::with_rows;
+    use arrow_array::UInt64Array;
+    use arrow_ipc::writer::StreamWriter;
+    use arrow_schema::{DataType, Field, Schema};
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+
+    /// What comes of an answer of `rows` rows that ends behind `batches` batches of two.
+    fn asked(rows: usize, batches: usize) -> Vec<Result<usize, String>> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("host.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let host = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            let schema = Schema::new(vec![Field::new("n", DataType::UInt64, false)]);
+            let mut writer = StreamWriter::try_new(&stream, &with_rows(&schema, rows)).unwrap();
+            for _ in 0..batches {
+                let column = Arc::new(UInt64Array::from(vec![1, 2]));
+                let batch = RecordBatch::try_new(schema.clone().into(), vec![column]).unwrap();
+                writer.write(&batch).unwrap();
+            }
+            writer.flush().unwrap();
+            // Without its end: the connection is lost.
+        });
+        let answer = ask(&path, &Request::Instruments {}).unwrap();
+        let came = answer.map(|batch| batch.map(|b| b.num_rows()).map_err(|e| e.to_string()));
+        let came = came.collect();
+        host.join().unwrap();
+        came
+    }
+
+    #[test]
+    fn an_answer_that_ends_before_its_last_row_is_an_error() {
+        assert_eq!(asked(4, 2), [Ok(2), Ok(2)]);
+        let [first, second] = asked(4, 1).try_into().unwrap();
+        assert_eq!(first, Ok(2));
+        assert!(second.unwrap_err().contains("behind 2 of its 4 rows"));
+        assert!(asked(4, 0)[0].as_ref().unwrap_err().contains("behind 0 of its 4 rows"));
+        assert_eq!(asked(0, 0), []);
     }
 }

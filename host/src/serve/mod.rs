@@ -21,7 +21,9 @@ pub use socket::{Claim, ClaimError, client_socket_path, default_socket_path};
 use crate::ingest::SharedStore;
 use crate::query::{Request, execute};
 use crate::result::build::Answer;
+use crate::result::with_rows;
 use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -75,7 +77,11 @@ impl Service {
         let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
             let _place = place;
             // A client that goes away in the middle is no event worth a word.
-            let _ = service.serve(stream);
+            if let Err(error) = service.serve(stream)
+                && !is_the_client_s(&error)
+            {
+                service.hosted.notice(&format!("an answer was broken off: {error}"));
+            }
         });
         if let Err(error) = spawned {
             self.hosted.notice(&format!("cannot start a thread for a client: {error}"));
@@ -120,6 +126,12 @@ impl Drop for Place {
     }
 }
 
+/// Whether a connection ended because the client went away, or kept the host waiting.
+fn is_the_client_s(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, WouldBlock};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | TimedOut | WouldBlock)
+}
+
 fn refuse(out: &mut UnixStream, text: &str) -> io::Result<()> {
     let line = format!("{}\n", serde_json::json!({ "error": text }));
     out.write_all(line.as_bytes())
@@ -127,8 +139,12 @@ fn refuse(out: &mut UnixStream, text: &str) -> io::Result<()> {
 
 fn send(out: &mut UnixStream, answer: Answer) -> io::Result<()> {
     let begun = Instant::now();
-    let arrow = |error: arrow_schema::ArrowError| io::Error::other(error);
-    let mut writer = StreamWriter::try_new(BufWriter::new(out), &answer.schema).map_err(arrow)?;
+    let arrow = |error| match error {
+        ArrowError::IoError(_, source) => source,
+        other => io::Error::other(other),
+    };
+    let schema = with_rows(&answer.schema, answer.rows);
+    let mut writer = StreamWriter::try_new(BufWriter::new(out), &schema).map_err(arrow)?;
     for batch in answer.batches {
         if begun.elapsed() > ANSWER_TIME {
             return Err(io::ErrorKind::TimedOut.into());
