@@ -172,7 +172,8 @@ impl Host {
     fn start(directory: &Path, files: &[&str]) -> Host {
         let mut host = Host(spawn(directory, files));
         let said = BufReader::new(host.0.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let taken = said.filter(|line| line.contains("taken in")).take(files.len());
+        let over = |line: &String| line.contains("taken in") || line.contains("was cut");
+        let taken = said.filter(over).take(files.len());
         assert_eq!(taken.count(), files.len());
         host
     }
@@ -355,4 +356,29 @@ fn bits_that_venues_set_on_ordinary_trades_leave_no_trade_out_of_the_bars() {
         .unwrap();
     let bar: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(bar["volume"], 111, "{bar}");
+}
+
+#[test]
+fn an_answer_over_a_file_that_breaks_off_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("day.dbn");
+    foreign(&path, vec![], &[bid(2, 7, 0, 10), bid(2, 7, 1, 11)]);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 8]).unwrap();
+    let _host = Host::start(directory.path(), &["day.dbn"]);
+    let said = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+            .args(["query", "range", "--kind", "events", "--format", "csv"])
+            .args(["--socket", "host.sock"])
+            .args(more)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let all = said(&[]);
+    assert!(all.contains("lost: after sequence 1 (the file cannot be read any further)"), "{all}");
+    // What is asked for lies before the place where it breaks off.
+    assert_eq!(said(&["--to", &NOON.to_string()]), "");
 }

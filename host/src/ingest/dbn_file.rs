@@ -86,7 +86,7 @@ pub fn take_dbn_file(
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                lock(store).set_state(WorkerState::Dead);
+                lock(store).cut_off(sequence + 1);
                 return Err(error);
             }
         };

@@ -20,6 +20,8 @@ pub enum LossReason {
     MemoryBudget,
     /// Capture was not running between two epochs.
     CaptureDown,
+    /// A DBN file cannot be read to its end.
+    FileCut,
 }
 
 impl LossReason {
@@ -32,6 +34,7 @@ impl LossReason {
             LossReason::BeforeAttach => "before the host attached",
             LossReason::MemoryBudget => "memory budget",
             LossReason::CaptureDown => "capture not running",
+            LossReason::FileCut => "the file cannot be read any further",
         }
     }
 }

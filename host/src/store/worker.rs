@@ -76,23 +76,35 @@ impl WorkerStore {
     /// Starts an epoch: instrument ids mean something else from here on.
     pub fn begin_epoch(&mut self, epoch: u64) {
         if let Some(through) = self.through.filter(|through| through.epoch != epoch) {
-            let latest = self.latest;
-            self.lose(Loss {
-                reason: LossReason::CaptureDown,
-                epoch: through.epoch,
-                first: through.sequence + 1,
-                end: through.sequence + 1,
-                messages: None,
-                feed: None,
-                rows: None,
-                exchange: (latest.map(|latest| latest.0), None),
-                receive: (latest.map(|latest| latest.1), Some(epoch)),
-                count: 1,
-            });
+            let next = Position { sequence: through.sequence + 1, ..through };
+            self.lose_all_behind(LossReason::CaptureDown, next, Some(epoch));
         }
         self.epoch = epoch;
         self.state = WorkerState::Live;
         self.by_id.clear();
+    }
+
+    /// Takes note that the file cannot be read beyond what stands before record `next`.
+    pub fn cut_off(&mut self, next: u64) {
+        self.set_state(WorkerState::Ended);
+        let next = Position { epoch: self.epoch, sequence: next };
+        self.lose_all_behind(LossReason::FileCut, next, None);
+    }
+
+    /// Takes note of a loss of nobody knows how much from `next` on, that was over by `received`.
+    fn lose_all_behind(&mut self, reason: LossReason, next: Position, received: Option<u64>) {
+        self.lose(Loss {
+            reason,
+            epoch: next.epoch,
+            first: next.sequence,
+            end: next.sequence,
+            messages: None,
+            feed: None,
+            rows: None,
+            exchange: (self.latest.map(|latest| latest.0), None),
+            receive: (self.latest.map(|latest| latest.1), received),
+            count: 1,
+        });
     }
 
     /// How the worker stands.
