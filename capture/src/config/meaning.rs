@@ -33,6 +33,16 @@ const REORDER_PACKETS: std::ops::RangeInclusive<usize> = 0..=1 << 18;
 /// Longer than lines of one venue differ, shorter than anyone waits.
 const REORDER_US: u64 = 1_000;
 
+/// A day whose times fit into the 63 bits of nanoseconds that readers have for them.
+fn check_date(text: &str) -> Result<jiff::civil::Date, String> {
+    let day: jiff::civil::Date =
+        text.parse().map_err(|_| format!("'{text}' is no date, such as \"2012-06-21\""))?;
+    match day.year() {
+        1970..=2261 => Ok(day),
+        _ => Err(format!("'{text}' lies outside the years 1970 to 2261")),
+    }
+}
+
 /// `running` is the worker that a configuration is meant for which runs already.
 pub(super) fn check(
     place: Place<'_>,
@@ -355,10 +365,10 @@ fn check_feed(
     }
     let date = match &table.date {
         None => None,
-        Some(date) => Some(date.value.text().parse().map_err(|_| {
-            let sentence = format!("'{}' is no date, such as \"2012-06-21\"", date.value.text());
-            ConfigError::at(place, date.origin, sentence)
-        })?),
+        Some(date) => {
+            let day = check_date(&date.value.text());
+            Some(day.map_err(|sentence| ConfigError::at(place, date.origin, sentence))?)
+        }
     };
     Ok(FeedConfig {
         name: check_name(place, &table.name, "name", || format!("feed{index}"))?,

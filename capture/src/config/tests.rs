@@ -103,6 +103,12 @@ fn wrong_types_and_values_name_line_and_key() {
         complaint("date = 2012-06-21", "date = \"21.6.2012\""),
         "capture.toml:18: '21.6.2012' is no date, such as \"2012-06-21\""
     );
+    for day in ["1969-12-31", "2262-01-01"] {
+        assert_eq!(
+            complaint("date = 2012-06-21", &format!("date = {day}")),
+            format!("capture.toml:18: '{day}' lies outside the years 1970 to 2261")
+        );
+    }
     assert_eq!(
         complaint("queue = 2", "speed = \"recorded\""),
         "capture.toml:10: 'speed' does not belong to a source of kind \"xdp\""
