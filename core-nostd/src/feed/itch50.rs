@@ -20,6 +20,7 @@
 //! has not the length of its type marks the instrument as well. One that names another instrument
 //! than its order's is taken for the order's, is counted, and marks both.
 
+mod messages_ahead;
 mod notices;
 
 use super::channel::{Channel, FeedSpec};
@@ -30,8 +31,7 @@ use super::trading_day::TradingDays;
 use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
 use crate::book::{
-    BookError, BookSpec, BookUsage, OrderBook, OrdersAhead, PagedIndex, PagedSpec, Reduced,
-    Replaced, Upcoming,
+    BookError, BookSpec, BookUsage, OrderBook, PagedIndex, PagedSpec, Reduced, Replaced,
 };
 use crate::event::{MboMsg, SIDE_NONE, Side, action, flags};
 use crate::segment::FeedCounter;
@@ -218,42 +218,6 @@ impl<'m> ItchFeed<'m> {
             let stamp = self.channel.stamp(local, 0, ts_event, ts_event, publisher);
             self.after_event(local, Touched::All, publisher.last_sequence(), &stamp);
         }
-    }
-
-    /// Takes messages in, and asks for the memory of those further on meanwhile.
-    #[inline(never)]
-    fn take_ahead(&mut self, messages: moldudp64::Messages<'_>, publisher: &mut Publisher<'m>) {
-        let mut further_on = messages.clone();
-        let mut ahead = OrdersAhead::default();
-        for message in further_on.by_ref().take(OrdersAhead::MESSAGES) {
-            ahead.step(&self.book, self.upcoming(message, publisher));
-        }
-        for message in messages {
-            let next = further_on.next().map(|message| self.upcoming(message, publisher));
-            ahead.step(&self.book, next.unwrap_or_default());
-            self.on_message(message, publisher);
-            self.sequence = self.sequence.wrapping_add(1);
-        }
-    }
-
-    /// What a message further on is about, the channel's part of which is asked for.
-    #[inline(always)]
-    fn upcoming(&self, message: &[u8], publisher: &Publisher<'m>) -> Upcoming {
-        let Ok(message) = Message::parse(message) else { return Upcoming::default() };
-        let instrument = u32::from(message.head().stock_locate.get());
-        self.channel.expect(instrument, publisher);
-        let (order, adds) = match message {
-            Message::AddOrder(m) => (m.order_ref, Some(m)),
-            Message::AddOrderMpid(m) => (m.unattributed().order_ref, Some(m.unattributed())),
-            Message::OrderExecuted(m) => (m.order_ref, None),
-            Message::OrderExecutedWithPrice(m) => (m.order_ref, None),
-            Message::OrderCancel(m) => (m.order_ref, None),
-            Message::OrderDelete(m) => (m.order_ref, None),
-            Message::OrderReplace(m) => (m.old_ref, None),
-            _ => return Upcoming::default(),
-        };
-        let adds = adds.and_then(|m| Some((itch_side(m.side)?, m.price.nanos())));
-        Upcoming { instrument, order: order.get(), adds }
     }
 
     #[inline]
