@@ -176,15 +176,15 @@ fn main() -> ExitCode {
         return fail(1, &format!("cannot handle signals: {error}"));
     }
     let mut notice = |notice: Notice| match notice {
-        Notice::Started(text) if cli.json => eprintln!("{text}"),
+        Notice::Started(text) if cli.json => tell(&text),
         Notice::Started(text) => {
             let _ = say(&text);
         }
-        Notice::Changed(text) if cli.json => eprintln!("{text}"),
+        Notice::Changed(text) if cli.json => tell(&text),
         Notice::Changed(text) => {
             let _ = say(&text);
         }
-        Notice::Warning(text) => eprintln!("wiretape-capture: warning: {text}"),
+        Notice::Warning(text) => tell(&format!("wiretape-capture: warning: {text}")),
         Notice::BrokenOff(summary) if cli.json => {
             let _ = say(&json(&summary));
         }
@@ -259,8 +259,14 @@ fn say_survey(cli: &Cli, survey: &Survey) -> ExitCode {
     say(&if cli.json { survey_json(survey) } else { survey.to_string() })
 }
 
+/// Says a sentence on standard error. Where nobody listens any more, or a disk is full, a capture
+/// that runs goes on without.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 fn fail(code: u8, text: &str) -> ExitCode {
-    eprintln!("wiretape-capture: {text}");
+    tell(&format!("wiretape-capture: {text}"));
     ExitCode::from(code)
 }
 

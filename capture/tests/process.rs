@@ -112,6 +112,18 @@ fn events(view: &SegmentView<'_>) -> Vec<Event> {
 }
 
 #[test]
+fn a_capture_that_cannot_say_what_it_has_to_say_goes_on() {
+    let place = Place::new(&day::pcap(&day::frames(&day::made_up(10), 9), 1_000));
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    // With --json what it says when it starts goes to standard error, as warnings do.
+    let mut replay = place.replay(&["--json"]);
+    let done = replay.stderr(full()).output().unwrap();
+    assert!(done.status.success() && !done.stdout.is_empty(), "{}", done.status);
+    let mut refused = place.command(&["--check", "--config", "/nonexistent"]);
+    assert_eq!(refused.stderr(full()).status().unwrap().code(), Some(2));
+}
+
+#[test]
 fn a_replay_counts_every_message_and_gives_the_same_events_each_time() {
     let frames = day::frames(&day::made_up(3_000), 9);
     let place = Place::new(&day::pcap(&frames, 1_000));

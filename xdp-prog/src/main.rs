@@ -17,7 +17,9 @@ fn main() -> ExitCode {
     if let Ok(absolute) = std::path::absolute(&cli.pin_dir) {
         cli.pin_dir = absolute;
     }
-    let to_stderr = |_: PrintLevel, message: String| eprint!("{message}");
+    let to_stderr = |_: PrintLevel, message: String| {
+        let _ = write!(io::stderr(), "{message}");
+    };
     libbpf_rs::set_print(cli.verbose.then_some((PrintLevel::Info, to_stderr)));
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -26,10 +28,15 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("wiretape-xdp: {failure}");
+            tell(&format!("wiretape-xdp: {failure}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says a sentence on standard error, whether or not anyone still listens there.
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +45,12 @@ enum Failure {
     Steering(#[from] Error),
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
-    #[error("cannot write JSON: {0}")]
-    Json(#[from] serde_json::Error),
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure::Output(error.into())
+    }
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
@@ -93,13 +104,13 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
     .run()?;
     let interface = &args.interface.interface;
     if loaded.mounted {
-        eprintln!("note: mounted a bpf file system at {}", wiretape_xdp::bpffs::ROOT);
+        tell(&format!("note: mounted a bpf file system at {}", wiretape_xdp::bpffs::ROOT));
     }
     if loaded.replaced_stale {
-        eprintln!("note: replaced the pins of an earlier {interface} that is gone");
+        tell(&format!("note: replaced the pins of an earlier {interface} that is gone"));
     }
     if let Some(reason) = &loaded.native_refused {
-        eprintln!("note: not in native mode: {reason}");
+        tell(&format!("note: not in native mode: {reason}"));
     }
     let groups = match args.groups.len() {
         0 => "no group yet (wiretape-xdp group add)".to_string(),
@@ -113,10 +124,10 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
 
 fn show_status(cli: &Cli, args: &StatusArgs, out: &mut impl Write) -> Result<(), Failure> {
     for interface in status::unfinished(&cli.pin_dir) {
-        eprintln!(
+        tell(&format!(
             "note: a load of {interface} is under way, or was killed: `wiretape-xdp unload \
              --interface {interface}` then puts back what it changed"
-        );
+        ));
     }
     let all = match &args.interface {
         Some(interface) => vec![Steering::at(&cli.pin_dir, interface).status()?],
@@ -174,6 +185,8 @@ fn change_groups(cli: &Cli, command: &GroupCommand, out: &mut impl Write) -> Res
 /// A mistyped address is taken as it is, since there are feeds over unicast; but not in silence.
 fn note_unicast(groups: &[Group]) {
     for group in groups.iter().filter(|group| !group.address().is_multicast()) {
-        eprintln!("note: {group} is not multicast (224.0.0.0 to 239.255.255.255); steered anyway");
+        tell(&format!(
+            "note: {group} is not multicast (224.0.0.0 to 239.255.255.255); steered anyway"
+        ));
     }
 }

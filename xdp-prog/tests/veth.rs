@@ -242,6 +242,12 @@ fn the_command_line_end_to_end() {
         assert_eq!(status[0]["mode"], "native");
         assert_eq!(status[0]["groups"].as_array().unwrap().len(), 2);
         assert_eq!(status[0]["total"]["seen"], 0);
+        // Whoever reads it has read enough, as with `2>&1 | head`.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut unread = tool(&["status", "-i", "wire", "--json"], &pins.path);
+        unread.stdout(writer.try_clone().unwrap()).stderr(writer);
+        assert!(unread.status().unwrap().success());
         expect(&["unload", "-i", "wire"], 0, "unloaded");
         expect(&["status"], 0, "no interface steers");
         expect(&["completions", "bash"], 0, "wiretape-xdp");
@@ -283,6 +289,13 @@ fn members_of_the_pin_group_need_no_rights() {
         assert_eq!(stranger.0, Some(1));
         assert!(stderr(&stranger.1).contains("--pin-group"), "{}", stderr(&stranger.1));
     });
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_is_a_refusal() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut refused = tool(&["status", "--interface", "nosuch0"], &std::env::temp_dir());
+    assert_eq!(refused.stderr(full).status().unwrap().code(), Some(1));
 }
 
 #[test]

@@ -40,10 +40,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wiretape-exchange: {}", told(&error));
+            tell(&format!("wiretape-exchange: {}", told(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says a sentence on standard error, whether or not anyone still listens there.
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// An error and its causes in one sentence, each said once: some errors tell their cause already.
@@ -159,7 +164,7 @@ fn play_into<S: Sink>(
     let mut last = Progress { sent: Default::default(), elapsed_ns: 0 };
     let mut on_progress = |now: Progress| {
         if !cli.quiet {
-            eprintln!("{}", progress_line(&now, &last));
+            tell(&progress_line(&now, &last).to_string());
         }
         last = now;
     };
