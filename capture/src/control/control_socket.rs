@@ -17,13 +17,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 /// Longest question or answer: far more than sixteen feeds take.
 pub const MESSAGE_BYTES: usize = 128 << 10;
-/// How long a look for a question waits, where nobody wakes it.
+/// How long a look for a question, or for an answer, waits where nothing comes.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an asker may take to make room for its answer.
 const HAND_OVER: Duration = Duration::from_millis(100);
@@ -213,10 +213,16 @@ pub fn ask(path: &Path, question: &impl Serialize) -> Result<Answer, AskError> {
         _ => nobody(source),
     })?;
     let no_answer = |source| AskError::NoAnswer { source };
-    own.socket.set_read_timeout(Some(PATIENCE)).map_err(no_answer)?;
     let mut buffer = vec![0; MESSAGE_BYTES];
-    let length = own.socket.recv(&mut buffer).map_err(no_answer)?;
+    let is_asked = || still_listens(path, (owner.dev(), owner.ino()));
+    let length = own.answer(&mut buffer, is_asked).map_err(no_answer)?;
     serde_json::from_slice(&buffer[..length]).map_err(|error| no_answer(error.into()))
+}
+
+/// Whether the socket at `path` is the one that it was, and somebody has it open.
+fn still_listens(path: &Path, identity: (u64, u64)) -> bool {
+    let is_there = fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == identity);
+    is_there && UnixDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok())
 }
 
 /// The asker's end.
@@ -232,6 +238,27 @@ impl Own {
         let own = Own { socket: UnixDatagram::bind(&path).map_err(failed)?, path: path.clone() };
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(own)
+    }
+
+    /// The length of the answer, while there is somebody to give one.
+    fn answer(&self, buffer: &mut [u8], is_asked: impl Fn() -> bool) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(LOOK))?;
+        let (asked, mut waits) = (Instant::now(), true);
+        loop {
+            match self.socket.recv(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !waits {
+                        return Err(io::Error::other("it ended meanwhile"));
+                    }
+                    if asked.elapsed() >= PATIENCE {
+                        return Err(error);
+                    }
+                    // What it answered before it ended is there by the next look.
+                    waits = is_asked();
+                }
+                received => return received,
+            }
+        }
     }
 
     /// Lets the capture, which is `owner`'s, send here. That is root's to do for others.
@@ -277,6 +304,25 @@ mod tests {
         assert_eq!(names().collect::<Vec<_>>(), ["w.control"]);
         drop(socket);
         assert_eq!(names().count(), 0);
+    }
+
+    #[test]
+    fn a_capture_that_ends_before_it_answers_is_waited_for_no_longer() {
+        // Where captures have theirs: a file that takes the place of another is told from it.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = ControlSocket::path(dir.path(), "w");
+        let (asked, questions) = (Instant::now(), || ControlSocket::bind(path.clone()).unwrap());
+        let socket = questions();
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| ask(&path, &"what is new?"));
+            assert!(socket.next(&mut [0; 64]).is_some());
+            drop(socket);
+            // The next one does not know of the question.
+            let _next = questions();
+            let text = asker.join().unwrap().unwrap_err().to_string();
+            assert!(text.contains("it ended meanwhile"), "{text}");
+        });
+        assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
     }
 
     #[test]
