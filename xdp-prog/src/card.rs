@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 use serde::Serialize;
@@ -20,6 +22,10 @@ use crate::pin::Pins;
 
 /// Rules that can be remembered.
 const RULES: u32 = 1024;
+/// How long captures may take to see that the program is gone, and to give their queues back.
+const CAPTURES_END: Duration = Duration::from_secs(2);
+/// How often queues are tried to be put back meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of [`Before`] in its map.
 const BEFORE_BYTES: usize = 48;
 
@@ -331,10 +337,21 @@ impl Card {
             result = result.and(off.map(drop));
         }
         if let Some((channels, count)) = self.before.queues {
-            let set = self.set_channels("put the receive queues back", channels, count);
-            result = result.and(set);
+            result = result.and(self.queues_back(channels, count));
         }
         result
+    }
+
+    /// The kernel takes no queue away that has a socket: a capture's, until it has ended.
+    fn queues_back(&self, channels: Channels, count: u32) -> Result<(), Error> {
+        let start = Instant::now();
+        loop {
+            let set = self.set_channels("put the receive queues back", channels, count);
+            if set.is_ok() || start.elapsed() >= CAPTURES_END {
+                return set;
+            }
+            sleep(TRY_EVERY);
+        }
     }
 
     /// Runs `ethtool`: an option, the interface, and the rest.

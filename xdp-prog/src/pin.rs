@@ -122,11 +122,21 @@ impl Pins {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(|source| failed("list", &self.dir, source))?,
         };
-        let restored = Card::open(self).and_then(|card| card.map_or(Ok(()), Card::restore));
+        let remove =
+            |path: &Path| fs::remove_file(path).map_err(|s| failed("remove the pin", path, s));
+        let card = Card::open(self);
+        // What undoes the card's changes is the last to go: a kill before that loses nothing. The
+        // others first, by which captures see that it is over: they hold queues until they end.
+        let mut last = Vec::new();
         for entry in entries {
             let path = entry.map_err(|source| failed("list", &self.dir, source))?.path();
-            fs::remove_file(&path).map_err(|source| failed("remove the pin", &path, source))?;
+            match path == self.card() || path == self.rules() {
+                true => last.push(path),
+                false => remove(&path)?,
+            }
         }
+        let restored = card.and_then(|card| card.map_or(Ok(()), Card::restore));
+        last.iter().try_for_each(|path| remove(path))?;
         fs::remove_dir(&self.dir).map_err(|source| failed("remove", &self.dir, source))?;
         restored
     }

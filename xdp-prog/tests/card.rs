@@ -2,6 +2,7 @@
 //! has queues and no rules; a card with rules is a program called `ethtool` in front of the real one.
 
 mod namespace;
+mod traffic;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +12,7 @@ use std::process::Output;
 use wiretape_xdp::{CardChoice, Load, Steering};
 
 use namespace::{Namespace, PinDir, load_native, run, stderr, tool};
+use traffic::XdpSocket;
 
 /// What `ethtool` would do to a card with eight queues and filters, kept in files.
 const FAKE: &str = r#"#!/bin/sh
@@ -144,15 +146,43 @@ fn groups_go_to_the_queue_that_was_asked_for_until_the_unload() {
     });
 }
 
+/// Receive queues of `wire`.
+fn queues() -> String {
+    let said = run("ethtool", &["-l", "wire"]);
+    let (_, now) = said.split_once("Current").unwrap();
+    now.lines().find_map(|line| line.strip_prefix("RX:")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn queues_that_a_capture_holds_are_put_back_once_it_has_ended() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("held", 1, 4), PinDir::new());
+    namespace.enter(|| {
+        run("ethtool", &["-L", "wire", "rx", "1"]);
+        let card = CardChoice { queues: Some(3), to_queue: None };
+        let loaded = Load { card, ..load_native(&pins) }.run().unwrap();
+        let steering = Steering::at(&pins.path, "wire");
+        let index = steering.status().unwrap().interface_index.unwrap();
+        let socket = XdpSocket::bind(index, 2).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // As a capture does, which ends when it sees that the program is gone.
+                while loaded.pins.xsks().exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                drop(socket);
+            });
+            steering.unload().unwrap();
+        });
+        assert_eq!((queues(), namespace.xdp("wire")), ("1".to_owned(), None));
+        assert!(pins.listing().is_empty(), "{:?}", pins.listing());
+    });
+}
+
 #[test]
 fn a_load_that_fails_leaves_the_card_as_it_was() {
     skip_without_rights!();
     let (namespace, pins) = (Namespace::with_veth("refuse", 1, 4), PinDir::new());
-    let queues = || {
-        let said = run("ethtool", &["-l", "wire"]);
-        let (_, now) = said.split_once("Current").unwrap();
-        now.lines().find_map(|line| line.strip_prefix("RX:")).unwrap().trim().to_owned()
-    };
     namespace.enter(|| {
         // This card has queues, and no rules.
         let load =

@@ -30,7 +30,7 @@ fn the_driver_is_asked_for_each_redirected_packet_also_by_a_program_put_in_place
         assert!(status.receive_stamps);
         assert_eq!((status.total.no_socket, status.total.unstamped), (5, 0));
 
-        let socket = XdpSocket::bind(status.interface_index.unwrap()).unwrap();
+        let socket = XdpSocket::bind(status.interface_index.unwrap(), 0).unwrap();
         socket.enter(steering.pins());
         send(5000, 20);
         send(6000, 7);
@@ -64,7 +64,7 @@ fn a_plain_program_asks_nobody_and_an_incomplete_count_keeps_the_ledger_open() {
         load_native(&pins).run().unwrap();
         let steering = Steering::at(&pins.path, "wire");
         let index = steering.status().unwrap().interface_index.unwrap();
-        let socket = XdpSocket::bind(index).unwrap();
+        let socket = XdpSocket::bind(index, 0).unwrap();
         socket.enter(steering.pins());
         send(5000, 3);
         let plain = settle(&steering, 3);

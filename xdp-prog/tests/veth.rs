@@ -126,7 +126,7 @@ fn replace_loses_no_packet_and_keeps_maps_and_sockets() {
         let first = load_native(&pins).run().unwrap();
         let steering = Steering::at(&pins.path, "wire");
         let index = steering.status().unwrap().interface_index.unwrap();
-        let socket = XdpSocket::bind(index).unwrap();
+        let socket = XdpSocket::bind(index, 0).unwrap();
         assert!(steering.status().unwrap().queues.is_empty());
         socket.enter(steering.pins());
         let queues = steering.status().unwrap().queues;

@@ -52,7 +52,7 @@ pub fn settle(steering: &Steering, seen: u64) -> Status {
     steering.status().unwrap()
 }
 
-/// A socket bound to queue 0 of `wire`, with its memory; it receives nothing, since nobody fills its
+/// A socket bound to a queue of `wire`, with its memory; it receives nothing, since nobody fills its
 /// fill ring, but the map takes it and packets are redirected to it.
 pub struct XdpSocket {
     fd: OwnedFd,
@@ -71,7 +71,7 @@ struct UmemRegistration {
 }
 
 impl XdpSocket {
-    pub fn bind(interface_index: u32) -> io::Result<Self> {
+    pub fn bind(interface_index: u32, queue: u32) -> io::Result<Self> {
         let check = |result: libc::c_int| match result {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(fd),
@@ -113,7 +113,7 @@ impl XdpSocket {
             sxdp_family: libc::AF_XDP as u16,
             sxdp_flags: libc::XDP_COPY,
             sxdp_ifindex: interface_index,
-            sxdp_queue_id: 0,
+            sxdp_queue_id: queue,
             sxdp_shared_umem_fd: 0,
         };
         let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
