@@ -73,7 +73,7 @@ fn full(source: &io::Error) -> &'static str {
             "; what was recorded until then is in the .part file: make room and start again, or have \
              it wait for room (--wait-for-room)"
         }
-        io::ErrorKind::NotFound => "; the folder was removed meanwhile: start again",
+        io::ErrorKind::NotFound => "; the file or its folder was removed meanwhile: start again",
         _ => "",
     }
 }

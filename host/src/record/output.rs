@@ -249,11 +249,22 @@ enum Sink {
 }
 
 impl Sink {
+    /// Writes whole packets, in such a way that they can be read if there is nothing after them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let sink: &mut dyn Write = match self {
+            Sink::Plain(file) => file,
+            Sink::Zstd(encoder) => encoder,
+            Sink::Gzip(encoder) => encoder,
+        };
+        sink.write_all(bytes)?;
+        sink.flush()
+    }
+
+    fn file(&self) -> &PatientFile {
         match self {
-            Sink::Plain(file) => file.write_all(bytes),
-            Sink::Zstd(encoder) => encoder.write_all(bytes),
-            Sink::Gzip(encoder) => encoder.write_all(bytes),
+            Sink::Plain(file) => file,
+            Sink::Zstd(encoder) => encoder.get_ref(),
+            Sink::Gzip(encoder) => encoder.get_ref(),
         }
     }
 
@@ -322,7 +333,10 @@ impl Writer {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
         let Some((sink, path)) = &mut self.current else { return Ok(()) };
-        let result = sink.write(bytes).map_err(output_error("write", &part(path)));
+        // A file that was removed would take all that comes, until its end, to nowhere.
+        let is_there = fs::symlink_metadata(&sink.file().path);
+        let result = is_there.and_then(|_| sink.write(bytes));
+        let result = result.map_err(output_error("write", &part(path)));
         if result.is_err() {
             self.remove_if_empty();
         }
@@ -457,6 +471,38 @@ mod tests {
             names.iter().map(|name| dir.path().join(name).exists()).collect()
         };
         assert_eq!((left(&ours), left(&others)), (vec![false, true, true], vec![true; 5]));
+    }
+
+    #[test]
+    fn what_was_written_can_be_read_before_the_end() {
+        for compression in [Compression::None, Compression::Zstd, Compression::Gzip] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = Writer { compression, ..writer(dir.path(), 1) };
+            writer.begin("itch-x").unwrap();
+            writer.write(b"some packets").unwrap();
+            let (sink, _) = writer.current.as_ref().unwrap();
+            let file = File::open(&sink.file().path).unwrap();
+            let mut file: Box<dyn io::Read> = match compression {
+                Compression::None => Box::new(file),
+                Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file).unwrap()),
+                Compression::Gzip => Box::new(flate2::read::GzDecoder::new(file)),
+            };
+            let mut read = [0; 12];
+            io::Read::read_exact(&mut file, &mut read).unwrap();
+            assert_eq!(&read, b"some packets");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_written_no_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path(), 1);
+        writer.begin("itch-x").unwrap();
+        writer.write(b"some packets").unwrap();
+        let (sink, _) = writer.current.as_ref().unwrap();
+        fs::remove_file(&sink.file().path).unwrap();
+        let error = writer.write(b"more of them").unwrap_err().to_string();
+        assert!(error.contains("itch-x.pcapng.part") && error.contains("removed"), "{error}");
     }
 
     #[test]
