@@ -4,7 +4,7 @@ mod rig;
 
 use std::process::Command;
 
-use rig::{FEED, Rig, binary, fail, succeed, text};
+use rig::{FEED, Rig, WIRE, binary, fail, succeed, text};
 
 fn doctor(rig: &Rig) -> Command {
     let mut command = rig.capture_tool(binary("wiretape").to_str().expect("a path in UTF-8"));
@@ -81,6 +81,21 @@ fn an_interface_is_examined_mended_and_put_back() {
     assert!(
         succeed(again.args(["--undo", "--state"]).arg(&state)).contains("nothing is on record")
     );
+}
+
+/// As where `nsenter --net` leaves the /sys of another namespace: what it shows, and what --fix would
+/// write to, is of other interfaces.
+#[test]
+fn files_of_another_network_namespace_are_not_taken_for_this_one() {
+    let Some(rig) = Rig::network("docns") else { return };
+    rig.in_exchange(|| {
+        let mut there = Command::new(binary("wiretape"));
+        let refused = fail(there.args(["doctor", "--interface", "lo"]));
+        assert!(refused.contains("/sys is of another network namespace"), "{refused}");
+        let mut missing = Command::new(binary("wiretape"));
+        let missing = fail(missing.args(["doctor", "--interface", "no-such-if0"]));
+        assert!(missing.contains(&format!("(there are: lo, {WIRE})")), "{missing}");
+    });
 }
 
 #[test]

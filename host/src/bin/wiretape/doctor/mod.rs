@@ -131,14 +131,34 @@ fn interfaces(
     interfaces.sort();
     interfaces.dedup();
     // Asked of the kernel: files of /sys may belong to another network namespace.
+    let here = interfaces_here(machine);
+    let mut shown = machine.names("/sys/class/net");
+    // Some modules keep files of their own there.
+    shown.retain(|name| machine.has(&format!("/sys/class/net/{name}/ifindex")));
+    let foreign = !here.is_empty() && here != shown;
     for interface in &interfaces {
         if inquiry::interface_index(interface).is_err() {
-            let there = machine.names("/sys/class/net").join(", ");
+            let there = here.join(", ");
             let text = format!("there is no interface '{interface}' here (there are: {there})");
             return Err(Failure::Told(text));
         }
+        if foreign && shown.contains(interface) {
+            return Err(Failure::Told(format!(
+                "/sys is of another network namespace, and its {interface} another interface: \
+                 enter by `ip netns exec NAME wiretape doctor ...`, which mounts its own"
+            )));
+        }
     }
     Ok(interfaces)
+}
+
+/// The interfaces of this process's network namespace.
+fn interfaces_here(machine: &Machine) -> Vec<String> {
+    let text = machine.text("/proc/net/dev").unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split_once(':'));
+    let mut names: Vec<String> = names.map(|(name, _)| name.trim().to_owned()).collect();
+    names.sort();
+    names
 }
 
 /// All findings about `interfaces` and the machine that `workers` run on.
