@@ -238,6 +238,11 @@ fn what_stands_in_the_way_of_a_recording_is_one_sentence() {
     assert!(!rig.work.join("pcap").exists(), "a failed start leaves a folder behind");
     let blind = fail(record().arg("--wait"));
     assert!(blind.contains("name a worker with --segment"), "{blind}");
+    let never = fail(record().args(["--rotate-every", "0s"]));
+    assert!(never.contains("takes a time"), "{never}");
+    // As bytes it would be 0, a file for each packet.
+    let beyond = fail(record().args(["--rotate-mib", "17592186044416"]));
+    assert!(beyond.contains("is not in 1"), "{beyond}");
 
     std::fs::write(rig.segments.join("w.frames"), [0; 4096]).expect("damage the frames");
     let damaged = fail(&mut record());

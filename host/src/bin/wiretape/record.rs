@@ -47,7 +47,7 @@ pub struct RecordArguments {
     output: PathBuf,
     /// Begin a new file before one grows beyond this (compression left aside).
     #[arg(long, value_name = "MIB", default_value_t = 1024,
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     rotate_mib: u64,
     /// Begin a new file at multiples of this time (10m, 1h) since midnight UTC.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -102,6 +102,9 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
         }
         _ => arguments.source.one()?,
     };
+    if arguments.rotate_every == Some(0) {
+        return Err(Failure::Usage("--rotate-every takes a time, such as 1h".to_owned()));
+    }
     let options = RecordOptions {
         segment,
         directory: arguments.output.clone(),
