@@ -277,6 +277,7 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
     let pin_dir = || PathBuf::from("/sys/fs/bpf/wiretape");
     let interface: String =
         required(place, source, &table.interface, "interface", "a network interface")?;
+    check_interface(place, origin(&table.interface), &interface)?;
     let queue = value(&table.queue).unwrap_or(0);
     let also = check_also(place, table, (&interface, queue))?;
     Ok(SourceConfig::Xdp(XdpConfig {
@@ -294,6 +295,18 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
             .unwrap_or_default(),
         join: value(&table.join).unwrap_or(true),
     }))
+}
+
+/// Whether an interface can be called so, there or not yet there.
+fn check_interface(place: Place<'_>, origin: Origin, name: &str) -> Result<(), ConfigError> {
+    let is_strange = |c: char| c == '/' || c.is_whitespace();
+    if (1..=15).contains(&name.len()) && name != "." && name != ".." && !name.contains(is_strange) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "no interface can be called '{name}': names have 1 to 15 characters, no '/' and no space"
+    );
+    Err(ConfigError::at(place, origin, sentence))
 }
 
 /// Further queues, written `INTERFACE` (its queue 0) or `INTERFACE:QUEUE`.
@@ -317,6 +330,7 @@ fn check_also(
                  (their queue 0) or INTERFACE:QUEUE"
             ));
         };
+        check_interface(place, also.origin, interface)?;
         let here = (interface, queue);
         if here == first || queues.iter().any(|(other, number)| (other.as_str(), *number) == here) {
             return wrong(format!("queue {queue} of {interface} is named twice"));

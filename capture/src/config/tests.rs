@@ -264,11 +264,21 @@ fn a_worker_can_have_several_queues() {
     assert_eq!(queues(&more), [first[0].as_str(), "eth7:0", "eth7:3"]);
     let complaint = |keys: &str| with(keys).unwrap_err().to_string();
     assert!(complaint("also = [\"eth7:x\"]").contains("INTERFACE:QUEUE"));
+    assert!(complaint("also = [\"eth7/1\"]").contains("no interface can be called 'eth7/1'"));
     assert!(complaint("also = [\"eth7\", \"eth7:0\"]").contains("named twice"));
     assert!(complaint(&format!("also = [\"{}\"]", first[0])).contains("named twice"));
     assert!(with("also = [\"eth7\"]\nretain_frames = 64").is_ok());
     let eight: Vec<String> = (1..9).map(|queue| format!("\"eth7:{queue}\"")).collect();
     assert!(complaint(&format!("also = [{}]", eight.join(", "))).contains("9 queues"));
+}
+
+#[test]
+fn names_that_no_interface_can_have_are_refused_before_anything_starts() {
+    for name in ["", "eth1 ", "../eth1", "..", "sixteen-letters-"] {
+        let error = complaint("\"eth1.100\"", &format!("{name:?}"));
+        let sentence = format!("capture.toml:9: no interface can be called '{name}': names have");
+        assert!(error.starts_with(&sentence), "{error}");
+    }
 }
 
 #[test]
