@@ -54,6 +54,16 @@ impl Asked {
     pub fn schema(&self) -> SchemaRef {
         self.reader.schema()
     }
+
+    /// Said once, if rows are missing.
+    fn missing(&mut self) -> Option<ArrowError> {
+        let rows = rows_of(&self.reader.schema()).filter(|rows| *rows > self.came)?;
+        let came = std::mem::replace(&mut self.came, rows);
+        Some(ArrowError::IpcError(format!(
+            "it was broken off behind {came} of its {rows} rows. The host was stopped, or says why; \
+             it waits 30 s for who does not read on"
+        )))
+    }
 }
 
 impl Iterator for Asked {
@@ -65,15 +75,13 @@ impl Iterator for Asked {
                 self.came += batch.num_rows() as u64;
                 Some(Ok(batch))
             }
-            None => {
-                let rows = rows_of(&self.reader.schema()).filter(|rows| *rows > self.came)?;
-                let came = std::mem::replace(&mut self.came, rows);
-                Some(Err(ArrowError::IpcError(format!(
-                    "it was broken off behind {came} of its {rows} rows. The host was stopped, or \
-                     says why; it waits 30 s for who does not read on"
-                ))))
+            None => self.missing().map(Err),
+            Some(Err(error)) => {
+                // What is read of half a batch depends on where it ends.
+                let has_ended = self.reader.get_mut().fill_buf().is_ok_and(<[u8]>::is_empty);
+                let missing = if has_ended { self.missing() } else { None };
+                Some(Err(missing.unwrap_or(error)))
             }
-            failed => failed,
         }
     }
 }
@@ -112,8 +120,9 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::sync::Arc;
 
-    /// What comes of an answer of `rows` rows that ends behind `batches` batches of two.
-    fn asked(rows: usize, batches: usize) -> Vec<Result<usize, String>> {
+    /// What comes of an answer of `rows` rows that ends behind `batches` batches of two, `cut` bytes
+    /// before the end of the last.
+    fn asked(rows: usize, batches: usize, cut: usize) -> Vec<Result<usize, String>> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("host.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -121,14 +130,16 @@ mod tests {
             let (stream, _) = listener.accept().unwrap();
             BufReader::new(&stream).read_line(&mut String::new()).unwrap();
             let schema = Schema::new(vec![Field::new("n", DataType::UInt64, false)]);
-            let mut writer = StreamWriter::try_new(&stream, &with_rows(&schema, rows)).unwrap();
+            let mut bytes = Vec::new();
+            let mut writer = StreamWriter::try_new(&mut bytes, &with_rows(&schema, rows)).unwrap();
             for _ in 0..batches {
                 let column = Arc::new(UInt64Array::from(vec![1, 2]));
                 let batch = RecordBatch::try_new(schema.clone().into(), vec![column]).unwrap();
                 writer.write(&batch).unwrap();
             }
-            writer.flush().unwrap();
+            drop(writer);
             // Without its end: the connection is lost.
+            (&stream).write_all(&bytes[..bytes.len() - cut]).unwrap();
         });
         let answer = ask(&path, &Request::Instruments {}).unwrap();
         let came = answer.map(|batch| batch.map(|b| b.num_rows()).map_err(|e| e.to_string()));
@@ -139,11 +150,14 @@ mod tests {
 
     #[test]
     fn an_answer_that_ends_before_its_last_row_is_an_error() {
-        assert_eq!(asked(4, 2), [Ok(2), Ok(2)]);
-        let [first, second] = asked(4, 1).try_into().unwrap();
+        assert_eq!(asked(4, 2, 0), [Ok(2), Ok(2)]);
+        let [first, second] = asked(4, 1, 0).try_into().unwrap();
         assert_eq!(first, Ok(2));
         assert!(second.unwrap_err().contains("behind 2 of its 4 rows"));
-        assert!(asked(4, 0)[0].as_ref().unwrap_err().contains("behind 0 of its 4 rows"));
-        assert_eq!(asked(0, 0), []);
+        for (batches, cut) in [(0, 0), (1, 1), (1, 100)] {
+            let said = asked(4, batches, cut);
+            assert!(said[0].as_ref().unwrap_err().contains("behind 0 of its 4 rows"), "{said:?}");
+        }
+        assert_eq!(asked(0, 0, 0), []);
     }
 }
