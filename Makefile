@@ -30,7 +30,7 @@ loom:  ## model-check the concurrent structures
 	RUSTFLAGS="--cfg loom" $(CARGO) test --target-dir target/loom -p wiretape-core --release --locked \
 		--test 'loom_*'
 
-weaken:  ## prove that the models can fail: each memory ordering weakened in turn (20 minutes)
+weaken:  ## prove that the models can fail: each memory ordering weakened in turn (20 to 30 minutes)
 	core-nostd/weaken.sh
 
 fuzz-smoke:  ## each fuzz target for a few seconds (skipped without a nightly compiler)

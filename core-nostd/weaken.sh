@@ -13,7 +13,7 @@ usage: core-nostd/weaken.sh [--list | FILE...]
 
 Proves that the loom models can fail. In a copy of the tree, each memory ordering of the structures that
 they are about is weakened in turn (a fence left out, any other relaxed) and the models are run: one
-of them must fail. Some twenty minutes for all; FILEs, as --list names them, are looked at alone.
+of them must fail. Twenty to thirty minutes for all; FILEs, as --list names them, are looked at alone.
 
 Exit codes: 0 each was noticed, 1 not each, or the models fail as they are, 2 wrong usage.
 END
