@@ -96,8 +96,7 @@ pub fn run(
     let mut pipeline = Pipeline::new(segment);
     let prefault = config.worker.prefault && matches!(source, OpenSource::Live(..));
     let mut maker = FeedMaker::new(segment, &memories, prefault);
-    let first_packet_ns = source.first_packet_ns();
-    let attached = attach_feeds(&mut pipeline, &mut maker, config, first_packet_ns, notice)?;
+    let attached = attach_feeds(&mut pipeline, &mut maker, config, notice)?;
     let text = source.describe(config);
     segment.header().set_source(&text);
     let frames = frames.as_ref();
@@ -199,14 +198,6 @@ impl<'m> OpenSource<'m> {
                 let (source, parts, memberships) = LiveParts::open(xdp, config, clock, frames)?;
                 Ok(OpenSource::Live(source, parts, memberships))
             }
-        }
-    }
-
-    /// When the first packet is, or will be, received.
-    fn first_packet_ns(&self) -> u64 {
-        match self {
-            OpenSource::Pcap(source) => source.first_packet_ns().unwrap_or_else(utc_ns),
-            OpenSource::Live(..) => utc_ns(),
         }
     }
 

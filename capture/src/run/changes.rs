@@ -13,7 +13,6 @@ use wiretape_core::event_loop::Priority;
 use super::Notice;
 use super::feeds::{AttachedFeed, FeedMaker, MadeFeed, free_depth_places};
 use super::live::LiveParts;
-use crate::clock::utc_ns;
 use crate::config::{
     ChangeError, Config, ConfigError, ConfigText, FeedChanges, FeedConfig, RecoveryConfig,
     SnapshotConfig,
@@ -150,12 +149,12 @@ impl<'m> FeedChanger<'_, 'm> {
     /// Makes the feeds that come, all or none. They may have the places for depth of those that go,
     /// which do so before they come.
     fn make(&mut self, changes: &FeedChanges) -> Result<Vec<MadeFeed<'m>>, Refusal> {
-        let (place, now) = (self.maker.place(), utc_ns());
+        let place = self.maker.place();
         let stay = self.attached.iter().filter(|one| !changes.removed.contains(&one.name));
         let mut free = free_depth_places(self.config.worker.depth_slots, stay);
         let mut made = Vec::with_capacity(changes.added.len());
         for feed in &changes.added {
-            match self.maker.make(feed, &mut free, Zones::Bundled, now) {
+            match self.maker.make(feed, &mut free, Zones::Bundled) {
                 Ok(one) => made.push(one),
                 Err(error) => {
                     self.maker.rewind(place);

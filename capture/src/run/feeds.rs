@@ -9,7 +9,6 @@ use wiretape_core::arena::Arena;
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::feed::arbiter::join::JoinPatience;
 use wiretape_core::feed::channel::FeedSpec;
-use wiretape_core::feed::trading_day::TradingDays;
 use wiretape_core::pipeline::{AddFeedError, Feed, Pipeline};
 use wiretape_core::segment::{FeedIdentity, SegmentWriter};
 
@@ -191,22 +190,20 @@ impl<'m> FeedMaker<'m> {
         self.place = place;
     }
 
-    /// Makes the next feed, with as many places for depth as it wants of those that are `free`. Days
-    /// that the configuration does not fix are taken around `now`, UTC nanoseconds. One that cannot be
-    /// made leaves nothing behind.
+    /// Makes the next feed, with as many places for depth as it wants of those that are `free`. One that
+    /// cannot be made leaves nothing behind.
     pub(super) fn make(
         &mut self,
         feed: &FeedConfig,
         free: &mut impl Iterator<Item = u32>,
         zones: Zones,
-        now: u64,
     ) -> Result<MadeFeed<'m>, RunError> {
         let memory = BookMemory::reserve(feed)?;
         // SAFETY: the only slice of it. A feed that comes of it may use it for `'m`: it is kept that
         // long. If none does, nothing that borrows from it outlives `make_in` (neither the error nor the
         // segment's writer can hold any of it), and only then is it unmapped.
         let bytes: &'m mut [u8] = unsafe { memory.bytes() };
-        let made = self.make_in(bytes, feed, free, zones, now)?;
+        let made = self.make_in(bytes, feed, free, zones)?;
         self.memories.keep(memory);
         Ok(made)
     }
@@ -217,7 +214,6 @@ impl<'m> FeedMaker<'m> {
         feed: &FeedConfig,
         free: &mut impl Iterator<Item = u32>,
         zones: Zones,
-        now: u64,
     ) -> Result<MadeFeed<'m>, RunError> {
         let failed = |source| RunError::Feed { feed: feed.name.clone(), source };
         let base = NonNull::from(&mut *bytes).cast();
@@ -226,10 +222,10 @@ impl<'m> FeedMaker<'m> {
         let Place { feed: index, instrument } = self.place;
         let days = match feed.date {
             Some(date) => trading_days::on(zones, &feed.time_zone, date),
-            None => trading_days::around(zones, &feed.time_zone, now),
+            None => trading_days::of(zones, &feed.time_zone),
         };
         // The zone was checked with the configuration.
-        let days = days.unwrap_or_else(|| TradingDays::new([]));
+        let days = days.unwrap_or_default();
         let (spec, segment) = (spec(feed, instrument), &self.segment);
         let mut made =
             Feed::new(index, feed.protocol, &spec, &days, segment, &mut arena).map_err(failed)?;
@@ -258,14 +254,13 @@ pub(super) fn attach_feeds<'m>(
     pipeline: &mut Pipeline<'m>,
     maker: &mut FeedMaker<'m>,
     config: &Config,
-    first_packet_ns: u64,
     notice: &mut dyn FnMut(Notice),
 ) -> Result<Vec<AttachedFeed>, RunError> {
     let mut attached = Vec::with_capacity(config.feeds.len());
     let mut free = free_depth_places(config.worker.depth_slots, []);
     for feed in &config.feeds {
         let MadeFeed { feed: made, pages, depth_places, untouched } =
-            maker.make(feed, &mut free, Zones::System, first_packet_ns)?;
+            maker.make(feed, &mut free, Zones::System)?;
         let name = feed.name.clone();
         if let Some(error) = untouched {
             notice(Notice::Warning(format!(
@@ -375,7 +370,7 @@ date = 2017-04-25
         let mut maker = FeedMaker::new(segment, &memories, false);
         let mut make = |feed: &FeedConfig, attached: bool| {
             let place = maker.place();
-            let made = maker.make(feed, &mut std::iter::empty(), Zones::Bundled, 0);
+            let made = maker.make(feed, &mut std::iter::empty(), Zones::Bundled);
             if !attached {
                 maker.rewind(place);
             }

@@ -533,11 +533,6 @@ impl PcapSource {
         Ok(source)
     }
 
-    /// Capture time of the first packet, known until it is handed over; `None` if there is none.
-    pub fn first_packet_ns(&self) -> Option<u64> {
-        self.pending.as_ref().map(|(ts_ns, _)| *ts_ns)
-    }
-
     /// The reader, for its counters.
     pub fn reader(&self) -> &Reader {
         &self.reader
