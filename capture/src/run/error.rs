@@ -28,7 +28,8 @@ pub enum RunError {
     FramesFile(#[from] FramesFileError),
     /// The memory for the books cannot be had.
     #[error(
-        "cannot reserve {bytes} bytes for the order books of feed '{feed}': {source}; lower max_orders"
+        "cannot reserve {bytes} bytes for the books and waiting packets of feed '{feed}': {source}; \
+         lower max_orders, max_levels, reorder_packets or snapshot_hold_mib"
     )]
     BookMemory {
         /// The feed.

@@ -1,6 +1,7 @@
 //! Where frames come from: a network interface or a file, behind one trait, so that both drive
 //! the same worker code.
 
+pub mod gzip;
 mod link_layer;
 pub mod live;
 pub mod pcap;

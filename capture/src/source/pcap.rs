@@ -22,6 +22,7 @@ use pcap_parser::nom::Err as Parse;
 use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
 use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 
+use super::gzip::GzipMembers;
 use super::link_layer::LinkLayer;
 use super::{Polled, Source, SourceError};
 
@@ -153,7 +154,7 @@ impl Reader {
         (&mut input).take(4).read_to_end(&mut magic).map_err(fail)?;
         let whole = io::Cursor::new(magic.clone()).chain(input);
         let input: Box<dyn Read + Send> = match magic[..] {
-            [0x1F, 0x8B, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
+            [0x1F, 0x8B, ..] => Box::new(GzipMembers::new(io::BufReader::new(whole))),
             // A frame of data, or one to be skipped, as some compressors write in front.
             [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => {
                 Box::new(zstd::stream::read::Decoder::new(whole).map_err(fail)?)

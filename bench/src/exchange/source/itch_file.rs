@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
+use wiretape_capture::source::gzip::GzipMembers;
 use wiretape_core::wire::itch50::Head;
 use zerocopy::FromBytes;
 
@@ -42,6 +42,12 @@ pub enum ItchFileError {
         path: String,
         /// The message's place, from 1.
         ordinal: u64,
+    },
+    /// There is nothing in it.
+    #[error("the ITCH file {path} holds no message")]
+    Empty {
+        /// Its path.
+        path: String,
     },
     /// Something stands behind the mark that ends a file.
     #[error(
@@ -96,7 +102,7 @@ impl ItchFile {
             let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
             Ok(match file.fill_buf()? {
                 [0x1F, 0x8B, ..] => {
-                    Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(file)))
+                    Box::new(BufReader::with_capacity(1 << 20, GzipMembers::new(file)))
                 }
                 // A frame of data, or one to be skipped, as some compressors write in front. Taken as
                 // a length, either's first two bytes are more than a message has.
@@ -153,6 +159,9 @@ impl MessageStream for ItchFile {
     fn next(&mut self, message: &mut Vec<u8>) -> Result<Option<u64>, SourceError> {
         match self.read(message).map_err(|source| self.failed(source))? {
             Found::Message => self.messages += 1,
+            Found::End if self.messages == 0 => {
+                return Err(ItchFileError::Empty { path: self.path.clone() }.into());
+            }
             Found::End => return Ok(None),
             Found::More => {
                 let (path, messages) = (self.path.clone(), self.messages);
@@ -207,7 +216,9 @@ mod tests {
             [event(7), event(9)].map(|one| zstd::encode_all(&one[..], 0).unwrap());
         assert_eq!(read_all(&[&first[..], &second].concat()), expected);
         assert_eq!(read_all(&[&skipped[..], &first, &second].concat()), expected);
-        assert_eq!(read_all(&[]), Ok(vec![]));
+        for empty in [vec![], vec![0; 2], zstd::encode_all(&[][..], 0).unwrap()] {
+            assert!(read_all(&empty).unwrap_err().ends_with("holds no message"));
+        }
     }
 
     #[test]
