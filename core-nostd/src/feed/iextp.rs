@@ -265,7 +265,8 @@ impl<'m, D: Dialect<'m>> IexFeed<'m, D> {
 impl<'m> Venue<'m> {
     /// The local instrument of a symbol and what the records of a message share; `None` (and
     /// counted) if the segment has no room for it.
-    #[inline]
+    // Called, and not inlined, it takes 5 ns of the 40 that a message of DEEP has.
+    #[inline(always)]
     pub fn stamp(
         &mut self,
         symbol: [u8; 8],
@@ -280,7 +281,7 @@ impl<'m> Venue<'m> {
     }
 
     /// As [`stamp`](Self::stamp), with whether the symbol is still to be announced.
-    #[inline]
+    #[inline(always)]
     fn instrument(
         &mut self,
         symbol: [u8; 8],
