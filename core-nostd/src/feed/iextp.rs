@@ -452,22 +452,25 @@ fn time(timestamp: iex::Time) -> u64 {
 }
 
 /// IEX-TP numbers its sessions: the number in decimal digits, as a session id.
-fn session_digits(mut id: u32) -> [u8; 10] {
-    let mut reversed = [0u8; 10];
-    let mut digits = 0usize;
-    for place in reversed.iter_mut() {
-        *place = b'0'.wrapping_add((id % 10) as u8);
-        digits = digits.wrapping_add(1);
-        id /= 10;
-        if id == 0 {
-            break;
-        }
-    }
-    let mut out = [0u8; 10];
-    for (to, from) in out.iter_mut().zip(reversed.iter().take(digits).rev()) {
-        *to = *from;
-    }
-    out
+///
+/// Made anew for each packet, hence without a loop: a number is halved into numbers of half as many
+/// digits, which stand in one word and are divided by one multiplication, until each is a digit.
+#[inline]
+fn session_digits(id: u32) -> [u8; 10] {
+    let id = u64::from(id);
+    let (front, eight) = (id / 100_000_000, id % 100_000_000);
+    let fours = (eight / 10_000) | ((eight % 10_000) << 32);
+    // 10,486 / 2^20 and 103 / 2^10 divide numbers of four and of two digits exactly, rounded down.
+    let hundreds = (fours.wrapping_mul(10_486) >> 20) & 0x0000_007F_0000_007F;
+    let twos = hundreds | fours.wrapping_sub(hundreds.wrapping_mul(100)) << 16;
+    let tens = (twos.wrapping_mul(103) >> 10) & 0x000F_000F_000F_000F;
+    let ones = tens | twos.wrapping_sub(tens.wrapping_mul(10)) << 8;
+    let digits = u128::from((front / 10) | ((front % 10) << 8)) | (u128::from(ones) << 16);
+    // Without zeros in front, but for the only one of 0.
+    let zeros = (digits.trailing_zeros() / 8).min(9) * 8;
+    let text = (digits | 0x3030_3030_3030_3030_3030) >> zeros;
+    let [text @ .., _, _, _, _, _, _] = text.to_le_bytes();
+    text
 }
 
 #[cfg(test)]
@@ -480,5 +483,12 @@ mod tests {
         assert_eq!(&session_digits(0), b"0\0\0\0\0\0\0\0\0\0");
         assert_eq!(&session_digits(u32::MAX), b"4294967295");
         assert_eq!(&session_digits(120), b"120\0\0\0\0\0\0\0");
+        let powers = (0..10).map(|power| 10_u32.pow(power));
+        let near = powers.flat_map(|power| [power - 1, power, power + 1, power.wrapping_mul(3)]);
+        // A prime step: all digits at all places.
+        for id in near.chain((0..u32::MAX).step_by(3_571)) {
+            let text = std::format!("{id:\0<10}");
+            assert_eq!(session_digits(id), text.as_bytes(), "{id}");
+        }
     }
 }
