@@ -240,7 +240,7 @@ impl<'m> BlockPool<'m> {
 
     /// Blocks for a burst, as [`allocate`](Self::allocate) gives them one by one: puts them into
     /// `blocks` from its start and returns how many there were, fewer than asked for only if all are in
-    /// use then. Twice as fast: the head of the list stays in a register.
+    /// use then. Half as fast again: the head of the list stays in a register.
     #[inline]
     pub fn allocate_bulk(&mut self, blocks: &mut [NonNull<u8>]) -> usize {
         self.enlist_latest();
