@@ -286,7 +286,7 @@ impl<const W: usize> Slots for WordSlots<'_, W> {
     #[inline(always)]
     unsafe fn put_all(self, index: usize, items: &[[u64; W]]) {
         if let Some(slots) = self.0.get(index..index.wrapping_add(items.len())) {
-            shared_words::store(slots.as_flattened(), items.as_flattened());
+            shared_words::store_all(slots.as_flattened(), items.as_flattened());
         }
     }
 

@@ -29,7 +29,7 @@ use core::{cell::Cell, marker::PhantomData};
 
 use super::{
     AttachError, CapacityError, Full, mask_of,
-    pace::{LINES_AHEAD, Pace, begins_line, items_ahead, items_per_line},
+    pace::{Pace, begins_line, items_ahead, items_per_line, lines_ahead},
     shared::{self, Kind, Layout},
     slot::{Slot, Slots, WordSlots},
     slot_of,
@@ -330,8 +330,9 @@ impl<'m, S: Slots> Producer<'m, S> {
     /// The same for all that a batch may take.
     #[inline(always)]
     fn look_far_ahead(&self) {
-        let step = items_per_line(size_of::<S::Item>());
-        for line in 0..LINES_AHEAD {
+        let item_bytes = size_of::<S::Item>();
+        let step = items_per_line(item_bytes);
+        for line in 0..lines_ahead(item_bytes) {
             let ahead = self.position.wrapping_add(line.wrapping_mul(step));
             if ahead < self.limit {
                 expect_write(self.slots.address(slot_of(ahead, self.mask)));
@@ -457,8 +458,9 @@ impl<'m, S: Slots> Consumer<'m, S> {
     /// The same for all that a batch may take.
     #[inline(always)]
     fn look_far_ahead(&self) {
-        let step = items_per_line(size_of::<S::Item>());
-        for line in 0..LINES_AHEAD {
+        let item_bytes = size_of::<S::Item>();
+        let step = items_per_line(item_bytes);
+        for line in 0..lines_ahead(item_bytes) {
             let ahead = self.position.wrapping_add(line.wrapping_mul(step));
             if ahead < self.limit {
                 expect_read(self.slots.address(slot_of(ahead, self.mask)));
