@@ -60,8 +60,10 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     frames.push(frame([233, 54, 12, 111], 26_477, b"something else"));
     frames.extend([1, 2].map(|_| frame([224, 2, 3, 10], 16_648, &deep())));
     frames.push(frame([239, 1, 1, 1], 5_000, b"neither"));
+    // TOPS 1.5 is taken as 1.6.
+    frames.extend([1; 5].map(|_| frame([224, 2, 3, 12], 16_650, &iex(0x8002))));
     // IEX has more than the messages that are known here.
-    frames.extend([1, 2, 3].map(|_| frame([224, 2, 3, 11], 16_649, &iex(0x8002))));
+    frames.extend([1, 2, 3].map(|_| frame([224, 2, 3, 11], 16_649, &iex(0x8005))));
     let mut arp = vec![0xFF; 60];
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     frames.push(arp);
@@ -75,12 +77,13 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     };
     let expected = Survey {
         groups: vec![
+            seen("224.2.3.12:16650", 5, Some(Protocol::Tops16)),
             seen("233.54.12.111:26477", 4, Some(Protocol::Itch50)),
-            GroupSeen { iex_messages: Some(0x8002), ..seen("224.2.3.11:16649", 3, None) },
+            GroupSeen { iex_messages: Some(0x8005), ..seen("224.2.3.11:16649", 3, None) },
             seen("224.2.3.10:16648", 2, Some(Protocol::Deep10)),
             seen("239.1.1.1:5000", 1, None),
         ],
-        packets: 11,
+        packets: 16,
         others: 1,
         snapped: 0,
         cut: None,
@@ -96,7 +99,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let (code, said) = run(&["--groups"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
-    assert!(said.contains("IEX-TP, message protocol 0x8002, which is not known here"), "{said}");
+    assert!(said.contains("IEX-TP, message protocol 0x8005, which is not known here"), "{said}");
     let (code, said) = run(&[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("--groups"), "{said}");
@@ -104,7 +107,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let feed = "itch50-moldudp64@233.54.12.111:26477";
     let (code, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("6 packets were for groups of no feed"), "{said}");
+    assert!(said.contains("11 packets were for groups of no feed"), "{said}");
 }
 
 #[test]

@@ -114,8 +114,27 @@ fn cut(mut message: Vec<u8>, length: usize) -> Vec<u8> {
     message
 }
 
-const FEEDS: [(Protocol, u16); 2] =
-    [(Protocol::Deep10, deep10::PROTOCOL), (Protocol::Tops16, tops16::PROTOCOL)];
+const FEEDS: [(Protocol, u16); 3] = [
+    (Protocol::Deep10, deep10::PROTOCOL),
+    (Protocol::Tops16, tops16::PROTOCOL),
+    (Protocol::Tops16, tops16::PROTOCOL_15),
+];
+
+#[test]
+fn what_both_feeds_send_beside_their_books_is_known_to_both() {
+    for (protocol, number) in FEEDS {
+        let messages = [message(b'E', b'O', 18), message(b'I', b'A', 18)];
+        let messages = messages.each_ref().map(Vec::as_slice);
+        after(protocol, number, &messages, |view| {
+            let feed = view.feed(0).unwrap();
+            assert_eq!(feed.counter(FeedCounter::Messages), 2, "{protocol:?} {number:x}");
+            assert_eq!(feed.counter(FeedCounter::UnknownMessages), 0);
+            assert_eq!((feed.messages_of_type(b'E'), feed.messages_of_type(b'I')), (1, 1));
+            // The session, the symbol, and the security's event.
+            assert_eq!(feed.counter(FeedCounter::Events), 3);
+        });
+    }
+}
 
 #[test]
 fn a_message_that_grew_is_taken_as_what_is_known_of_it() {

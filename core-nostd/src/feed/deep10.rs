@@ -7,7 +7,6 @@
 //! | `8`, `5` size zero | `C` with the size that the level had |
 //! | `8`, `5` refused by the book | none; an `N` if it ends its event |
 //! | what comes behind an event that no message ended | an `N` in front of its own |
-//! | `E` | a status record |
 //!
 //! The others are as [`iextp`](super::iextp) has them. Levels have no order id (0); price and side
 //! name them. [`flags::LAST`] is set where an event is over: only then is a book to be read, and only
@@ -22,7 +21,6 @@ use super::channel::FeedSpec;
 use super::depth::ten;
 use super::iextp::{Dialect, IexFeed, Venue};
 use super::publisher::{MessageStamp, Publisher};
-use super::status;
 use crate::arena::{Arena, ArenaError};
 use crate::book::{BookError, BookUsage, LevelBook, LevelBookSpec, LevelChange};
 use crate::event::{MboMsg, SIDE_NONE, Side, UNDEF_PRICE, action, flags};
@@ -60,7 +58,7 @@ fn event_of(message: &[u8]) -> Option<[u8; 16]> {
 
 impl<'m> Dialect<'m> for Deep<'m> {
     const NAME: &'static str = "deep10-iextp";
-    const PROTOCOL: u16 = deep10::PROTOCOL;
+    const PROTOCOLS: &'static [u16] = &[deep10::PROTOCOL];
     /// Databento does not have DEEP. Its number for TOPS would make best bids and offers of
     /// levels: this one is Wiretape's own, as record types from 0xF0 on are.
     const PUBLISHER_ID: u16 = 0xF001;
@@ -86,9 +84,6 @@ impl<'m> Dialect<'m> for Deep<'m> {
         match Message::parse(bytes)? {
             Message::PriceLevelBuy(m) => self.level(m, Side::Bid, venue, publisher),
             Message::PriceLevelSell(m) => self.level(m, Side::Ask, venue, publisher),
-            Message::SecurityEvent(m) => {
-                venue.status(m.symbol, m.timestamp, status::iex_security(m.event), publisher);
-            }
             message => return Ok(message.shared()),
         }
         Ok(None)

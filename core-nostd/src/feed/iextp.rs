@@ -6,9 +6,9 @@
 //! | `T` | `T` without side, the trade id as its order id |
 //! | `B` | a break |
 //! | `D` | a symbol record, as has the first message of a symbol that none announced |
-//! | `S`, `H`, `O`, `P` | a status record |
+//! | `S`, `H`, `O`, `P`, `E` | a status record |
 //! | `A` | an auction record |
-//! | `X` (official price) | none: it is counted |
+//! | `X` (official price), `I` (retail interest) | none: they are counted |
 //!
 //! A message may be longer than this version of it: what stands behind is not looked at.
 
@@ -32,8 +32,8 @@ use crate::wire::iextp;
 pub trait Dialect<'m>: Sized {
     /// The feed's name in configuration and status.
     const NAME: &'static str;
-    /// The protocol number of its segments.
-    const PROTOCOL: u16;
+    /// The protocol numbers that its segments may bear.
+    const PROTOCOLS: &'static [u16];
     /// The DBN publisher id of its records, unless configured otherwise.
     const PUBLISHER_ID: u16;
     /// Types that change its book.
@@ -120,7 +120,7 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
     #[inline]
     fn check<'p>(payload: &'p [u8]) -> Result<(Packet, iextp::Segment<'p>), usize> {
         let segment = iextp::Segment::parse(payload).map_err(|error| error.index())?;
-        if segment.protocol() != D::PROTOCOL {
+        if !D::PROTOCOLS.contains(&segment.protocol()) {
             return Err(iextp::SegmentError::COUNT);
         }
         let count = u64::from(segment.message_count());
@@ -330,10 +330,13 @@ impl<'m> Venue<'m> {
             Shared::ShortSale(m) => {
                 self.status(m.symbol, m.timestamp, status::iex_short_sale(m.status), publisher);
             }
+            Shared::SecurityEvent(m) => {
+                self.status(m.symbol, m.timestamp, status::iex_security(m.event), publisher);
+            }
             Shared::TradeBreak(m) => self.trade_break(m, publisher),
             Shared::AuctionInfo(m) => self.auction(m, publisher),
             // A trade does not come here.
-            Shared::OfficialPrice(_) | Shared::TradeReport(_) => {}
+            Shared::OfficialPrice(_) | Shared::RetailLiquidity(_) | Shared::TradeReport(_) => {}
         }
     }
 

@@ -182,7 +182,7 @@ protocols! {
     Itch50: ItchFeed,
     /// IEX DEEP 1.0 over IEX-TP.
     Deep10: DeepFeed,
-    /// IEX TOPS 1.6 over IEX-TP.
+    /// IEX TOPS 1.6, or 1.5, over IEX-TP.
     Tops16: TopsFeed,
 }
 

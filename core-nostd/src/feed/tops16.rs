@@ -1,4 +1,4 @@
-//! IEX TOPS 1.6 over IEX-TP, as DBN records that carry [`flags::TOB`] and [`flags::MBP`].
+//! IEX TOPS 1.6 and 1.5 over IEX-TP, as DBN records that carry [`flags::TOB`] and [`flags::MBP`].
 //!
 //! A quote (`Q`) replaces both sides of its instrument's book of one level a side. It gives the
 //! records that change such a book, the bid's before the offer's:
@@ -36,7 +36,7 @@ pub struct Tops<'m> {
 
 impl<'m> Dialect<'m> for Tops<'m> {
     const NAME: &'static str = "tops16-iextp";
-    const PROTOCOL: u16 = tops16::PROTOCOL;
+    const PROTOCOLS: &'static [u16] = &[tops16::PROTOCOL, tops16::PROTOCOL_15];
     /// Databento's `IEXG.TOPS.IEXG`.
     const PUBLISHER_ID: u16 = 38;
     const BOOK_TYPES: &'static [u8] = b"Q";

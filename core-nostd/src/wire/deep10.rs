@@ -21,8 +21,8 @@
 use zerocopy::byteorder::little_endian::U32;
 
 pub use super::iex::{
-    AuctionInfo, OfficialPrice, OperationalHalt, Price, SecurityDirectory, ShortSale, Symbol,
-    SystemEvent, Time, TradeReport, TradingStatus,
+    AuctionInfo, OfficialPrice, OperationalHalt, Price, RetailLiquidity, SecurityDirectory,
+    SecurityEvent, ShortSale, Symbol, SystemEvent, Time, TradeReport, TradingStatus,
 };
 
 use super::iex::iex_messages;
@@ -51,18 +51,6 @@ layout! {
         /// Price of the level.
         price: Price = 22,
     }
-
-    /// A security's opening or closing process is over.
-    pub struct SecurityEvent: 18, kind b'E' {
-        /// Type `E`.
-        kind: u8 = 0,
-        /// `O` opening process complete, `C` closing process complete.
-        event: u8 = 1,
-        /// When it happened.
-        timestamp: Time = 2,
-        /// The security.
-        symbol: Symbol = 10,
-    }
 }
 
 impl PriceLevel {
@@ -79,8 +67,6 @@ iex_messages! {
         PriceLevelBuy = b'8': PriceLevel,
         /// `5`: a sell level's new size.
         PriceLevelSell = b'5': PriceLevel,
-        /// `E`: a security's opening or closing process is over.
-        SecurityEvent = b'E': SecurityEvent,
     }
 }
 
@@ -94,7 +80,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     /// The specification's list of types and lengths, written down apart from the structs.
-    const SPECIFICATION: [(u8, u16); 12] = [
+    const SPECIFICATION: [(u8, u16); 13] = [
         (b'S', 10),
         (b'D', 31),
         (b'H', 22),
@@ -107,6 +93,7 @@ mod tests {
         (b'B', 38),
         (b'X', 26),
         (b'A', 80),
+        (b'I', 18),
     ];
 
     #[test]

@@ -1,6 +1,7 @@
 //! The messages and fields that IEX's feeds share, little-endian.
 //!
-//! Source: IEX, "DEEP Specification" 1.0 and "TOPS Specification" 1.6. Every message starts with
+//! Source: IEX, "DEEP Specification" 1.0 and "TOPS Specification" 1.6 (the retail liquidity indicator:
+//! 1.08 and 1.66). Every message starts with
 //! its type, a byte of flags or status, and the time; all but the system event then name the
 //! security. The enums of messages are [`deep10::Message`](super::deep10::Message) and
 //! [`tops16::Message`](super::tops16::Message): what a feed has for itself beside what all share
@@ -117,6 +118,30 @@ layout! {
         detail: u8 = 18,
     }
 
+    /// A security's opening or closing process is over.
+    pub struct SecurityEvent: 18, kind b'E' {
+        /// Type `E`.
+        kind: u8 = 0,
+        /// `O` opening process complete, `C` closing process complete.
+        event: u8 = 1,
+        /// When it happened.
+        timestamp: Time = 2,
+        /// The security.
+        symbol: Symbol = 10,
+    }
+
+    /// Whether orders of the retail programme wait inside a security's spread.
+    pub struct RetailLiquidity: 18, kind b'I' {
+        /// Type `I`.
+        kind: u8 = 0,
+        /// ` ` none, `A` to buy, `B` to sell, `C` both.
+        interest: u8 = 1,
+        /// When it was set.
+        timestamp: Time = 2,
+        /// The security.
+        symbol: Symbol = 10,
+    }
+
     /// A trade, or in a break the trade that is void.
     pub struct TradeReport: 38, kind b'T' {
         /// Type `T`, or `B` for a break.
@@ -212,6 +237,10 @@ pub enum Shared<'a> {
     OfficialPrice(&'a OfficialPrice) = b'X',
     /// `A`: the state of an auction.
     AuctionInfo(&'a AuctionInfo) = b'A',
+    /// `E`: a security's opening or closing process is over.
+    SecurityEvent(&'a SecurityEvent) = b'E',
+    /// `I`: whether orders of the retail programme wait.
+    RetailLiquidity(&'a RetailLiquidity) = b'I',
 }
 
 /// Declares the `Message` enum of one of IEX's feeds: its own messages, then those of [`Shared`].
@@ -242,6 +271,10 @@ macro_rules! iex_messages {
                 OfficialPrice = b'X': $crate::wire::iex::OfficialPrice,
                 /// `A`: the state of an auction.
                 AuctionInfo = b'A': $crate::wire::iex::AuctionInfo,
+                /// `E`: a security's opening or closing process is over.
+                SecurityEvent = b'E': $crate::wire::iex::SecurityEvent,
+                /// `I`: whether orders of the retail programme wait.
+                RetailLiquidity = b'I': $crate::wire::iex::RetailLiquidity,
             }
         }
 
@@ -260,6 +293,8 @@ macro_rules! iex_messages {
                     $Message::ShortSale(m) => Shared::ShortSale(m),
                     $Message::OfficialPrice(m) => Shared::OfficialPrice(m),
                     $Message::AuctionInfo(m) => Shared::AuctionInfo(m),
+                    $Message::SecurityEvent(m) => Shared::SecurityEvent(m),
+                    $Message::RetailLiquidity(m) => Shared::RetailLiquidity(m),
                     _ => return None,
                 })
             }

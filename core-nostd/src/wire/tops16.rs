@@ -1,6 +1,6 @@
 //! IEX TOPS 1.6: the best bid and offer, trades and statuses, over [`iextp`](super::iextp).
 //!
-//! Source: IEX, "TOPS Specification" 1.6.
+//! Source: IEX, "TOPS Specification" 1.6. TOPS 1.5 has the same messages under another number.
 //!
 //! ```
 //! use wiretape_core::wire::tops16::Message;
@@ -16,8 +16,8 @@
 use zerocopy::byteorder::little_endian::U32;
 
 pub use super::iex::{
-    AuctionInfo, OfficialPrice, OperationalHalt, Price, SecurityDirectory, ShortSale, Symbol,
-    SystemEvent, Time, TradeReport, TradingStatus,
+    AuctionInfo, OfficialPrice, OperationalHalt, Price, RetailLiquidity, SecurityDirectory,
+    SecurityEvent, ShortSale, Symbol, SystemEvent, Time, TradeReport, TradingStatus,
 };
 
 use super::iex::iex_messages;
@@ -26,6 +26,8 @@ use super::message::MessageError;
 
 /// The segment header's protocol number.
 pub const PROTOCOL: u16 = 0x8003;
+/// That of TOPS 1.5.
+pub const PROTOCOL_15: u16 = 0x8002;
 
 layout! {
     /// A security's best bid and offer on IEX. A side without quote has size and price 0.
@@ -76,6 +78,8 @@ mod tests {
             (b'P', 19),
             (b'X', 26),
             (b'A', 80),
+            (b'E', 18),
+            (b'I', 18),
         ];
         assert_eq!(Message::TYPES, specification);
         assert_eq!(Message::parse(b"8"), Err(MessageError::UnknownType(b'8')));
