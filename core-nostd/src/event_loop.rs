@@ -57,8 +57,8 @@ pub struct Memory<'m, E> {
     pub timers: &'m mut [TimerNode<E>],
 }
 
-/// Memory of a loop in one piece: rings of `SLOTS` events each (a power of two), and `TIMERS`
-/// timers. Keep it on the heap or in a static where it is large.
+/// Memory of a loop in one piece: rings of `SLOTS` events each (a power of two, at least 2), and
+/// `TIMERS` timers. Keep it on the heap or in a static where it is large.
 ///
 /// ```
 /// use wiretape_core::event_loop::{FixedMemory, Priority};
@@ -67,6 +67,13 @@ pub struct Memory<'m, E> {
 /// let mut events = memory.event_loop(0);
 /// events.poster().post(Priority::Normal, 1).unwrap();
 /// assert_eq!(events.next(0), Some(1));
+/// ```
+///
+/// Other numbers of slots do not compile:
+///
+/// ```compile_fail,E0080
+/// let mut memory = wiretape_core::event_loop::FixedMemory::<u8, 1, 4>::new();
+/// memory.event_loop(0);
 /// ```
 // Loom's atomics are not made at compile time.
 #[cfg(not(loom))]
@@ -82,7 +89,7 @@ pub struct FixedMemory<E, const SLOTS: usize, const TIMERS: usize> {
 impl<E: Copy + Send, const SLOTS: usize, const TIMERS: usize> FixedMemory<E, SLOTS, TIMERS> {
     /// Unused memory.
     pub const fn new() -> Self {
-        const { assert!(SLOTS.is_power_of_two(), "rings have a power of two of slots") };
+        const { assert!(SLOTS.is_power_of_two() && SLOTS >= 2, "rings have a power of two of slots") };
         FixedMemory {
             cursors: [const { Cursors::new() }; 3],
             urgent: [const { StampedSlot::new() }; SLOTS],
