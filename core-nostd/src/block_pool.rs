@@ -312,7 +312,7 @@ impl<'m> BlockPool<'m> {
             _ => return Err(self.refusal(block)),
         }
         self.enlist_latest();
-        self.latest = Some(block);
+        self.latest = Some(self.own(block));
         self.latest_block = index as u32;
         self.freed = self.freed.wrapping_add(1);
         Ok(())
@@ -321,9 +321,10 @@ impl<'m> BlockPool<'m> {
     /// The bytes of a block in use; `None` for any other pointer.
     pub fn get(&self, block: NonNull<u8>) -> Option<&[u8]> {
         self.is_in_use(block).then(|| {
-            // SAFETY: `block` is the start of one of the pool's blocks: `block_bytes` bytes of
-            // initialised memory that the pool holds for `'m`, borrowed through `&self`.
-            unsafe { core::slice::from_raw_parts(block.as_ptr(), self.block_bytes) }
+            // SAFETY: `block` is the start of one of the pool's blocks, and `own` a pointer to it that
+            // comes from the pool's memory: `block_bytes` bytes of initialised memory that the pool
+            // holds for `'m`, borrowed through `&self`.
+            unsafe { core::slice::from_raw_parts(self.own(block).as_ptr(), self.block_bytes) }
         })
     }
 
@@ -331,7 +332,7 @@ impl<'m> BlockPool<'m> {
     pub fn get_mut(&mut self, block: NonNull<u8>) -> Option<&mut [u8]> {
         self.is_in_use(block).then(|| {
             // SAFETY: as in `get`, and borrowed exclusively through `&mut self`.
-            unsafe { core::slice::from_raw_parts_mut(block.as_ptr(), self.block_bytes) }
+            unsafe { core::slice::from_raw_parts_mut(self.own(block).as_ptr(), self.block_bytes) }
         })
     }
 
@@ -352,6 +353,13 @@ impl<'m> BlockPool<'m> {
 
     fn is_in_use(&self, block: NonNull<u8>) -> bool {
         self.links.get(self.quotient(block)) == Some(&USED) && self.latest != Some(block)
+    }
+
+    /// The pool's own pointer to where `block` points: a caller may have made one with the same address
+    /// out of another object, or of a number, through which the block must not be accessed.
+    #[inline(always)]
+    fn own(&self, block: NonNull<u8>) -> NonNull<u8> {
+        self.first_block.with_addr(block.addr())
     }
 
     /// Puts the block freed last into the list.
@@ -477,6 +485,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Fails with optimisation only: the compiler knows that `before` is not where `memory` is.
+    #[test]
+    fn a_pointer_that_someone_made_up_leads_to_the_block_as_the_pools_own_does() {
+        #[inline(never)]
+        fn seen_through_its_own(before: &mut [u8; 16], memory: &mut [u8; 16], free: bool) -> u8 {
+            let made_up = NonNull::new(before.as_mut_ptr().wrapping_add(16)).unwrap();
+            let mut links = [0; 1];
+            let mut pool = BlockPool::new(memory, &mut links, 16).unwrap();
+            let own = pool.allocate().unwrap();
+            pool.get_mut(own).unwrap()[0] = 1;
+            let other = match free {
+                true => pool.free(made_up).ok().and_then(|()| pool.allocate()).unwrap(),
+                false => made_up,
+            };
+            pool.get_mut(other).unwrap()[0] = 2;
+            pool.get(own).unwrap()[0]
+        }
+        let mut memory = [[0; 16]; 2];
+        let [before, memory] = &mut memory;
+        assert_eq!(seen_through_its_own(before, memory, false), 2);
+        assert_eq!(seen_through_its_own(before, memory, true), 2);
     }
 
     #[test]
