@@ -11,8 +11,8 @@
 //! of them are back when it is dropped. That no slice outlives its checkpoint is checked by the
 //! compiler; there is no unsafe code here.
 //!
-//! Slices hold plain data (`bytemuck::Pod`: any bytes are a value), start on a boundary of their
-//! type, and from [`CACHE_LINE_BYTES`] up on a cache line.
+//! Slices hold plain data (`bytemuck::Pod`: any bytes are a value) of at least a byte an item, start on
+//! a boundary of their type, and from [`CACHE_LINE_BYTES`] up on a cache line.
 
 use bytemuck::Pod;
 use core::fmt;
@@ -33,6 +33,13 @@ pub const CACHE_LINE_BYTES: usize = 64;
 /// let error = arena.alloc_slice::<u64>("orders", 1 << 20).unwrap_err();
 /// assert_eq!(error.wanted, 8 << 20);
 /// assert_eq!(arena.usage().failed, 1);
+/// ```
+///
+/// Items without a byte do not compile:
+///
+/// ```compile_fail,E0080
+/// # use wiretape_core::arena::Arena;
+/// Arena::new(&mut [0; 64]).alloc_slice::<[u64; 0]>("nothings", 5).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct Arena<'m> {
@@ -155,6 +162,8 @@ fn take<'m, T: Pod>(
     count: usize,
     what: &'static str,
 ) -> Result<&'m mut [T], ArenaError> {
+    // There is no memory that a slice of such items could be made of.
+    const { assert!(size_of::<T>() > 0, "an item of an arena has at least one byte") };
     let found = left.len();
     let wanted = size_of::<T>().saturating_mul(count);
     let refused = ArenaError { wanted, left: found, what };
