@@ -103,7 +103,7 @@ pub enum AttachError {
         /// Words needed.
         expected: usize,
     },
-    /// Another first word than a skip list of this layout and key type has.
+    /// Another first word than a skip list of this layout has, whatever the type of its keys.
     NotASkipList {
         /// The first word.
         found: u64,
@@ -179,6 +179,8 @@ pub const fn words_for(entries: usize) -> usize {
 /// Words in which `entries` fit if each key is at least as large as the one before (about 20
 /// bytes an entry).
 pub const fn words_for_sorted(entries: usize) -> usize {
+    // As many as for one: less, no list begins in.
+    let entries = if entries == 0 { 1 } else { entries };
     words_for_leaves(entries.div_ceil(LEAF_SLOTS).saturating_add(1))
 }
 

@@ -176,6 +176,17 @@ fn words_for_is_enough_in_any_order() {
 }
 
 #[test]
+fn what_is_sized_for_few_entries_holds_them() {
+    for entries in 0..40 {
+        for words in [words_for(entries), words_for_sorted(entries)] {
+            let memory = memory(words);
+            let mut list = SkipList::<u64>::create(&memory).unwrap();
+            (0..entries as u64).for_each(|key| list.insert(key, 0).unwrap());
+        }
+    }
+}
+
+#[test]
 fn strangers_are_refused() {
     let words = memory(200);
     assert_eq!(
