@@ -29,7 +29,7 @@
 use core::fmt;
 
 use crate::block_pool::PoolUsage;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 
 /// First word of a pool: "WTNODE" and the layout version.
 const MAGIC: u64 = u64::from_le_bytes(*b"WTNODE\x01\x00");
@@ -51,6 +51,9 @@ pub const NODES_MAX: u32 = u32::MAX - 2;
 /// Nodes that a [`NodeCache`] holds at most.
 pub const CACHE_NODES: usize = 64;
 const CACHE_EXCHANGE: usize = CACHE_NODES / 2;
+
+/// Looks at the top node for a usage figure before its link is given up as spoilt.
+const USAGE_ATTEMPTS: u32 = 1_000;
 
 /// Why words cannot be used as a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,14 +248,25 @@ impl<'m> NodePool<'m> {
     /// How full the pool is. Nodes in caches count as in use. Figures of different moments, if
     /// others use the pool meanwhile.
     pub fn usage(&self) -> PoolUsage {
-        let capacity = self.links.len() as u32;
-        let free = self.free_from(self.head.load(Ordering::Acquire) as u32);
         PoolUsage {
-            capacity,
-            in_use: capacity.saturating_sub(free),
+            capacity: self.links.len() as u32,
+            in_use: self.in_use(),
             peak: self.peak.load(Ordering::Relaxed) as u32,
             failed: self.failed.load(Ordering::Relaxed),
         }
+    }
+
+    fn in_use(&self) -> u32 {
+        let capacity = self.links.len() as u32;
+        for _ in 0..USAGE_ATTEMPTS {
+            let free = self.free_from(self.head.load(Ordering::Acquire) as u32);
+            // The link of a top node that somebody took meanwhile says more than there can be.
+            if let Some(in_use) = capacity.checked_sub(free) {
+                return in_use;
+            }
+            spin_loop();
+        }
+        capacity
     }
 
     /// Takes up to `nodes.len()` nodes off the top, and returns how many.

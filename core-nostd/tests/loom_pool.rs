@@ -97,6 +97,22 @@ fn nodes_go_from_thread_to_thread_one_owner_at_a_time() {
 }
 
 #[test]
+fn usage_is_never_that_of_no_moment() {
+    explore(3, || {
+        let pool = pool(3);
+        pool.allocate().unwrap();
+        // The one that looks is the second to run: loom then shows it every store of the first.
+        let looking = thread::spawn(move || {
+            let in_use = pool.usage().in_use;
+            assert!((1..=2).contains(&in_use), "{in_use}");
+        });
+        let node = pool.allocate().unwrap();
+        pool.free(node).unwrap();
+        looking.join().unwrap();
+    });
+}
+
+#[test]
 fn a_chain_taken_at_once_is_whole() {
     explore(3, || {
         let (pool, cells) = (pool(3), cells(3));
