@@ -221,6 +221,19 @@ where
     writing.join().unwrap();
 }
 
+/// One item comes and goes while another thread looks.
+fn never_seems_to_hold_more_than_there_were<S>(ring: Ring<'static, S>)
+where
+    S: StampedSlots<Item: Whole> + Send + Sync + 'static,
+{
+    // The one that looks is the second to run: loom then shows it every store of the first.
+    let looking = thread::spawn(move || assert!(ring.len() <= 1));
+    ring.push(S::Item::of(1)).unwrap();
+    ring.pop().unwrap();
+    looking.join().unwrap();
+    assert!(ring.is_empty());
+}
+
 fn slot_ring() -> mpmc::SlotRing<'static, [u64; 2]> {
     Ring::new(leak(mpmc::Cursors::new()), slots::<StampedSlot<[u64; 2]>>(2)).unwrap()
 }
@@ -247,4 +260,9 @@ fn mpmc_over_slots_reuses_slots_only_after_they_were_read() {
 #[test]
 fn mpmc_over_words_reuses_slots_only_after_they_were_read() {
     explore(3, || reuses_slots_only_after_they_were_read(word_ring()));
+}
+
+#[test]
+fn mpmc_never_seems_to_hold_more_than_there_were() {
+    explore(3, || never_seems_to_hold_more_than_there_were(word_ring()));
 }

@@ -125,15 +125,16 @@ impl<S: StampedSlots> Ring<'_, S> {
         self.mask.wrapping_add(1)
     }
 
-    /// Items in the ring at some moment during the call, those still being written or read
-    /// included.
+    /// Items in the ring, those still being written or read included. The two positions are of
+    /// different moments, if others use the ring meanwhile.
     pub fn len(&self) -> usize {
         let read = self.read.load(Ordering::Relaxed);
         let held = self.write.load(Ordering::Relaxed).wrapping_sub(read);
-        (held as usize).min(self.capacity())
+        // Nothing keeps the writing side's position from being the older one: it may then lie behind.
+        usize::try_from(held as i64).unwrap_or(0).min(self.capacity())
     }
 
-    /// Whether the ring had no items at some moment during the call.
+    /// Whether [`len`](Ring::len) is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
