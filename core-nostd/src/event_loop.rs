@@ -249,7 +249,8 @@ impl<'m, E: Copy + Send> EventLoop<'m, E> {
     }
 
     /// Until when there are no events unless one is posted: `now_ms` if there are some already,
-    /// `None` without any timer.
+    /// `None` without any timer. Perhaps a moment before the first timer is due
+    /// ([`TimerWheel::next_wake_ms`]): `next` then gives none, and the next moment is later.
     pub fn next_wake_ms(&mut self, now_ms: u64) -> Option<u64> {
         self.accept_later();
         if !self.poster.urgent.is_empty() || !self.poster.normal.is_empty() {

@@ -194,8 +194,18 @@ impl<'m, T: Copy> TimerWheel<'m, T> {
         }
     }
 
-    /// When to look for due timers next: the deadline of the first timer if it is less than 256 ms
-    /// ahead, else a moment before it. `None` without timers.
+    /// When to look for due timers next: the deadline of the first timer if the time stands in the same
+    /// 256 ms as it (a multiple of 256 begins each), else a moment before it. `None` without timers.
+    ///
+    /// ```
+    /// # use wiretape_core::timer_wheel::{TimerNode, TimerWheel};
+    /// let mut nodes = [const { TimerNode::new() }; 4];
+    /// let mut wheel = TimerWheel::new(&mut nodes, 1_000);
+    /// wheel.schedule(1_030, ()).unwrap();
+    /// assert_eq!(wheel.next_wake_ms(), Some(1_024));
+    /// assert_eq!(wheel.pop_due(1_024), None);
+    /// assert_eq!(wheel.next_wake_ms(), Some(1_030));
+    /// ```
     pub fn next_wake_ms(&self) -> Option<u64> {
         if self.list(DUE).first != NONE {
             return Some(self.now_ms);
