@@ -3,7 +3,7 @@
 //! The buckets are log-linear, as in Gil Tene's HdrHistogram: values below 32 have a bucket each,
 //! and every power of two above is cut into 32 equal buckets. A value is therefore known to within
 //! 1/32 of itself (3.125 %), and never under-reported: a quantile is the upper end of its bucket,
-//! but not more than the exact maximum, which is kept apart. Values of 2^46 (19.5 hours in
+//! but not more than the exact maximum, which is kept apart. Values of 63/64 of 2^46 (19.2 hours in
 //! nanoseconds) and more share the last bucket, and a quantile that falls there is the maximum.
 //! Sum, minimum and maximum are exact (the sum modulo 2^64: 584 years of summed latency).
 //!
@@ -230,7 +230,8 @@ impl HistogramSnapshot {
 
     /// The value that `numerator` out of `denominator` values do not exceed: `quantile(50, 100)`
     /// is the median and `quantile(9_999, 10_000)` is p99.99. Too large by less than 1/32 of
-    /// itself, never too small; 0 if nothing was counted.
+    /// itself, or the maximum where it falls into the last bucket; never too small; 0 if nothing was
+    /// counted.
     pub fn quantile(&self, numerator: u64, denominator: u64) -> u64 {
         let wanted = (u128::from(self.count) * u128::from(numerator))
             .div_ceil(u128::from(denominator.max(1)))
