@@ -17,6 +17,8 @@
 //!
 //! Nothing is dropped: a poster whose ring is full gets its event back.
 
+use core::fmt;
+
 use crate::ring::{
     CapacityError, Full,
     mpmc::{Cursors, SlotRing},
@@ -272,6 +274,38 @@ impl<'m, E: Copy + Send> EventLoop<'m, E> {
                 return;
             }
         }
+    }
+}
+
+impl<E: Copy> fmt::Debug for Poster<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poster")
+            .field("urgent", &self.urgent)
+            .field("normal", &self.normal)
+            .field("later", &self.later)
+            .finish()
+    }
+}
+
+impl<E: Copy> fmt::Debug for EventLoop<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("poster", &self.poster)
+            .field("wheel", &self.wheel)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E> fmt::Debug for Memory<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("timers", &self.timers.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(not(loom))]
+impl<E, const SLOTS: usize, const TIMERS: usize> fmt::Debug for FixedMemory<E, SLOTS, TIMERS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FixedMemory").finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 //! The crate works on memory that its caller hands it: heap, static or shared. Modules stand in
 //! the order in which a packet meets them.
 #![no_std]
+#![warn(missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub mod prefetch;
 pub mod shared_words;
 
 pub mod event;
+#[allow(missing_debug_implementations, reason = "of types that zerocopy derives beside ours")]
 pub mod wire;
 
 pub mod ring;

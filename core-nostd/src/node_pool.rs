@@ -472,6 +472,18 @@ impl Drop for NodeCache<'_> {
     }
 }
 
+impl fmt::Debug for NodePool<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodePool").field("usage", &self.usage()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NodeCache<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeCache").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
 #[inline(always)]
 const fn pack(high: u32, low: u32) -> u64 {
     (high as u64) << 32 | low as u64

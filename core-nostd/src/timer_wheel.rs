@@ -356,6 +356,15 @@ impl<'m, T: Copy> TimerWheel<'m, T> {
     }
 }
 
+impl<T> fmt::Debug for TimerWheel<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimerWheel")
+            .field("now_ms", &self.now_ms)
+            .field("len", &self.scheduled)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The list of the slot of `wheel` that `time_ms` falls into.
 fn list_of(wheel: usize, time_ms: u64) -> u16 {
     let slot = (time_ms >> (8 * wheel as u32)) as u8;

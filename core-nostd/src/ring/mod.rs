@@ -11,6 +11,7 @@ pub mod mpmc;
 pub mod slot;
 pub mod spsc;
 
+mod debug;
 mod pace;
 mod shared;
 
