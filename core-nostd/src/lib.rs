@@ -32,3 +32,8 @@ pub mod node_pool;
 pub mod skiplist;
 pub mod timer_wheel;
 pub mod event_loop;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
