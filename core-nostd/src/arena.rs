@@ -117,6 +117,9 @@ impl<'m> Arena<'m> {
     }
 
     /// A slice of `count` items that lives as long as the region. `what` names it in the error.
+    ///
+    /// # Errors
+    /// [`ArenaError`] if less is left, padding included. Nothing was given out.
     pub fn alloc_slice<T: Pod>(
         &mut self,
         what: &'static str,
@@ -263,6 +266,9 @@ impl<'m> ScratchArena<'m> {
 impl<'c> Checkpoint<'c> {
     /// A slice of `count` items that lives as long as this checkpoint, zeroed unless the arena was made
     /// [with its contents as found](ScratchArena::with_contents_as_found). `what` names it in the error.
+    ///
+    /// # Errors
+    /// As [`Arena::alloc_slice`].
     pub fn alloc_slice<T: Pod>(
         &mut self,
         what: &'static str,

@@ -183,6 +183,9 @@ unsafe impl Send for BlockPool<'_> {}
 impl<'m> BlockPool<'m> {
     /// A pool of as many blocks of `block_bytes` as `memory` and `links` (one each) have room
     /// for. Blocks are as aligned as the start of `memory` and `block_bytes` make them.
+    ///
+    /// # Errors
+    /// [`BlockPoolError`]: blocks of no bytes, or too many.
     pub fn new(
         memory: &'m mut [u8],
         links: &'m mut [u32],

@@ -199,6 +199,9 @@ enum Source {
 
 impl<'m, E: Copy + Send> EventLoop<'m, E> {
     /// A loop without events, whose clock stands at `now_ms`.
+    ///
+    /// # Errors
+    /// [`CapacityError`] if a ring's slots are not a power of two of at least 2.
     pub fn new(memory: Memory<'m, E>, now_ms: u64) -> Result<EventLoop<'m, E>, CapacityError> {
         let Memory { urgent, normal, later, timers } = memory;
         let poster = Poster {

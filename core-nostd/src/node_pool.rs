@@ -168,6 +168,9 @@ impl<'m> NodePool<'m> {
     /// [`attach`](NodePool::attach) to it.
     ///
     /// The caller sees to it that nobody uses an earlier pool in the same words.
+    ///
+    /// # Errors
+    /// [`NodePoolError`]: too many nodes, or fewer words than [`words_needed`].
     pub fn create(words: &'m [AtomicU64], nodes: u32) -> Result<NodePool<'m>, NodePoolError> {
         let (magic, count, pool) = NodePool::parts(words, u64::from(nodes))?;
         magic.store(0, Ordering::Relaxed);
@@ -188,6 +191,9 @@ impl<'m> NodePool<'m> {
     }
 
     /// The pool that was created in `words`.
+    ///
+    /// # Errors
+    /// [`NodePoolError`] if there is none, or not all of it.
     pub fn attach(words: &'m [AtomicU64]) -> Result<NodePool<'m>, NodePoolError> {
         let short = NodePoolError::TooShort { needed: HEADER_WORDS, found: words.len() };
         let [magic, count, ..] = words else { return Err(short) };

@@ -97,6 +97,9 @@ impl core::error::Error for RingError {}
 
 impl<'m> Ring<'m> {
     /// A ring over `slots`, whose committed position lives in `head`. Fresh memory is zero.
+    ///
+    /// # Errors
+    /// [`RingError`] if the number of slots is not a power of two of at least 2.
     pub fn new(slots: &'m [Slot], head: &'m AtomicU64) -> Result<Self, RingError> {
         match slots {
             [first, _, ..] if slots.len().is_power_of_two() => Ok(Ring { slots, first, head }),
@@ -261,8 +264,10 @@ pub struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
-    /// The next event with its sequence, `None` if it is not there yet. After [`Lapped`] the
-    /// reader goes on behind the lost range.
+    /// The next event with its sequence, `None` if it is not there yet.
+    ///
+    /// # Errors
+    /// [`Lapped`] if it was overwritten. The reader goes on behind the lost range.
     #[inline]
     pub fn next_event(&mut self) -> Result<Option<(u64, Event)>, Lapped> {
         let seq = self.next;
@@ -282,6 +287,9 @@ impl<'m> Reader<'m> {
 
     /// Copies the events that are there, in order, into `events`, and returns how many: the first
     /// has the sequence that [`position`](Self::position) gave before the call.
+    ///
+    /// # Errors
+    /// As [`next_event`](Self::next_event); `events` then hold numbers without meaning.
     #[inline]
     pub fn read_batch(&mut self, events: &mut [Event]) -> Result<usize, Lapped> {
         let first = self.next;
@@ -317,6 +325,9 @@ impl<'m> Reader<'m> {
     ///
     /// The acquire load of the head pairs with the release store of [`Writer::commit`]: every
     /// event up to there was whole, so that its stamp has to be looked at only afterwards.
+    ///
+    /// # Errors
+    /// As [`next_event`](Self::next_event), before any event was shown.
     #[inline]
     pub fn visit_committed(
         &mut self,

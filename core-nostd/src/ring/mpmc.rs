@@ -57,6 +57,9 @@ pub struct Ring<'m, S> {
 
 impl<'m, T: Copy + Send> SlotRing<'m, T> {
     /// An empty ring over `slots`. It holds `slots.len()` items, a power of two.
+    ///
+    /// # Errors
+    /// [`CapacityError`] if that is another number, or 1.
     pub fn new(
         cursors: &'m mut Cursors,
         slots: &'m mut [StampedSlot<T>],
@@ -77,6 +80,9 @@ impl<'m, const W: usize> WordRing<'m, W> {
     /// may then [`attach`](Ring::attach) to.
     ///
     /// The caller sees to it that nobody is attached to an earlier ring in the same words.
+    ///
+    /// # Errors
+    /// [`AttachError`]: a number of slots that no ring has, or fewer words than [`words_needed`].
     ///
     /// ```
     /// use std::sync::atomic::AtomicU64;
@@ -100,6 +106,9 @@ impl<'m, const W: usize> WordRing<'m, W> {
     }
 
     /// The ring that was created in `words`.
+    ///
+    /// # Errors
+    /// [`AttachError`] if there is none, one of other items, or not all of it.
     pub fn attach(words: &'m [AtomicU64]) -> Result<WordRing<'m, W>, AttachError> {
         Ok(Ring::of(&Layout::attach(words, kind::<W>())?))
     }

@@ -80,6 +80,9 @@ pub type WordConsumer<'m, const W: usize> = Consumer<'m, WordSlots<'m, W>>;
 /// Makes an empty ring over `slots` and hands out its two ends. The ring holds `slots.len()`
 /// items, a power of two.
 ///
+/// # Errors
+/// [`CapacityError`] if that is another number, or 1.
+///
 /// ```
 /// use wiretape_core::ring::{Full, slot::Slot, spsc};
 ///
@@ -118,6 +121,9 @@ pub const fn words_needed<const W: usize>(slots: usize) -> usize {
 /// and one [`Consumer::attach`], here or in other processes.
 ///
 /// The caller sees to it that nobody is attached to an earlier ring in the same words.
+///
+/// # Errors
+/// [`AttachError`]: a number of slots that no ring has, or fewer words than [`words_needed`].
 pub fn create<const W: usize>(words: &[AtomicU64], slots: usize) -> Result<(), AttachError> {
     let kind = kind::<W>();
     Layout::create(words, kind, slots)?.open(kind);
@@ -176,6 +182,9 @@ pub struct Consumer<'m, S> {
 impl<'m, const W: usize> WordProducer<'m, W> {
     /// The writing end of the ring in `words`, at the place where an earlier producer stopped.
     ///
+    /// # Errors
+    /// [`AttachError`] if there is no ring, one of other items, or not all of it.
+    ///
     /// ```
     /// use std::sync::atomic::AtomicU64;
     /// use wiretape_core::ring::spsc::{self, Consumer, Producer};
@@ -198,6 +207,9 @@ impl<'m, const W: usize> WordProducer<'m, W> {
 
 impl<'m, const W: usize> WordConsumer<'m, W> {
     /// The reading end of the ring in `words`, at the place where an earlier consumer stopped.
+    ///
+    /// # Errors
+    /// As for the writing end.
     pub fn attach(words: &'m [AtomicU64]) -> Result<WordConsumer<'m, W>, AttachError> {
         let Layout { write, read, slots, mask, .. } = Layout::attach(words, kind::<W>())?;
         Ok(Consumer::new(WordSlots::new(slots), write, read, mask))

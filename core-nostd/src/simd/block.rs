@@ -214,6 +214,9 @@ impl Plan {
 /// Writes `values`, at most [`BLOCK`], to `words`; [`words_max`] are enough. Returns the words
 /// used.
 ///
+/// # Errors
+/// [`BlockError`]: too many values, or too few words. Nothing was written.
+///
 /// ```
 /// use wiretape_core::simd::{block, packing::BLOCK};
 ///
@@ -293,6 +296,10 @@ fn differences_of<'s>(values: &[i64], kind: usize, scratch: &'s mut [i64; BLOCK]
 
 /// Reads the block at the start of `words` into the start of `values`. Returns the values and the
 /// words read.
+///
+/// # Errors
+/// [`BlockError`]: no block, not all of it, or no room for its values, some of which may have been
+/// written.
 pub fn decode(words: &[u64], values: &mut [i64]) -> Result<(usize, usize), BlockError> {
     let head = Head::of(words)?;
     let Head { kind, base, width, count, exceptions, high_width, grid } = head;

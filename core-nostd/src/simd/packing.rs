@@ -70,6 +70,9 @@ pub fn width_of(values: &[u64]) -> u32 {
 /// Packs `width` bits of the (wrapping) difference of each value from `base`; higher bits are
 /// dropped. Returns the words written.
 ///
+/// # Errors
+/// [`PackError`]: a width above 64, or fewer words than [`packed_words`]. Nothing was written.
+///
 /// ```
 /// use wiretape_core::simd::packing;
 ///
@@ -93,6 +96,9 @@ pub fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]) -> Result
 
 /// Fills `values` from `packed`, adding `base` (wrapping) to each. Returns the words read. Any
 /// words are a valid packing of something.
+///
+/// # Errors
+/// As [`pack`].
 pub fn unpack(
     packed: &[u64],
     base: u64,

@@ -32,6 +32,9 @@ impl<'m, K: Key> SkipListReader<'m, K> {
     /// Looks at the list that a writer created in `words`, here or in another process. The key
     /// type is the caller's to remember: a list of the other one is not refused, and shows keys that
     /// are 2^63 off.
+    ///
+    /// # Errors
+    /// [`AttachError`] if there is no list, or not all of it.
     pub fn attach(words: &'m [AtomicU64]) -> Result<SkipListReader<'m, K>, AttachError> {
         let too_small = |expected| AttachError::TooSmall { found: words.len(), expected };
         let header = Header::of(words).ok_or(too_small(HEADER_WORDS))?;

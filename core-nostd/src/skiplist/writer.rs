@@ -80,6 +80,9 @@ impl<'m, K: Key> SkipList<'m, K> {
     /// that is there already is cleared, and its readers notice.
     ///
     /// The caller sees to it that a list has one writer at a time.
+    ///
+    /// # Errors
+    /// [`AttachError::TooSmall`] for less than the memory of one entry.
     pub fn create(words: &'m [AtomicU64]) -> Result<SkipList<'m, K>, AttachError> {
         let expected = words_for_sorted(1);
         let too_small = AttachError::TooSmall { found: words.len(), expected };
@@ -146,6 +149,9 @@ impl<'m, K: Key> SkipList<'m, K> {
     }
 
     /// Adds an entry, behind those that have the same key.
+    ///
+    /// # Errors
+    /// [`Full`] if its memory is used up. The list is as it was.
     #[inline]
     pub fn insert(&mut self, key: K, value: u64) -> Result<(), Full> {
         let key = key.to_word();
