@@ -48,6 +48,30 @@ pub struct Later<E> {
 pub type RingMemory<'m, T> = (&'m mut Cursors, &'m mut [StampedSlot<T>]);
 
 /// Memory of a loop.
+///
+/// ```
+/// use wiretape_core::event_loop::{EventLoop, Memory, Priority};
+/// use wiretape_core::ring::{mpmc::Cursors, slot::StampedSlot};
+/// use wiretape_core::timer_wheel::TimerNode;
+///
+/// let [mut urgent, mut normal, mut later] = [const { Cursors::new() }; 3];
+/// let mut stop = [const { StampedSlot::new() }; 2];
+/// let (mut work, mut waiting) = (
+///     Vec::from_iter((0..256).map(|_| StampedSlot::new())),
+///     Vec::from_iter((0..16).map(|_| StampedSlot::new())),
+/// );
+/// let mut timers = [const { TimerNode::new() }; 8];
+/// let memory = Memory {
+///     urgent: (&mut urgent, &mut stop),
+///     normal: (&mut normal, &mut work),
+///     later: (&mut later, &mut waiting),
+///     timers: &mut timers,
+/// };
+/// let mut events = EventLoop::new(memory, 0)?;
+/// events.poster().post(Priority::Normal, "book").unwrap();
+/// assert_eq!(events.next(0), Some("book"));
+/// # Ok::<(), wiretape_core::ring::CapacityError>(())
+/// ```
 pub struct Memory<'m, E> {
     /// For urgent events.
     pub urgent: RingMemory<'m, E>,

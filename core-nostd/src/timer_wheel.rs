@@ -65,7 +65,7 @@ impl<T> Default for TimerNode<T> {
 }
 
 /// Names a scheduled timer. Once it has fired or was cancelled, the name is worth nothing, also
-/// when its memory serves another timer.
+/// when its memory serves another timer, up to the 2^32nd after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId {
     node: u32,

@@ -79,6 +79,17 @@ pub fn decode_times(words: &[u64], times: &mut [i64]) -> Option<usize> {
 
 /// Compresses values: the bits of an `f64` (`f64::to_bits`), or any 64-bit words. Returns the
 /// words used; `None` if there are too few.
+///
+/// ```
+/// use wiretape_core::simd::gorilla;
+///
+/// let values = [24.0_f64, 24.0, 23.5, 12.0].map(f64::to_bits);
+/// let mut words = [0; gorilla::words_max(4)];
+/// let used = gorilla::encode_values(&values, &mut words).unwrap();
+/// let mut decoded = [0; 4];
+/// assert_eq!(gorilla::decode_values(&words[..used], &mut decoded), Some(used));
+/// assert_eq!(decoded, values);
+/// ```
 pub fn encode_values(values: &[u64], words: &mut [u64]) -> Option<usize> {
     let mut bits = BitWriter::new(words);
     let mut before = 0;

@@ -68,7 +68,8 @@ pub fn width_of(values: &[u64]) -> u32 {
 }
 
 /// Packs `width` bits of the (wrapping) difference of each value from `base`; higher bits are
-/// dropped. Returns the words written.
+/// dropped. Returns the words written. More values than a [`BLOCK`] make longer lanes, of fewer than
+/// 2^32 bits each.
 ///
 /// # Errors
 /// [`PackError`]: a width above 64, or fewer words than [`packed_words`]. Nothing was written.

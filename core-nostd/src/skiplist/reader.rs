@@ -10,7 +10,20 @@ use crate::sync::{AtomicU64, fence};
 
 /// A view of a skip list for searching and iterating; copies are free.
 ///
-/// See the example at [`SkipList`](super::SkipList).
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use wiretape_core::skiplist::{self, SkipList, SkipListReader};
+///
+/// // In earnest these words are a mapped file, which readers map read-only.
+/// let memory: Vec<AtomicU64> =
+///     (0..skiplist::words_for(100)).map(|_| AtomicU64::new(0)).collect();
+/// let mut list = SkipList::<i64>::create(&memory)?;
+/// let seen = SkipListReader::<i64>::attach(&memory)?;
+/// [3, 1, 3, 2].into_iter().zip(0..).for_each(|(key, value)| list.insert(key, value).unwrap());
+/// assert_eq!(seen.upper_bound(1).collect::<Vec<_>>(), [(2, 3), (3, 0), (3, 2)]);
+/// assert_eq!((seen.get(3), seen.last()), (Some(0), Some((3, 2))));
+/// # Ok::<(), skiplist::AttachError>(())
+/// ```
 #[derive(Debug)]
 pub struct SkipListReader<'m, K> {
     words: &'m [AtomicU64],
