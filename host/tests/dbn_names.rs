@@ -1,7 +1,7 @@
 //! What DBN files, and the tapes that a host makes of them, call things.
 
 use dbn::decode::{DbnMetadata, DecodeRecordRef, dbn::Decoder};
-use dbn::encode::{EncodeRecord, dbn::Encoder};
+use dbn::encode::{DbnEncodable, EncodeRecord, dbn::Encoder};
 use dbn::{MappingInterval, Record, SType, SymbolMapping};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -247,17 +247,26 @@ fn files_that_share_their_stem_are_two_tapes_that_a_table_tells_apart() {
 
 /// Market-by-order records with their days, publishers and numbers, as a file.
 fn foreign(path: &Path, mappings: Vec<SymbolMapping>, orders: &[dbn::MboMsg]) {
+    foreign_of(dbn::Schema::Mbo, path, mappings, orders);
+}
+
+fn foreign_of<R: DbnEncodable>(
+    schema: dbn::Schema,
+    path: &Path,
+    mappings: Vec<SymbolMapping>,
+    records: &[R],
+) {
     let metadata = dbn::Metadata::builder()
         .dataset("EQUS.ALL".to_owned())
-        .schema(Some(dbn::Schema::Mbo))
-        .start(orders[0].ts_recv)
+        .schema(Some(schema))
+        .start(NOON)
         .stype_in(Some(SType::RawSymbol))
         .stype_out(SType::InstrumentId)
         .mappings(mappings)
         .build();
     let mut encoder = Encoder::new(std::fs::File::create(path).unwrap(), &metadata).unwrap();
-    for order in orders {
-        encoder.encode_record(order).unwrap();
+    for record in records {
+        encoder.encode_record(record).unwrap();
     }
     encoder.flush().unwrap();
 }
@@ -356,6 +365,44 @@ fn bits_that_venues_set_on_ordinary_trades_leave_no_trade_out_of_the_bars() {
         .unwrap();
     let bar: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(bar["volume"], 111, "{bar}");
+}
+
+#[test]
+fn a_trade_of_a_file_that_tells_what_trades_met_is_joined_with_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let (second, unit) = (1_000_000_000, 1_000_000_000);
+    let trade = |at: u64, bid: i64, flags: u8| {
+        let mut trade = dbn::TbboMsg {
+            price: (bid + 1) * unit,
+            size: 5,
+            action: b'T' as std::ffi::c_char,
+            side: b'B' as std::ffi::c_char,
+            flags: flags.into(),
+            ts_recv: NOON + at * second,
+            ..Default::default()
+        };
+        (trade.hd.publisher_id, trade.hd.instrument_id) = (2, 7);
+        trade.hd.ts_event = NOON + at * second;
+        let [level] = &mut trade.levels;
+        (level.bid_px, level.ask_px) = (bid * unit, (bid + 1) * unit);
+        (level.bid_sz, level.ask_sz) = (100, 200);
+        trade
+    };
+    // Two at one time among them, and some that do not end the exchange's event.
+    let trades =
+        [trade(0, 10, flags::LAST), trade(60, 20, 0), trade(60, 19, flags::LAST), trade(90, 30, 0)];
+    foreign_of(dbn::Schema::Tbbo, &directory.path().join("t.dbn"), vec![], &trades);
+    let _host = Host::start(directory.path(), &["t.dbn"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+        .args(["query", "asof", "--tolerance", "1s", "--socket", "host.sock", "--format", "json"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let met: Vec<_> = rows.iter().map(|row| row["bid_price"].as_f64()).collect();
+    assert_eq!(met, [10.0, 20.0, 19.0, 30.0].map(Some), "{text}");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! From a DBN file to the columns: a tape that somebody else recorded.
 //!
 //! Market-by-order records are replayed into a book, as the ring's are; trades stand by
-//! themselves; MBP-1 has its best bid and offer with it. DBN's instrument ids may be any number:
+//! themselves; MBP-1 has its best bid and offer with it, and TBBO those that its trades met. DBN's instrument ids may be any number:
 //! here they are numbered as they come, and called what the file's mappings call them at the time.
 //! A file of several venues has each instrument once for each of them, as different feeds.
 
 use super::{FeedBooks, IngestSettings, SharedStore, Taker, WorkerState, lock};
 use crate::dbn::{DbnError, DbnFile, DbnNames, DbnRecord, letter};
 use crate::store::{Position, QuoteRow};
-use dbn::Mbp1Msg;
+use dbn::{Mbp1Msg, Schema};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +73,7 @@ pub fn take_dbn_file(
     let file = DbnFile::open(path)?;
     let mut names = DbnNames::of(&file);
     let epoch = file.metadata().start;
+    let tells_what_trades_met = file.metadata().schema == Some(Schema::Tbbo);
     let mut memory = [const { None }; FEEDS_MAX];
     let books =
         FeedBooks { memory: memory.iter_mut(), books: Vec::new(), settings: settings.clone() };
@@ -133,6 +134,11 @@ pub fn take_dbn_file(
                 taker.take_record(&mut store, None, sequence, &trade!(record, (local, channel)));
             }
             DbnRecord::Mbp1(record) => {
+                if tells_what_trades_met && let Some(index) = store.find_id(local) {
+                    // In front of the trade, or it would be joined with what an earlier one met. Whether
+                    // the exchange's event is over does not matter: the record that ends it is not here.
+                    store.push_quote(index, quote(record, sequence - 1));
+                }
                 if letter(record.action) == action::TRADE {
                     taker.take_record(
                         &mut store,
@@ -142,6 +148,7 @@ pub fn take_dbn_file(
                     );
                 }
                 if record.flags.raw() & flags::LAST != 0
+                    && !tells_what_trades_met
                     && let Some(index) = store.find_id(local)
                 {
                     store.push_quote(index, quote(record, sequence));
