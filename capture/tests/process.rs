@@ -212,19 +212,22 @@ fn the_summary_names_what_was_not_used() {
     beyond[1..3].copy_from_slice(&20_000_u16.to_be_bytes());
     messages.extend([beyond, vec![b'~'; 30]]);
     let mut frames = day::frames(&messages, 9);
+    frames.push(frames[0].clone());
     let mut fragment = frames[0].clone();
     fragment[20] |= 0x20;
     frames.extend([fragment.clone(), fragment, vec![0; 60]]);
     let place = Place::new(&day::pcap(&frames, 1_000));
     let (code, stdout, stderr) = output(place.replay(&[]));
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert!(stdout.contains(" 0 restarts, 1 unknown messages\n"), "{stdout}");
+    let unused = " 0 restarts, 9 duplicate messages, 1 unknown messages\n";
+    assert!(stdout.contains(unused), "{stdout}");
     assert!(stdout.contains("\n1 messages were of instruments that there is no room"), "{stdout}");
     assert!(stdout.contains("could be used: 1 not ipv4, 2 fragment\n"), "{stdout}");
     let (_, stdout, _) = output(place.replay(&["--json"]));
     let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(summary["refused"], serde_json::json!({ "not_ipv4": 1, "fragment": 2 }));
-    assert_eq!(summary["feeds"][0]["unused"], serde_json::json!({ "unknown_messages": 1 }));
+    let unused = serde_json::json!({ "duplicate_messages": 9, "unknown_messages": 1 });
+    assert_eq!(summary["feeds"][0]["unused"], unused);
     assert_eq!(summary["beyond_instruments"], 1);
 }
 

@@ -60,9 +60,11 @@ pub struct FeedSummary {
     pub unused: Vec<(FeedCounter, u64)>,
 }
 
-/// What is told of a feed where there was any.
-const UNUSED: [FeedCounter; 5] = [
+/// What is told of a feed where there was any. Duplicates among it: a second line brings them, and so
+/// does a session that goes on under an id whose numbers came before, of which all is left out.
+const UNUSED: [FeedCounter; 6] = [
     FeedCounter::JoinedLateMessages,
+    FeedCounter::DuplicateMessages,
     FeedCounter::UnknownMessages,
     FeedCounter::BadMessages,
     FeedCounter::BookErrors,
