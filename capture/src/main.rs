@@ -354,6 +354,7 @@ fn survey_json(survey: &Survey) -> String {
                 "packets": seen.packets,
                 "protocol": seen.protocol.map(|protocol| protocol.name()),
                 "iex_messages": seen.iex_messages,
+                "other_mold": seen.other_mold,
             })
         })
         .collect();

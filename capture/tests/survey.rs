@@ -29,6 +29,14 @@ fn itch(sequence: u64) -> Vec<u8> {
     builder.finish().to_vec()
 }
 
+/// What other feeds of Nasdaq's are sent in.
+fn mold(sequence: u64, message: &[u8]) -> Vec<u8> {
+    let mut buffer = [0; 200];
+    let mut builder = moldudp64::Builder::new(&mut buffer, *b"SESSION001", sequence).unwrap();
+    assert!(builder.push(message));
+    builder.finish().to_vec()
+}
+
 fn deep() -> Vec<u8> {
     iex(deep10::PROTOCOL)
 }
@@ -64,6 +72,11 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     frames.extend([1; 5].map(|_| frame([224, 2, 3, 12], 16_650, &iex(0x8002))));
     // IEX has more than the messages that are known here.
     frames.extend([1, 2, 3].map(|_| frame([224, 2, 3, 11], 16_649, &iex(0x8005))));
+    // Nasdaq sends options by the same transport, and a type may even have the same letter.
+    let options = [&b"T\0\0\0\0"[..], b"A\0\0and what follows there", b"o"];
+    frames.extend(options.map(|message| frame([233, 54, 12, 101], 18_001, &mold(1, message))));
+    let heartbeat = moldudp64::Header::heartbeat(*b"SESSION001", 7);
+    frames.push(frame([233, 54, 12, 102], 18_002, heartbeat.as_bytes()));
     let mut arp = vec![0xFF; 60];
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     frames.push(arp);
@@ -74,16 +87,19 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
         packets,
         protocol,
         iex_messages: None,
+        other_mold: false,
     };
     let expected = Survey {
         groups: vec![
             seen("224.2.3.12:16650", 5, Some(Protocol::Tops16)),
             seen("233.54.12.111:26477", 4, Some(Protocol::Itch50)),
             GroupSeen { iex_messages: Some(0x8005), ..seen("224.2.3.11:16649", 3, None) },
+            GroupSeen { other_mold: true, ..seen("233.54.12.101:18001", 3, None) },
             seen("224.2.3.10:16648", 2, Some(Protocol::Deep10)),
+            seen("233.54.12.102:18002", 1, Some(Protocol::Itch50)),
             seen("239.1.1.1:5000", 1, None),
         ],
-        packets: 16,
+        packets: 20,
         others: 1,
         snapped: 0,
         cut: None,
@@ -100,6 +116,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
     assert!(said.contains("IEX-TP, message protocol 0x8005, which is not known here"), "{said}");
+    assert!(said.contains("MoldUDP64, whose messages are not those of ITCH 5.0"), "{said}");
     let (code, said) = run(&[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("--groups"), "{said}");
@@ -107,7 +124,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let feed = "itch50-moldudp64@233.54.12.111:26477";
     let (code, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("11 packets were for groups of no feed"), "{said}");
+    assert!(said.contains("15 packets were for groups of no feed"), "{said}");
 }
 
 #[test]

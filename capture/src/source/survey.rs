@@ -8,7 +8,8 @@ use std::path::Path;
 
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::wire::frame::Datagram;
-use wiretape_core::wire::iextp;
+use wiretape_core::wire::itch50::Message;
+use wiretape_core::wire::{iextp, moldudp64};
 
 use super::pcap::{CutRecord, PcapError, Reader};
 
@@ -26,6 +27,8 @@ pub struct GroupSeen {
     pub protocol: Option<Protocol>,
     /// If it is none, and most of them are IEX-TP: which messages of IEX's these are.
     pub iex_messages: Option<u16>,
+    /// If it is none: whether most of them are MoldUDP64, which Nasdaq sends other messages by, too.
+    pub other_mold: bool,
 }
 
 /// What was found in a file.
@@ -62,6 +65,9 @@ struct Count {
     /// IEX-TP of the messages that came first.
     iex: u64,
     iex_messages: Option<u16>,
+    /// Messages in MoldUDP64, and those of them that are of ITCH 5.0.
+    mold_messages: u64,
+    itch_messages: u64,
 }
 
 impl Count {
@@ -74,15 +80,24 @@ impl Count {
             let messages = *self.iex_messages.get_or_insert(segment.protocol());
             self.iex += u64::from(segment.protocol() == messages);
         }
+        if let Ok(packet) = moldudp64::Packet::parse(payload) {
+            let known = packet.messages().filter(|message| Message::parse(message).is_ok());
+            self.itch_messages += known.count() as u64;
+            self.mold_messages += u64::from(packet.count());
+        }
     }
 
     fn seen(self, group: SocketAddrV4) -> GroupSeen {
-        let Count { packets, by_protocol, iex, iex_messages } = self;
+        let Count { packets, by_protocol, iex, iex_messages, mold_messages, itch_messages } = self;
         let most = Protocol::ALL.into_iter().zip(by_protocol).max_by_key(|(_, spoken)| *spoken);
         let protocol =
             most.filter(|(_, spoken)| spoken * 2 > packets).map(|(protocol, _)| protocol);
         let iex_messages = iex_messages.filter(|_| protocol.is_none() && iex * 2 > packets);
-        GroupSeen { group, packets, protocol, iex_messages }
+        // Heartbeats alone tell nothing of the messages.
+        let is_itch = mold_messages == 0 || itch_messages * 2 > mold_messages;
+        let other_mold = protocol == Some(Protocol::Itch50) && !is_itch;
+        let protocol = protocol.filter(|_| !other_mold);
+        GroupSeen { group, packets, protocol, iex_messages, other_mold }
     }
 }
 
@@ -132,13 +147,16 @@ impl fmt::Display for Survey {
         let Survey { groups, packets, others, snapped, cut } = self;
         let sent = packets - others;
         write!(f, "{packets} packets: {sent} datagrams, {others} others")?;
-        for GroupSeen { group, packets, protocol, iex_messages } in groups {
+        for GroupSeen { group, packets, protocol, iex_messages, other_mold } in groups {
             let group = group.to_string();
             write!(f, "\n{group:<21} {packets:>10}  ")?;
             match (protocol, iex_messages) {
                 (Some(protocol), _) => write!(f, "--feed {}@{group}", protocol.name())?,
                 (None, Some(messages)) => {
                     write!(f, "IEX-TP, message protocol {messages:#x}, which is not known here")?;
+                }
+                (None, None) if *other_mold => {
+                    write!(f, "MoldUDP64, whose messages are not those of ITCH 5.0")?;
                 }
                 (None, None) => write!(f, "of no protocol that is known here")?,
             }
