@@ -73,14 +73,33 @@ pub enum ItchFileError {
         /// Its length.
         length: usize,
     },
+    /// A message longer than any.
+    #[error(
+        "message {ordinal} of the ITCH file {path} would have {length} bytes, and none has more than \
+         50: the file does not have two-byte lengths in front of its messages, or is packed otherwise \
+         than by gzip or zstd"
+    )]
+    Long {
+        /// Its path.
+        path: String,
+        /// The message's place, from 1.
+        ordinal: u64,
+        /// Its length.
+        length: usize,
+    },
 }
 
 /// Shortest message: a head and one byte.
 const MESSAGE_MIN: usize = 12;
+/// Longer than any message, with room for types to come, and shorter than what the first two bytes of
+/// bzip2, lz4, xz and zip say.
+const MESSAGE_MAX: usize = 1_000;
 
 /// What comes next in a file.
 enum Found {
     Message,
+    /// One that would have so many bytes.
+    Long(usize),
     End,
     /// More behind the mark that ends it.
     More,
@@ -137,6 +156,9 @@ impl ItchFile {
             // What marks the end of a file; some files just end.
             return Ok(if self.only_zeroes_follow()? { Found::End } else { Found::More });
         }
+        if length > MESSAGE_MAX {
+            return Ok(Found::Long(length));
+        }
         message.resize(length, 0);
         self.reader.read_exact(message)?;
         Ok(Found::Message)
@@ -159,6 +181,10 @@ impl MessageStream for ItchFile {
     fn next(&mut self, message: &mut Vec<u8>) -> Result<Option<u64>, SourceError> {
         match self.read(message).map_err(|source| self.failed(source))? {
             Found::Message => self.messages += 1,
+            Found::Long(length) => {
+                let (path, ordinal) = (self.path.clone(), self.messages + 1);
+                return Err(ItchFileError::Long { path, ordinal, length }.into());
+            }
             Found::End if self.messages == 0 => {
                 return Err(ItchFileError::Empty { path: self.path.clone() }.into());
             }
@@ -232,6 +258,13 @@ mod tests {
         assert!(beyond.contains("behind message 1: it is damaged"), "{beyond}");
         let short = read_all(&[event(7), vec![0, 3, 1, 2, 3]].concat()).unwrap_err();
         assert!(short.contains("message 2") && short.contains("3 bytes"), "{short}");
+        // bzip2, lz4, xz and zip, of which there may be less than the length says.
+        for start in
+            [&b"BZh9"[..], &[0x04, 0x22, 0x4D, 0x18], &[0xFD, b'7', b'z', b'X'], b"PK\x03\x04"]
+        {
+            let packed = read_all(start).unwrap_err();
+            assert!(packed.contains("message 1 of") && packed.contains("packed"), "{packed}");
+        }
         let missing = ItchFile::open(Path::new("/nowhere/file"), 0).err().unwrap().to_string();
         assert!(missing.contains("/nowhere/file"), "{missing}");
     }
