@@ -1,8 +1,9 @@
 //! What is in a DBN file, counted.
 
-use super::{DbnError, DbnFile, DbnRecord, letter};
+use super::{DbnError, DbnFile, DbnRecord, OtherRecord, letter};
+use dbn::enums::rtype;
 use std::collections::{BTreeMap, HashSet};
-use wiretape_core::event::flags;
+use wiretape_core::event::{NO_INSTRUMENT, flags};
 
 /// What a DBN file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Census {
                 ),
                 DbnRecord::Status(_) | DbnRecord::Symbol(_) | DbnRecord::Other(_) => {
                     *counts.entry((record.rtype(), b'-')).or_default() += 1;
+                    instruments.extend(instrument_of(&record));
                     continue;
                 }
             };
@@ -81,11 +83,53 @@ impl Census {
     }
 }
 
+/// Publisher and instrument of a record that has no action, if it is of any.
+fn instrument_of(record: &DbnRecord) -> Option<(u16, u32)> {
+    let found = match record {
+        DbnRecord::Status(status) => (status.hd.publisher_id, status.hd.instrument_id),
+        // What a gateway says of itself.
+        DbnRecord::Other(OtherRecord { rtype: rtype::ERROR | rtype::SYSTEM, .. }) => return None,
+        DbnRecord::Other(other) => (other.publisher_id, other.instrument_id),
+        _ => return None,
+    };
+    (found.1 != NO_INSTRUMENT).then_some(found)
+}
+
 /// A record type as people call it.
 fn type_name(rtype: u8) -> String {
     match dbn::RType::try_from(rtype) {
         Ok(dbn::RType::Mbp0) => "trades".to_owned(),
         Ok(known) => known.as_str().to_owned(),
         Err(_) => format!("{rtype:#04x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbn::encode::EncodeRecord;
+    use dbn::encode::dbn::Encoder;
+
+    #[test]
+    fn instruments_of_records_that_are_not_looked_into_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn");
+        let metadata = dbn::Metadata::builder()
+            .dataset("GLBX.MDP3".to_owned())
+            .schema(Some(dbn::Schema::Ohlcv1M))
+            .start(0)
+            .stype_in(None)
+            .stype_out(dbn::SType::InstrumentId)
+            .build();
+        let mut encoder = Encoder::new(std::fs::File::create(&path).unwrap(), &metadata).unwrap();
+        for id in [7, 8, 7] {
+            let mut bar = dbn::OhlcvMsg::default_for_schema(dbn::Schema::Ohlcv1M);
+            (bar.hd.publisher_id, bar.hd.instrument_id) = (1, id);
+            encoder.encode_record(&bar).unwrap();
+        }
+        encoder.encode_record(&dbn::SystemMsg::heartbeat(0)).unwrap();
+        encoder.flush().unwrap();
+        let census = Census::take(DbnFile::open(&path).unwrap()).unwrap();
+        assert_eq!((census.records, census.instruments), (4, 2));
     }
 }

@@ -23,6 +23,6 @@ pub use census::Census;
 pub use compare::{Comparison, Difference, compare};
 pub use error::{DbnError, sentence};
 pub use names::DbnNames;
-pub use read::{DbnFile, DbnRecord, SymbolRecord, letter};
+pub use read::{DbnFile, DbnRecord, OtherRecord, SymbolRecord, letter};
 pub use tops::{Tops, TopsMemory};
 pub use write::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, dataset_of};

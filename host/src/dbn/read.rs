@@ -21,8 +21,26 @@ pub enum DbnRecord {
     Status(StatusMsg),
     /// From here on an instrument has this symbol.
     Symbol(SymbolRecord),
-    /// Of another type, named by its number.
-    Other(u8),
+    /// Of another type.
+    Other(OtherRecord),
+}
+
+/// What is known of a record that is not looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherRecord {
+    /// The number of its type.
+    pub rtype: u8,
+    /// Who published it.
+    pub publisher_id: u16,
+    /// Of which instrument it is; 0 where it is of none.
+    pub instrument_id: u32,
+}
+
+impl OtherRecord {
+    fn new(header: &dbn::RecordHeader) -> OtherRecord {
+        let &dbn::RecordHeader { rtype, publisher_id, instrument_id, .. } = header;
+        OtherRecord { rtype, publisher_id, instrument_id }
+    }
 }
 
 /// What a symbol mapping record says.
@@ -54,7 +72,7 @@ impl DbnRecord {
             DbnRecord::Trade(record) => record.hd.rtype,
             DbnRecord::Status(record) => record.hd.rtype,
             DbnRecord::Symbol(_) => dbn::enums::rtype::SYMBOL_MAPPING,
-            DbnRecord::Other(rtype) => *rtype,
+            DbnRecord::Other(record) => record.rtype,
         }
     }
 }
@@ -116,18 +134,18 @@ impl DbnFile {
     fn decode(&mut self) -> dbn::Result<Option<DbnRecord>> {
         let Some(record) = self.decoder.decode_ref()? else { return Ok(None) };
         self.record_bytes += record.record_size() as u64;
-        let number = record.header().rtype;
+        let other = OtherRecord::new(record.header());
         // Too short a record of a known type is an error; a longer one has a send time behind it.
-        Ok(Some(match number {
+        Ok(Some(match other.rtype {
             dbn::enums::rtype::MBP_0 => DbnRecord::Trade(record.try_get::<TradeMsg>()?.clone()),
             dbn::enums::rtype::MBP_1 => DbnRecord::Mbp1(record.try_get::<Mbp1Msg>()?.clone()),
             rtype::MBO => {
                 record.try_get::<dbn::MboMsg>()?;
-                ours(record).map_or(DbnRecord::Other(number), DbnRecord::Mbo)
+                ours(record).map_or(DbnRecord::Other(other), DbnRecord::Mbo)
             }
             rtype::STATUS => {
                 record.try_get::<dbn::StatusMsg>()?;
-                ours(record).map_or(DbnRecord::Other(number), DbnRecord::Status)
+                ours(record).map_or(DbnRecord::Other(other), DbnRecord::Status)
             }
             dbn::enums::rtype::SYMBOL_MAPPING => {
                 // Those of version 1 are shorter.
@@ -136,7 +154,7 @@ impl DbnFile {
                     Err(_) => SymbolRecord::new(record.try_get::<dbn::v1::SymbolMappingMsg>()?)?,
                 })
             }
-            other => DbnRecord::Other(other),
+            _ => DbnRecord::Other(other),
         }))
     }
 }
