@@ -238,6 +238,23 @@ fn a_day_file_is_in_its_packets_message_by_message() {
 }
 
 #[test]
+fn a_day_that_nothing_tells_is_remarked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut event = vec![0, 12, b'S'];
+    event.extend([0; 10]);
+    event.push(b'O');
+    let remarks = |name: &str, more: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, &event).unwrap();
+        let (summary, _) = written(&format!("--itch {} {more}", path.display()));
+        summary["remarks"].as_array().unwrap().len()
+    };
+    assert_eq!(remarks("day.itch", ""), 1);
+    assert_eq!(remarks("day.itch", "--date 2019-01-30"), 0);
+    assert_eq!(remarks("day-2019-01-30.itch", ""), 0);
+}
+
+#[test]
 fn a_capture_that_is_played_into_a_file_is_the_same_capture() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));

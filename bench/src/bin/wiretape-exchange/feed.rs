@@ -47,8 +47,7 @@ pub fn open(cli: &Cli, interface: Option<&Interface>) -> Result<Box<dyn Source>>
         return Ok(Box::new(PcapFile::open(path, routes)?));
     }
     if let Some(path) = &cli.source.itch {
-        let date = cli.sim.date.or_else(|| date_in_name(path));
-        let date = date.unwrap_or_else(|| now_in_new_york().date());
+        let date = day_of(cli, path).unwrap_or_else(|| now_in_new_york().date());
         let stream = ItchFile::open(path, midnight_ns(date)?)?;
         return packer(cli, interface, stream);
     }
@@ -69,6 +68,19 @@ pub fn open(cli: &Cli, interface: Option<&Interface>) -> Result<Box<dyn Source>>
             Ok(Box::new(Packer::new(stream, framing, packing, routes(&cli.sink, interface)?)))
         }
     }
+}
+
+/// The day of an ITCH file, if anything tells it.
+fn day_of(cli: &Cli, path: &Path) -> Option<Date> {
+    cli.sim.date.or_else(|| date_in_name(path))
+}
+
+/// A remark where the day that is played is nobody's word.
+pub fn assumed_day(cli: &Cli) -> Option<String> {
+    let path = cli.source.itch.as_ref()?;
+    let remark =
+        "neither --date nor the name of the ITCH file tells its day: it was played as today's";
+    day_of(cli, path).is_none().then(|| remark.to_owned())
 }
 
 /// Whether what is to be lost can be: a switch that does nothing would lie.
@@ -252,7 +264,8 @@ fn midnight_ns(date: Date) -> Result<u64> {
         .with_context(|| format!("the day {date} is before 1970"))
 }
 
-/// The day in a file's name: `20190130`, or Nasdaq's own `01302019` and, of later years, `S013019-v50`.
+/// The day in a file's name: `20190130`, `2019-01-30`, or Nasdaq's own `01302019` and, of later
+/// years, `S013019-v50`.
 fn date_in_name(path: &Path) -> Option<Date> {
     let name = path.file_name()?.to_str()?;
     let long = name.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 8);
@@ -261,7 +274,17 @@ fn date_in_name(path: &Path) -> Option<Date> {
         let (day, year) = day.split_at_checked(4).filter(|(_, year)| year.len() == 2)?;
         Some(format!("{day}20{year}"))
     };
-    let digits = long.map(str::to_owned).or_else(short)?;
+    let parted = || {
+        let mut windows = name.as_bytes().windows("2019-01-30".len());
+        let digits: Vec<u8> = windows.find_map(|day| {
+            let [year @ .., first, m1, m2, second, d1, d2] = day else { return None };
+            let alike = first == second && b"-_.".contains(first);
+            let digits: Vec<u8> = [year, &[*m1, *m2], &[*d1, *d2]].concat();
+            (alike && digits.iter().all(u8::is_ascii_digit)).then_some(digits)
+        })?;
+        String::from_utf8(digits).ok()
+    };
+    let digits = long.map(str::to_owned).or_else(short).or_else(parted)?;
     let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i16>().ok();
     let date = |year: i16, month: i16, day: i16| {
         let known = (1990..2100).contains(&year);
@@ -282,6 +305,9 @@ mod tests {
         assert_eq!(found("01302019.NASDAQ_ITCH50").as_deref(), Some("2019-01-30"));
         assert_eq!(found("S081321-v50.txt.gz").as_deref(), Some("2021-08-13"));
         assert_eq!(found("S013019-v50-bx.txt.gz").as_deref(), Some("2019-01-30"));
+        assert_eq!(found("itch-2019-01-30.bin").as_deref(), Some("2019-01-30"));
+        assert_eq!(found("2019_01_30.itch.gz").as_deref(), Some("2019-01-30"));
+        assert_eq!(found("2019-01_30.itch"), None);
         assert_eq!(found("S0813xy-v50.txt"), None);
         assert_eq!(found("S131321-v50.txt"), None);
         assert_eq!(found("day.itch"), None);

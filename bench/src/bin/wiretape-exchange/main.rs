@@ -92,7 +92,7 @@ fn run(cli: &Cli) -> Result<()> {
     let source = feed::open(cli, interface.as_ref())?;
     let before = interface.as_ref().and_then(Interface::sent_and_dropped);
 
-    let (report, remarks) = if let Some(path) = &cli.sink.write {
+    let (report, mut remarks) = if let Some(path) = &cli.sink.write {
         let mut sink = PcapFileSink::create(path)?;
         play_into(cli, source, &mut sink, &stop)?
     } else if cli.sink.live_frames {
@@ -109,6 +109,7 @@ fn run(cli: &Cli) -> Result<()> {
         play_into(cli, source, &mut sink, &stop)?
     };
 
+    remarks.extend(feed::assumed_day(cli));
     let after = interface.as_ref().and_then(Interface::sent_and_dropped);
     let counts = before.zip(after).filter(|_| cli.sink.write.is_none());
     let counts = counts.map(|(before, after)| InterfaceCounts {
