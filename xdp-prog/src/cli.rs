@@ -39,7 +39,8 @@ Examples:
   wiretape-xdp group add --interface eth1 233.54.12.112:26477
   wiretape-xdp unload --interface eth1
 
-Exit codes: 0 done, 1 failed and nothing changed, 2 not understood.
+Exit codes: 0 done (also where standard output takes no word of it: standard error has it then),
+1 failed and nothing changed, 2 not understood.
 
 In a network namespace: `ip netns exec` gives its command a /sys without the bpf file system. Enter
 with nsenter --net=/run/netns/NAME, or mount a bpf file system elsewhere before and give --pin-dir.";

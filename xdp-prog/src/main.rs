@@ -34,6 +34,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what was done. It is, whether or not that can be written: who looks at the exit code alone
+/// must not take it for a failure, after which nothing would have changed.
+fn say_done(out: &mut impl Write, what: &str) {
+    match writeln!(out, "{what}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(&format!("{what}; done, though standard output does not take it: {error}"));
+        }
+        _ => {}
+    }
+}
+
 /// Says a sentence on standard error, whether or not anyone still listens there.
 fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
@@ -63,7 +74,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let interface = &args.interface.interface;
             let replaced = at(interface).replace(!args.no_frags)?;
             let (old, new, mode) = (replaced.old_program_id, replaced.program_id, replaced.mode);
-            writeln!(out, "{interface}: program {new} in place of {old}, still in {mode} mode")?;
+            say_done(
+                &mut out,
+                &format!("{interface}: program {new} in place of {old}, still in {mode} mode"),
+            );
             Ok(())
         }
         Command::Unload(args) => {
@@ -75,7 +89,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
                 }
                 Unloaded::Elsewhere => "unloaded in another network namespace",
             };
-            writeln!(out, "{interface}: {what}")?;
+            say_done(&mut out, &format!("{interface}: {what}"));
             Ok(())
         }
         Command::Group(command) => change_groups(cli, command, &mut out),
@@ -118,7 +132,10 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
         several => format!("{several} groups"),
     };
     let (mode, program, pins) = (loaded.mode, loaded.program_id, loaded.pins.dir().display());
-    writeln!(out, "{interface}: {mode} mode, program {program}, {groups}, pins in {pins}")?;
+    say_done(
+        out,
+        &format!("{interface}: {mode} mode, program {program}, {groups}, pins in {pins}"),
+    );
     Ok(())
 }
 
@@ -168,14 +185,17 @@ fn change_groups(cli: &Cli, command: &GroupCommand, out: &mut impl Write) -> Res
             let added = steering.add_groups(&change.groups, *to_queue)?;
             for group in &change.groups {
                 let was_there = if added.contains(group) { "" } else { " (was there already)" };
-                writeln!(out, "{}: steers {group}{was_there}", change.interface.interface)?;
+                say_done(
+                    out,
+                    &format!("{}: steers {group}{was_there}", change.interface.interface),
+                );
             }
         }
         GroupCommand::Remove(change) => {
             let removed = at(&change.interface.interface).remove_groups(&change.groups)?;
             for group in &change.groups {
                 let was_not = if removed.contains(group) { "" } else { " (was not steered)" };
-                writeln!(out, "{}: leaves {group}{was_not}", change.interface.interface)?;
+                say_done(out, &format!("{}: leaves {group}{was_not}", change.interface.interface));
             }
         }
     }

@@ -291,6 +291,30 @@ fn members_of_the_pin_group_need_no_rights() {
     });
 }
 
+/// An exit code of 1 would say that nothing was changed.
+#[test]
+fn what_is_done_is_a_success_also_where_it_cannot_be_told() {
+    skip_without_rights!();
+    let (namespace, pins) = (Namespace::with_veth("full", 1, 1), PinDir::new());
+    namespace.enter(|| {
+        for (arguments, what) in [
+            ("load -i wire -g 239.1.1.1:5000", "wire: native mode, program"),
+            ("group add -i wire 239.1.1.1:5001", "wire: steers 239.1.1.1:5001"),
+            ("group remove -i wire 239.1.1.1:5001", "wire: leaves 239.1.1.1:5001"),
+            ("replace -i wire", "still in native mode"),
+            ("unload -i wire", "wire: unloaded"),
+        ] {
+            let arguments: Vec<&str> = arguments.split(' ').collect();
+            let mut command = tool(&arguments, &pins.path);
+            command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+            let (code, output) = output(command);
+            let said = stderr(&output);
+            assert_eq!(code, Some(0), "{arguments:?}: {said}");
+            assert!(said.contains(what) && said.contains("No space left"), "{said}");
+        }
+    });
+}
+
 #[test]
 fn a_refusal_that_nobody_reads_is_a_refusal() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
