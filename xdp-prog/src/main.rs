@@ -104,10 +104,11 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 }
 
 fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure> {
-    note_unicast(&args.groups);
+    let wanted = each_once(&args.groups);
+    note_unicast(&wanted);
     let loaded = Load {
         interface: args.interface.interface.clone(),
-        groups: args.groups.clone(),
+        groups: wanted.clone(),
         mode: args.mode.into(),
         pin_dir: cli.pin_dir.clone(),
         user_group: args.pin_group.clone(),
@@ -126,7 +127,7 @@ fn load(cli: &Cli, args: &LoadArgs, out: &mut impl Write) -> Result<(), Failure>
     if let Some(reason) = &loaded.native_refused {
         tell(&format!("note: not in native mode: {reason}"));
     }
-    let groups = match args.groups.len() {
+    let groups = match wanted.len() {
         0 => "no group yet (wiretape-xdp group add)".to_string(),
         1 => "1 group".to_string(),
         several => format!("{several} groups"),
@@ -180,10 +181,11 @@ fn change_groups(cli: &Cli, command: &GroupCommand, out: &mut impl Write) -> Res
             }
         }
         GroupCommand::Add { change, to_queue } => {
-            note_unicast(&change.groups);
+            let groups = each_once(&change.groups);
+            note_unicast(&groups);
             let steering = at(&change.interface.interface);
-            let added = steering.add_groups(&change.groups, *to_queue)?;
-            for group in &change.groups {
+            let added = steering.add_groups(&groups, *to_queue)?;
+            for group in &groups {
                 let was_there = if added.contains(group) { "" } else { " (was there already)" };
                 say_done(
                     out,
@@ -192,14 +194,26 @@ fn change_groups(cli: &Cli, command: &GroupCommand, out: &mut impl Write) -> Res
             }
         }
         GroupCommand::Remove(change) => {
-            let removed = at(&change.interface.interface).remove_groups(&change.groups)?;
-            for group in &change.groups {
+            let groups = each_once(&change.groups);
+            let removed = at(&change.interface.interface).remove_groups(&groups)?;
+            for group in &groups {
                 let was_not = if removed.contains(group) { "" } else { " (was not steered)" };
                 say_done(out, &format!("{}: leaves {group}{was_not}", change.interface.interface));
             }
         }
     }
     Ok(())
+}
+
+/// The groups in their order, without those that were named before.
+fn each_once(groups: &[Group]) -> Vec<Group> {
+    let mut once = Vec::with_capacity(groups.len());
+    for group in groups {
+        if !once.contains(group) {
+            once.push(*group);
+        }
+    }
+    once
 }
 
 /// A mistyped address is taken as it is, since there are feeds over unicast; but not in silence.

@@ -250,6 +250,12 @@ fn the_command_line_end_to_end() {
         assert!(unread.status().unwrap().success());
         expect(&["unload", "-i", "wire"], 0, "unloaded");
         expect(&["status"], 0, "no interface steers");
+        // A group that is named twice is one.
+        let twice = ["load", "-i", "wire", "-g", "239.1.1.1:5000", "-g", "239.1.1.1:5000"];
+        expect(&twice, 0, ", 1 group, pins in");
+        let (_, added) = run(&["group", "add", "-i", "wire", "239.1.1.1:5001", "239.1.1.1:5001"]);
+        assert_eq!(added.stdout, b"wire: steers 239.1.1.1:5001\n");
+        expect(&["unload", "-i", "wire"], 0, "unloaded");
         expect(&["completions", "bash"], 0, "wiretape-xdp");
         expect(&["man"], 0, ".TH wiretape-xdp");
     });
