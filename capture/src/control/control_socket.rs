@@ -4,7 +4,8 @@
 //! ```text
 //! <dir>/<worker>.control        the capture's: mode 0600, so that its own user and root alone can
 //!                               send to it
-//! <dir>/<worker>.reload.<pid>   the asker's, for the answer; gone when it has it
+//! <dir>/<worker>.reload.<pid>   the asker's, for the answer; gone when it has it, or, where it was
+//!                               killed, with the next asker or capture
 //! ```
 //!
 //! The kernel asks for write permission on the socket's file from whoever sends, and nothing else
@@ -14,7 +15,7 @@
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -135,6 +136,7 @@ impl ControlSocket {
     /// The file system has no room for it, or the path is too long for a socket.
     pub fn bind(path: PathBuf) -> io::Result<ControlSocket> {
         remove(&path)?;
+        remove_left(&path);
         let socket = UnixDatagram::bind(&path)?;
         let socket = ControlSocket { socket, path };
         fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
@@ -196,6 +198,28 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what askers of the capture with its socket at `path` left who were killed. One that cannot
+/// be removed is in nobody's way.
+fn remove_left(path: &Path) {
+    let (Some(dir), Some(worker)) = (path.parent(), path.file_stem()) else { return };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.as_encoded_bytes().strip_prefix(worker.as_encoded_bytes());
+        let pid = pid.and_then(|rest| rest.strip_prefix(b".reload."));
+        let is_asker = pid.is_some_and(|pid| pid.iter().all(u8::is_ascii_digit))
+            && entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if is_asker && nobody_holds(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether the socket at `path` is one that nobody has open any more.
+fn nobody_holds(path: &Path) -> bool {
+    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Sends `question` to the capture whose socket is at `path`, and waits for the answer.
 pub fn ask(path: &Path, question: &impl Serialize) -> Result<Answer, AskError> {
     let message = serde_json::to_vec(question)
@@ -206,6 +230,7 @@ pub fn ask(path: &Path, question: &impl Serialize) -> Result<Answer, AskError> {
     let nobody = |source| AskError::NobodyListens { path: path.to_owned(), source };
     let owner = fs::metadata(path).map_err(nobody)?;
     let not_allowed = |source| AskError::NotAllowed { path: path.to_owned(), source };
+    remove_left(path);
     let own = Own::bind(path.with_extension(format!("reload.{}", std::process::id())))?;
     own.give_to(owner.uid()).map_err(not_allowed)?;
     own.socket.send_to(&message, path).map_err(|source| match source.kind() {
@@ -323,6 +348,31 @@ mod tests {
             assert!(text.contains("it ended meanwhile"), "{text}");
         });
         assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+    }
+
+    #[test]
+    fn what_a_killed_asker_left_goes_with_the_next_asker_or_capture() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let leave = |name: &str| drop(UnixDatagram::bind(at(name)).unwrap());
+        let path = ControlSocket::path(dir.path(), "w");
+        leave("w.reload.17");
+        let socket = ControlSocket::bind(path.clone()).unwrap();
+        assert!(!at("w.reload.17").exists());
+        // Neither another worker's, nor one who still waits, nor what is no socket.
+        leave("w.reload.18");
+        leave("w.2.reload.18");
+        let waits = UnixDatagram::bind(at("w.reload.19")).unwrap();
+        fs::write(at("w.reload.20"), "").unwrap();
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| ask(&path, &"what is new?"));
+            let (_, from) = socket.next(&mut [0; 64]).unwrap();
+            socket.answer(&refused("nothing"), &from);
+            assert_eq!(asker.join().unwrap().unwrap(), refused("nothing"));
+        });
+        let there = ["w.reload.18", "w.2.reload.18", "w.reload.19", "w.reload.20"];
+        assert_eq!(there.map(|name| at(name).exists()), [false, true, true, true]);
+        drop(waits);
     }
 
     #[test]
