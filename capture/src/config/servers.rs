@@ -11,7 +11,9 @@ use super::{Protocol, RecoveryConfig, SnapshotConfig};
 /// What a re-request server answers in, with a few tries.
 const RECOVERY_MS: u64 = 500;
 /// What a server takes for the orders of a whole market, with room.
-const SNAPSHOT_MS: u64 = 5_000;
+const SNAPSHOT_MS: usize = 5_000;
+/// An answer takes its time; and nobody waits for one through a whole day.
+const SNAPSHOT_MS_RANGE: std::ops::RangeInclusive<usize> = 1..=86_400_000;
 /// Some seconds of a busy feed.
 const SNAPSHOT_HOLD_MIB: usize = 64;
 const HOLD_MIB: std::ops::RangeInclusive<usize> = 1..=65_536;
@@ -103,10 +105,12 @@ pub(super) fn check_snapshot(
     }
     let hold_mib =
         within(place, &table.snapshot_hold_mib, "snapshot_hold_mib", SNAPSHOT_HOLD_MIB, &HOLD_MIB)?;
+    let patience_ms =
+        within(place, &table.snapshot_ms, "snapshot_ms", SNAPSHOT_MS, &SNAPSHOT_MS_RANGE)?;
     Ok(Some(SnapshotConfig {
         servers,
         login: check_login(place, &table.snapshot_login)?,
-        patience: Duration::from_millis(value(&table.snapshot_ms).unwrap_or(SNAPSHOT_MS)),
+        patience: Duration::from_millis(patience_ms as u64),
         hold_bytes: hold_mib << 20,
         after_loss: value(&table.snapshot_after_loss).unwrap_or(true),
     }))

@@ -86,7 +86,7 @@ pub(super) struct FeedTable {
     pub recovery_ms: Value<u64>,
     pub snapshot: Value<Vec<String>>,
     pub snapshot_login: Value<String>,
-    pub snapshot_ms: Value<u64>,
+    pub snapshot_ms: Value<usize>,
     pub snapshot_hold_mib: Value<usize>,
     pub snapshot_after_loss: Value<bool>,
     pub instruments: Value<usize>,

@@ -312,6 +312,10 @@ fn servers_of_snapshots_mean_what_they_say() {
         assert!(complaint(lonely).contains("'snapshot' names none"), "{lonely}");
     }
     assert!(complaint("snapshot = []").contains("'snapshot' is empty"));
+    for strange in ["0", "86400001"] {
+        let text = complaint(&format!("snapshot = [\"10.1.2.3:1\"]\nsnapshot_ms = {strange}"));
+        assert!(text.contains("snapshot_ms must be from 1 to 86400000"), "{text}");
+    }
     let login = |text: &str| {
         complaint(&format!("snapshot = [\"10.1.2.3:26401\"]\nsnapshot_login = \"{text}\""))
     };
