@@ -95,6 +95,10 @@ const MESSAGE_MIN: usize = 12;
 /// bzip2, lz4, xz and zip say.
 const MESSAGE_MAX: usize = 1_000;
 
+/// Zeroes behind the mark that ends a file which are looked at: more than any block that a file is
+/// padded to. A device or a pipe may have no end of them.
+const PADDING_MAX: usize = 64 << 20;
+
 /// What comes next in a file.
 enum Found {
     Message,
@@ -166,14 +170,17 @@ impl ItchFile {
 
     /// Reads on to the end of the file, or the first byte that is not padding.
     fn only_zeroes_follow(&mut self) -> io::Result<bool> {
-        loop {
+        let mut seen = 0;
+        while seen < PADDING_MAX {
             let bytes = self.reader.fill_buf()?;
             if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
                 return Ok(bytes.is_empty());
             }
             let len = bytes.len();
             self.reader.consume(len);
+            seen += len;
         }
+        Ok(true)
     }
 }
 
@@ -245,6 +252,13 @@ mod tests {
         for empty in [vec![], vec![0; 2], zstd::encode_all(&[][..], 0).unwrap()] {
             assert!(read_all(&empty).unwrap_err().ends_with("holds no message"));
         }
+    }
+
+    #[test]
+    fn zeroes_without_end_are_an_end() {
+        let mut stream = ItchFile::open(Path::new("/dev/zero"), 0).unwrap();
+        let error = stream.next(&mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero holds no message"), "{error}");
     }
 
     #[test]
