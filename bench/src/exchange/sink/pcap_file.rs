@@ -60,7 +60,11 @@ impl PcapFileSink {
 
     fn write(&mut self, packet: &Packet<'_>) -> io::Result<()> {
         let length = packet.frame.len() as u32;
-        let seconds = (packet.at_ns / 1_000_000_000) as u32;
+        let Ok(seconds) = u32::try_from(packet.at_ns / 1_000_000_000) else {
+            return Err(io::Error::other(
+                "a packet is of a time behind 2106-02-07 06:28:15 UTC, to which classic pcap counts",
+            ));
+        };
         let nanoseconds = (packet.at_ns % 1_000_000_000) as u32;
         for word in [seconds, nanoseconds, length, length] {
             self.file.write_all(&word.to_le_bytes())?;
@@ -139,6 +143,20 @@ mod tests {
         finished(&link);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&path).unwrap(), header());
+    }
+
+    #[test]
+    fn a_time_that_the_format_has_no_room_for_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pcap");
+        let mut sink = PcapFileSink::create(&path).unwrap();
+        let mut packet = |seconds: u64| {
+            let at_ns = seconds * 1_000_000_000;
+            sink.send(&[Packet { at_ns, frame: &[0; 60], datagram: None, messages: 0 }])
+        };
+        packet(u32::MAX.into()).unwrap();
+        let error = packet(u64::from(u32::MAX) + 1).unwrap_err().to_string();
+        assert!(error.contains("2106") && error.contains("x.pcap"), "{error}");
     }
 
     /// Put in place by its name, a capture would take the place of a device, such as /dev/null.
