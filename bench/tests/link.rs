@@ -324,6 +324,48 @@ fn two_lines_from_two_interfaces_are_one_feed_of_one_worker() {
     capture_side.kill();
 }
 
+/// The kernel takes no queue away that has a socket.
+#[test]
+fn queues_are_put_back_while_the_capture_goes_on_with_another_interface() {
+    let Some(rig) = Rig::network("putback") else { return };
+    let capture_side = rig.second_pair(2, &[GROUP]);
+    let xdp = |arguments: &str| {
+        let mut command = rig.capture("wiretape-xdp");
+        succeed(command.args(arguments.split(' ')).arg("--pin-dir").arg(rig.pins()))
+    };
+    let queues = || {
+        let said = succeed(rig.capture_tool("ethtool").args(["-l", "feed1"]));
+        let (_, now) = said.split_once("Current").expect(&said);
+        let line = now.lines().find_map(|line| line.strip_prefix("RX:")).expect(&said);
+        line.trim().to_owned()
+    };
+    xdp("unload --interface feed1");
+    succeed(rig.capture_tool("ethtool").args(["-L", "feed1", "rx", "1"]));
+    xdp(&format!("load --interface feed1 --queues 2 --group {GROUP}"));
+    assert_eq!(queues(), "2");
+    let more =
+        format!("interface = \"{FEED}\"\nalso = [\"feed1\", \"feed1:1\"]\nretain_frames = 64");
+    let capture = rig.start_capture(&config(&rig, "wire", &more), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    rig.ip(false, "route replace 224.0.0.0/4 dev wire1");
+    send(&rig, "wire1", "BEFORE0001");
+    wait_for_end(&segment, "BEFORE0001");
+
+    xdp("unload --interface feed1");
+    assert_eq!(queues(), "1");
+    rig.ip(false, &format!("route replace 224.0.0.0/4 dev {WIRE}"));
+    send(&rig, WIRE, "AFTER00001");
+    wait_for_end(&segment, "AFTER00001");
+    let said = capture.stop();
+    assert!(said.contains("feed1") && said.contains("the others go on"), "{said}");
+    assert_nothing_lost(&segment);
+    let view = segment.view().expect("a sound segment");
+    let frames: u64 =
+        view.queues().skip(1).map(|queue| queue.counters().get(Counter::Frames)).sum();
+    assert!(frames > 1_000, "what came before stays counted: {frames}");
+    capture_side.kill();
+}
+
 /// What a server of metrics answers.
 fn scrape(metrics: &mut Command) -> String {
     use std::io::{BufRead, BufReader, Read, Write};

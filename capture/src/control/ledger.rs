@@ -1,7 +1,7 @@
 //! Carries the kernel's counters into the segment, so that the ledger can be read there: what the
 //! XDP program saw and redirected, and what the socket dropped, since this capture began.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +96,8 @@ struct QueueFeeder {
     map: CounterMap<STEER_WORDS>,
     /// What stood there before the socket was put into its place.
     baseline: [u64; STEER_WORDS],
-    socket: StatisticsHandle,
+    /// `None` once it was closed.
+    socket: RefCell<Option<StatisticsHandle>>,
     taken: Arc<TakenCounts>,
 }
 
@@ -146,6 +147,7 @@ impl LedgerFeeder {
     ) -> Result<(), PinError> {
         let map = CounterMap::open(&pins.join("counters"))?;
         let baseline = read_whole(&map, identity.queue)?;
+        let socket = RefCell::new(Some(socket));
         self.queues.push(QueueFeeder { identity, map, baseline, socket, taken });
         Ok(())
     }
@@ -200,7 +202,14 @@ impl LedgerFeeder {
 
     /// Why the socket of queue number `index` will receive nothing any more, if so.
     pub fn socket_failure(&self, index: usize) -> Option<std::io::Error> {
-        self.queues.get(index)?.socket.failure()
+        self.queues.get(index)?.socket.borrow().as_ref()?.failure()
+    }
+
+    /// Closes what keeps the socket of queue number `index` open; its counters stay as they are.
+    pub fn close(&self, index: usize) {
+        if let Some(queue) = self.queues.get(index) {
+            queue.socket.replace(None);
+        }
     }
 
     /// Writes the counters as they stand now. What cannot be read keeps its last value: a ledger
@@ -255,7 +264,7 @@ impl QueueFeeder {
         for (counter, count) in STAMP_COUNTERS.into_iter().zip(self.taken.stamps()) {
             counters.set(counter, count);
         }
-        if let Ok(socket) = self.socket.read() {
+        if let Some(Ok(socket)) = self.socket.borrow().as_ref().map(StatisticsHandle::read) {
             counters.set(Counter::SocketDropped, socket.rx_dropped);
             counters.set(Counter::SocketRingFull, socket.rx_ring_full);
             counters.set(Counter::SocketFillEmpty, socket.rx_fill_ring_empty_descs);

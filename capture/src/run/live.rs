@@ -1,6 +1,8 @@
 //! What a live capture holds besides its sockets: pins and ledger.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use wiretape_core::segment::{QueueIdentity, SegmentWriter};
 
@@ -11,7 +13,7 @@ use crate::control::multicast::Membership;
 use crate::frames_file::FramesFile;
 use crate::nic_stamps::{self, NicStamps, STAMP_MAGIC};
 use crate::pins::{GroupMap, PinError, XskMap, stamp_magic};
-use crate::source::live::{Live, LiveSockets};
+use crate::source::live::{Live, LiveSockets, Parting};
 use crate::xsk::{Granted, HugePages, Memory, Retention, Umem, XskOptions, XskSocket};
 
 use super::RunError;
@@ -30,8 +32,9 @@ struct SocketParts {
     map: XskMap,
     interface: String,
     queue: u32,
-    /// The socket, to put it into the map: the worker owns the other descriptor.
-    socket: std::os::fd::OwnedFd,
+    /// The socket, until it is in the map: the worker owns the other descriptor.
+    socket: RefCell<Option<OwnedFd>>,
+    parting: Arc<Parting>,
     granted: Granted,
     /// Nothing arrives here any more, and that was told.
     is_over: Cell<bool>,
@@ -70,7 +73,7 @@ impl LiveParts {
                 parts.steered.push((interface.to_owned(), map));
             }
         }
-        Ok((LiveSockets(lives), parts, memberships))
+        Ok((LiveSockets::new(lives), parts, memberships))
     }
 
     fn none() -> LiveParts {
@@ -129,7 +132,7 @@ impl LiveParts {
         let socket = XskSocket::open(&options, umem)?;
         let watch = |source| RunError::Watch { source };
         let statistics = socket.statistics_handle().map_err(watch)?;
-        let descriptor = std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned().map_err(watch)?;
+        let descriptor = socket.as_fd().try_clone_to_owned().map_err(watch)?;
         let granted = socket.granted();
         let live = Live::new(socket, retention, clock.worker_clock(), stamps);
         self.ledger.add(&pins, identity, statistics, live.taken())?;
@@ -138,7 +141,8 @@ impl LiveParts {
             map,
             interface,
             queue,
-            socket: descriptor,
+            socket: RefCell::new(Some(descriptor)),
+            parting: live.parting(),
             granted,
             is_over,
             stamps_are_known: Cell::new(false),
@@ -148,7 +152,9 @@ impl LiveParts {
 
     /// From now on the XDP programs' packets of the queues come to the sockets.
     pub(super) fn steer(&self) -> Result<(), PinError> {
-        self.sockets.iter().try_for_each(|one| one.map.insert(one.queue, &one.socket))
+        self.sockets.iter().try_for_each(|one| {
+            one.socket.take().map_or(Ok(()), |socket| one.map.insert(one.queue, &socket))
+        })
     }
 
     /// From now on they go to the kernel.
@@ -159,7 +165,9 @@ impl LiveParts {
     }
 
     /// Why nothing can arrive any more at queues of which this was not told yet. Where there is one
-    /// that still receives, that is no end: `true` beside the reason means that none is left.
+    /// that still receives, that is no end: `true` beside the reason means that none is left. Those
+    /// of which it was told are closed: the card may have been given a queue for this capture alone,
+    /// which is not taken away before.
     pub(super) fn failures(&self) -> Vec<(RunError, bool)> {
         let mut failures = Vec::new();
         for (index, one) in self.sockets.iter().enumerate() {
@@ -169,12 +177,23 @@ impl LiveParts {
                 None if !one.map.is_pinned() => RunError::Unloaded { interface: interface() },
                 None => continue,
             };
-            if !one.is_over.replace(true) {
-                let none_left = self.sockets.iter().all(|one| one.is_over.get());
-                failures.push((failure, none_left));
+            if one.is_over.replace(true) {
+                self.close(index);
+                continue;
             }
+            let none_left = self.sockets.iter().all(|one| one.is_over.get());
+            failures.push((failure, none_left));
         }
         failures
+    }
+
+    /// Has the worker let go of a socket, and closes it here once it did.
+    fn close(&self, index: usize) {
+        let Some(one) = self.sockets.get(index) else { return };
+        one.parting.ask();
+        if one.parting.take().is_some() {
+            self.ledger.close(index);
+        }
     }
 
     /// What each interface's XDP program takes, as far as that may be looked at.

@@ -1,6 +1,7 @@
 //! Frames from AF_XDP sockets, stamped by the NIC or with the clock once per batch.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Polled, Source, SourceDrops, SourceError};
@@ -12,6 +13,37 @@ use crate::xsk::{FRONT_WORDS, ReceiveTime, Retention, XskSocket, wait_any};
 /// A redirect that was under way when the socket left the XSKMAP ends within the driver's poll.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// How a socket at which nothing arrives any more goes from the worker to the control thread, which
+/// closes it: while it is open its queue belongs to this process, and the kernel takes its time.
+#[derive(Default)]
+pub struct Parting {
+    is_over: AtomicBool,
+    left: Mutex<Option<XskSocket>>,
+}
+
+impl Parting {
+    /// Asks the worker to let go of the socket, once it finds nothing there.
+    pub fn ask(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// The socket, once the worker has let go of it.
+    pub fn take(&self) -> Option<XskSocket> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    #[inline]
+    fn is_asked(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Parting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parting").field("is_over", &self.is_over).finish_non_exhaustive()
+    }
+}
+
 /// An AF_XDP socket and the clock that stamps its frames.
 pub struct Live<'m> {
     socket: XskSocket,
@@ -20,6 +52,7 @@ pub struct Live<'m> {
     stamps: Option<NicStamps>,
     drops: SourceDrops,
     taken: Arc<TakenCounts>,
+    parting: Arc<Parting>,
 }
 
 impl<'m> Live<'m> {
@@ -31,8 +64,13 @@ impl<'m> Live<'m> {
         clock: WorkerClock,
         stamps: Option<NicStamps>,
     ) -> Live<'m> {
-        let (drops, taken) = (SourceDrops::default(), Arc::default());
-        Live { socket, retention, clock, stamps, drops, taken }
+        let (drops, taken, parting) = (SourceDrops::default(), Arc::default(), Arc::default());
+        Live { socket, retention, clock, stamps, drops, taken, parting }
+    }
+
+    /// How another thread has it closed.
+    pub fn parting(&self) -> Arc<Parting> {
+        Arc::clone(&self.parting)
     }
 
     /// What was taken from the socket, for another thread to read.
@@ -105,23 +143,51 @@ impl ReceiveTime for BatchTime<'_> {
 }
 
 /// All sockets of a worker: queues of one interface, or of several.
-pub struct LiveSockets<'m>(pub Vec<Live<'m>>);
+pub struct LiveSockets<'m> {
+    sockets: Vec<Live<'m>>,
+    /// What those dropped that are no longer among them.
+    drops_before: SourceDrops,
+}
+
+impl<'m> LiveSockets<'m> {
+    /// Receives from all of them.
+    pub fn new(sockets: Vec<Live<'m>>) -> LiveSockets<'m> {
+        LiveSockets { sockets, drops_before: SourceDrops::default() }
+    }
+
+    #[cold]
+    fn let_go(&mut self, index: usize) {
+        let parting = self.sockets[index].parting();
+        // Never held for longer than a moment; the next poll comes by again.
+        let Ok(mut left) = parting.left.try_lock() else { return };
+        let Live { socket, drops, .. } = self.sockets.remove(index);
+        self.drops_before = sum(self.drops_before, drops);
+        *left = Some(socket);
+    }
+}
 
 impl Source for LiveSockets<'_> {
     /// One batch of each, in turn: no socket waits for another to fall silent.
     #[inline]
     fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
-        let mut frames = None;
-        for socket in &mut self.0 {
-            if let Polled::Frames(more) = socket.poll(sink)? {
-                frames = Some(frames.unwrap_or(0_u32).saturating_add(more));
+        let (mut frames, mut over) = (None, None);
+        for (index, socket) in self.sockets.iter_mut().enumerate() {
+            match socket.poll(sink)? {
+                Polled::Frames(more) => {
+                    frames = Some(frames.unwrap_or(0_u32).saturating_add(more));
+                }
+                _ if socket.parting.is_asked() => over = Some(index),
+                _ => {}
             }
+        }
+        if let Some(index) = over {
+            self.let_go(index);
         }
         Ok(frames.map_or(Polled::Idle, Polled::Frames))
     }
 
     fn wait(&self, timeout: Duration) {
-        wait_any(self.0.iter().map(Live::socket), timeout);
+        wait_any(self.sockets.iter().map(Live::socket), timeout);
     }
 
     fn settle_time(&self) -> Duration {
@@ -129,9 +195,13 @@ impl Source for LiveSockets<'_> {
     }
 
     fn drops(&self) -> SourceDrops {
-        self.0.iter().map(Source::drops).fold(SourceDrops::default(), |sum, one| SourceDrops {
-            oversize: sum.oversize.wrapping_add(one.oversize),
-            invalid: sum.invalid.wrapping_add(one.invalid),
-        })
+        self.sockets.iter().map(Source::drops).fold(self.drops_before, sum)
+    }
+}
+
+fn sum(a: SourceDrops, b: SourceDrops) -> SourceDrops {
+    SourceDrops {
+        oversize: a.oversize.wrapping_add(b.oversize),
+        invalid: a.invalid.wrapping_add(b.invalid),
     }
 }
