@@ -4,27 +4,22 @@
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Names and meanings of counters
 //! are those of the segment.
 
+use super::http::{Answer, PageServer, Pages};
 use super::look::{FeedLook, Look, Totals};
 use crate::failure::Failure;
 use crate::source::Source;
 use clap::Args;
-use rustix::net::sockopt;
 use std::fmt::{Display, Write};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 use wiretape_core::segment::{Counter, FeedCounter, FeedGauge, LineCounter};
 use wiretape_host::reader::Segment;
 
 /// Media type of the answers.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How often the server looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(200);
-/// How long a client may leave its answer lying.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Prints all counters of all workers in Prometheus' text format, or serves them over HTTP.
 #[derive(Debug, Args)]
@@ -61,46 +56,28 @@ pub fn run(arguments: &MetricsArguments) -> Result<ExitCode, Failure> {
 }
 
 fn serve(address: SocketAddr, source: &Source) -> Result<ExitCode, Failure> {
-    let server = listen(address)
-        .map_err(Into::into)
-        .and_then(|listener| tiny_http::Server::from_listener(listener, None))
-        .map_err(|error| Failure::Told(format!("cannot serve on {address}: {error}")))?;
+    let cannot = |error| Failure::Told(format!("cannot serve on {address}: {error}"));
+    let server = PageServer::bind(address).map_err(cannot)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    io::Write::write_fmt(
-        &mut io::stdout(),
-        format_args!("serving http://{}/metrics\n", server.server_addr()),
-    )?;
-    while !stop.load(Ordering::Relaxed) {
-        let Some(request) = server.recv_timeout(LOOK)? else { continue };
-        let path = request.url().split('?').next().unwrap_or_default();
-        let response = match (request.method(), path) {
-            (tiny_http::Method::Get | tiny_http::Method::Head, "/metrics") => {
-                match exposition(source) {
-                    Ok(text) => tiny_http::Response::from_string(text),
-                    // No worker runs: nothing to scrape, which Prometheus shows as down.
-                    Err(failure) => tiny_http::Response::from_string(format!("{failure}\n"))
-                        .with_status_code(503),
-                }
-            }
-            _ => tiny_http::Response::from_string("see /metrics\n").with_status_code(404),
+    let address = server.address().map_err(cannot)?;
+    io::Write::write_fmt(&mut io::stdout(), format_args!("serving http://{address}/metrics\n"))?;
+    let source = source.clone();
+    let pages: Arc<Pages> = Arc::new(move |path| {
+        let (status, text) = match path {
+            "/metrics" => match exposition(&source) {
+                Ok(text) => ("200 OK", text),
+                // No worker runs: nothing to scrape, which Prometheus shows as down.
+                Err(failure) => ("503 Service Unavailable", format!("{failure}\n")),
+            },
+            _ => ("404 Not Found", "see /metrics\n".to_owned()),
         };
-        let header = tiny_http::Header::from_bytes("Content-Type", CONTENT_TYPE);
-        // A client that went away is its own affair.
-        let _ = request.respond(response.with_header(header.expect("a sound header")));
-    }
+        Answer { status, content_type: CONTENT_TYPE, text }
+    });
+    server.run(&stop, &pages);
     Ok(ExitCode::SUCCESS)
-}
-
-/// A listener whose connections, which inherit that from it, give up clients that take no answer,
-/// as one whose machine lost its power: answers are given one after the other.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    sockopt::set_socket_timeout(&listener, sockopt::Timeout::Send, Some(PATIENCE))?;
-    sockopt::set_socket_keepalive(&listener, true)?;
-    Ok(listener)
 }
 
 /// Everything about the workers meant.
@@ -346,19 +323,6 @@ impl Exposition {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_connection_gives_up_a_client_that_takes_no_answer() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut connection, _) = listener.accept().unwrap();
-        assert_eq!(connection.write_timeout().unwrap(), Some(PATIENCE));
-        assert!(sockopt::socket_keepalive(&connection).unwrap());
-        connection.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
-        let endless = io::copy(&mut io::repeat(0), &mut connection).unwrap_err();
-        assert_eq!(endless.kind(), io::ErrorKind::WouldBlock);
-        drop(client);
-    }
 
     #[test]
     fn samples_carry_their_familys_name_and_labels_are_escaped() {

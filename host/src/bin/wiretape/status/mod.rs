@@ -1,5 +1,6 @@
 //! `wiretape status`.
 
+mod http;
 mod look;
 pub mod metrics;
 mod print;
