@@ -25,6 +25,7 @@ use crate::result::with_rows;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a request line at most.
 const REQUEST_MAX: u64 = 64 * 1024;
+/// Bytes of a longer one that are read and forgotten.
+const REST_MAX: u64 = 16 << 20;
 /// How long a client may keep the host waiting for the rest of a line, or for room to write.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an answer may take to be fetched.
@@ -93,18 +96,21 @@ impl Service {
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut lines = BufReader::new(stream.try_clone()?);
         let mut out = stream;
-        let mut line = String::new();
+        let mut line = Vec::new();
         loop {
             line.clear();
-            let read = (&mut lines).take(REQUEST_MAX).read_line(&mut line)?;
+            let read = (&mut lines).take(REQUEST_MAX).read_until(b'\n', &mut line)?;
             if read == 0 {
                 return Ok(());
             }
-            if !line.ends_with('\n') && read as u64 == REQUEST_MAX {
-                return refuse(&mut out, &format!("a request is longer than {REQUEST_MAX} bytes"));
+            if !line.ends_with(b"\n") && read as u64 == REQUEST_MAX {
+                refuse(&mut out, &format!("a request is longer than {REQUEST_MAX} bytes"))?;
+                // Closed with bytes unread, the connection is reset, and the client never told.
+                out.shutdown(Shutdown::Write)?;
+                return io::copy(&mut lines.take(REST_MAX), &mut io::sink()).map(drop);
             }
             let stores: Vec<SharedStore> = self.hosted.stores();
-            let answer = serde_json::from_str::<Request>(&line)
+            let answer = serde_json::from_slice::<Request>(&line)
                 .map_err(|error| format!("the request is not understood: {error}"))
                 .and_then(|request| {
                     execute(&stores, &request, self.limits.rows).map_err(|error| error.to_string())
@@ -153,4 +159,35 @@ fn send(out: &mut UnixStream, answer: Answer) -> io::Result<()> {
     }
     writer.finish().map_err(arrow)?;
     writer.into_inner().map_err(arrow)?.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::IngestSettings;
+    use crate::store::Budget;
+
+    #[test]
+    fn what_is_no_request_is_answered_by_a_line_that_says_so() {
+        let (none, budget) = (Segments::Paths(Vec::new()), Arc::new(Budget::new(1 << 20)));
+        let notices: Notices = Arc::new(|text| panic!("{text}"));
+        let hosted = Hosted::new(none, budget, IngestSettings::default(), notices);
+        let service = Service::new(Arc::new(hosted), Limits { clients: 1, rows: 1 });
+        for (request, expected) in [
+            (b"\xff\xfe\n".to_vec(), "the request is not understood"),
+            (vec![b'x'; 3 * REQUEST_MAX as usize], "a request is longer than 65536 bytes"),
+        ] {
+            let (mut client, host) = UnixStream::pair().unwrap();
+            let answer = std::thread::scope(|scope| {
+                let served = scope.spawn(|| service.serve(host));
+                client.write_all(&request).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).unwrap();
+                served.join().unwrap().unwrap();
+                answer
+            });
+            assert!(answer.starts_with("{\"error\":") && answer.contains(expected), "{answer}");
+        }
+    }
 }
