@@ -287,9 +287,11 @@ fn lock_or_say_who(worker: &str, path: &Path, mut lock: File) -> Result<File, Se
     }
 }
 
-/// The segment of a capture before this one, if there is one that this build understands.
+/// The segment of a capture before this one, if there is one that this build understands. A link under
+/// its name leads to somebody else's.
 fn open_predecessor(path: &Path) -> Option<MappedWords> {
-    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
     let bytes = usize::try_from(file.metadata().ok()?.len()).ok()?;
     MappedWords::map(&file, bytes & !7).ok()
 }
@@ -402,6 +404,21 @@ mod tests {
         let now = SegmentView::attach(second.words()).unwrap();
         assert_eq!((now.header().epoch(), now.header().state()), (2, State::Running));
         assert_eq!((view.header().predecessor(), now.header().predecessor()), (0, 1));
+        assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
+    }
+
+    #[test]
+    fn a_link_to_another_captures_segment_does_not_supersede_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = create(dir.path(), 1);
+        other.publish().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(other.path(), elsewhere.path().join("w.seg")).unwrap();
+        create(elsewhere.path(), 2).publish().unwrap();
+        let view = SegmentView::attach(other.words()).unwrap();
+        assert_eq!(view.header().state(), State::Running);
+        // The link is gone, and not what it led to.
+        assert!(fs::symlink_metadata(elsewhere.path().join("w.seg")).unwrap().is_file());
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
     }
 
