@@ -21,13 +21,23 @@ const OUT_OF_CACHE: usize = 1 << 29;
 fn main() {
     let options = Options::parse();
     contest::pin(0);
-    let levels: Vec<(&str, &'static Kernels)> =
-        [("AVX-512", Level::Avx512), ("AVX2", Level::Avx2), ("portable", Level::Portable)]
-            .into_iter()
-            .filter_map(|(name, level)| Some((name, kernels_of(level)?)))
-            .collect();
-    in_cache(&options, &levels);
-    out_of_cache(&options, &levels);
+    in_cache(&options, &of_levels(&[Level::Avx512, Level::Avx2, Level::Portable]));
+    let all = [Level::Avx512Ifma, Level::Avx512, Level::Avx2, Level::Portable];
+    out_of_cache(&options, &of_levels(&all));
+}
+
+/// Those of the levels that this machine has, the best first.
+fn of_levels(wanted: &[Level]) -> Vec<(&'static str, &'static Kernels)> {
+    let named = |level: &Level| {
+        let name = match level {
+            Level::Portable => "portable",
+            Level::Avx2 => "AVX2",
+            Level::Avx512 => "AVX-512",
+            Level::Avx512Ifma => "AVX-512 IFMA",
+        };
+        Some((name, kernels_of(*level)?))
+    };
+    wanted.iter().filter_map(named).collect()
 }
 
 /// One kernel at every level, and plain code.
@@ -129,6 +139,8 @@ fn in_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
         |k, v| (k.min_f64)(v).to_bits(),
         |v| v.iter().copied().fold(f64::INFINITY, f64::min).to_bits(),
     );
+    // Only these are different with IFMA.
+    let with_ifma = of_levels(&[Level::Avx512Ifma, Level::Avx512, Level::Avx2, Level::Portable]);
     for (title, sizes) in [
         ("price x size (i128), sizes below 2^20, in cache", small),
         ("price x size (i128), any sizes, in cache", sizes),
@@ -136,7 +148,7 @@ fn in_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
         race(
             options,
             title,
-            levels,
+            &with_ifma,
             &i64s,
             move |k, v| fold((k.notional)(v, sizes)),
             move |v| fold(v.iter().zip(sizes).map(|(p, s)| i128::from(*p) * i128::from(*s)).sum()),

@@ -21,7 +21,6 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => lines {
 
 compiled! { "avx2,bmi1,bmi2,popcnt" => portable {
     fn lower_bound_i64(sorted: &[i64], key: i64) -> usize;
-    fn undelta(values: &mut [i64], before: i64);
     fn pack(values: &[u64], base: u64, width: u32, packed: &mut [u64]);
 }}
 
@@ -35,6 +34,7 @@ compiled! { "avx2,bmi1,bmi2,popcnt" => by_hand {
     fn notional(prices: &[i64], sizes: &[u32]) -> i128;
     fn mask_i64(values: &[i64], compare: Compare, pivot: i64, mask: &mut [u64]) -> usize;
     fn mask_u32(values: &[u32], compare: Compare, pivot: u32, mask: &mut [u64]) -> usize;
+    fn undelta(values: &mut [i64], before: i64);
 }}
 
 mod by_hand {
@@ -319,5 +319,31 @@ mod by_hand {
             word
         };
         portable::masks(values, mask, bits, |value| holds(compare, value, pivot))
+    }
+
+    /// The sums of the last two and four deltas, each from the one before; and what such a sum
+    /// adds to is the value four places earlier, which is the register before.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn undelta(values: &mut [i64], before: i64) {
+        let (front, values) = lines::split_mut(values);
+        portable::undelta(front, before);
+        let before = front.last().copied().unwrap_or(before);
+        let [mut ones, mut twos] = [_mm256_setzero_si256(); 2];
+        let mut sums = _mm256_set1_epi64x(before);
+        let (chunks, rest) = values.as_chunks_mut::<4>();
+        for chunk in chunks {
+            // SAFETY: `chunk` is 32 readable bytes, and the load asks for no alignment.
+            let one = unsafe { _mm256_loadu_si256(chunk.as_ptr().cast()) };
+            // The upper half of the one before and the lower half of this one.
+            let between = _mm256_permute2x128_si256::<0x21>(ones, one);
+            let two = _mm256_add_epi64(one, _mm256_alignr_epi8::<8>(one, between));
+            let four = _mm256_add_epi64(two, _mm256_permute2x128_si256::<0x21>(twos, two));
+            sums = _mm256_add_epi64(sums, four);
+            (ones, twos) = (one, two);
+            // SAFETY: `chunk` is 32 writable bytes, and the store asks for no alignment.
+            unsafe { _mm256_storeu_si256(chunk.as_mut_ptr().cast(), sums) };
+        }
+        portable::undelta(rest, _mm256_extract_epi64::<3>(sums));
     }
 }

@@ -327,31 +327,30 @@ mod by_hand {
         }
     }
 
-    /// Sums within a register by shifting by one, two and four values; the carry from register to
-    /// register is one addition and one permutation.
+    /// The sums of the last two, four and eight deltas, each from the one before; and what such a
+    /// sum adds to is the value eight places earlier, which is the register before. So nothing
+    /// is carried from register to register but the register itself.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn undelta(values: &mut [i64], before: i64) {
         let (front, values) = lines::split_mut(values);
         portable::undelta(front, before);
         let before = front.last().copied().unwrap_or(before);
-        let zero = _mm512_setzero_si512();
-        let last = _mm512_set1_epi64(7);
-        let mut carry = _mm512_set1_epi64(before);
+        let [mut ones, mut twos, mut fours] = [_mm512_setzero_si512(); 3];
+        let mut sums = _mm512_set1_epi64(before);
         let (chunks, rest) = values.as_chunks_mut::<8>();
         for chunk in chunks {
             // SAFETY: `chunk` is 64 readable bytes, and the load asks for no alignment.
-            let deltas = unsafe { _mm512_loadu_epi64(chunk.as_ptr()) };
-            let sums = _mm512_add_epi64(deltas, _mm512_alignr_epi64::<7>(deltas, zero));
-            let sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<6>(sums, zero));
-            let sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<4>(sums, zero));
-            // The total of this register does not wait for the carry of the one before.
-            let total = _mm512_permutexvar_epi64(last, sums);
-            let sums = _mm512_add_epi64(sums, carry);
-            carry = _mm512_add_epi64(carry, total);
+            let one = unsafe { _mm512_loadu_epi64(chunk.as_ptr()) };
+            let two = _mm512_add_epi64(one, _mm512_alignr_epi64::<7>(one, ones));
+            let four = _mm512_add_epi64(two, _mm512_alignr_epi64::<6>(two, twos));
+            let eight = _mm512_add_epi64(four, _mm512_alignr_epi64::<4>(four, fours));
+            sums = _mm512_add_epi64(sums, eight);
+            (ones, twos, fours) = (one, two, four);
             // SAFETY: `chunk` is 64 writable bytes, and the store asks for no alignment.
             unsafe { _mm512_storeu_epi64(chunk.as_mut_ptr(), sums) };
         }
-        portable::undelta(rest, _mm_cvtsi128_si64(_mm512_castsi512_si128(carry)));
+        let last = _mm256_extract_epi64::<3>(_mm512_extracti64x4_epi64::<1>(sums));
+        portable::undelta(rest, last);
     }
 }

@@ -92,6 +92,11 @@ static AVX512: Kernels = {
     use super::avx512;
     table!(avx512)
 };
+#[cfg(target_arch = "x86_64")]
+static AVX512_IFMA: Kernels = {
+    use super::{avx512, ifma};
+    Kernels { notional: ifma::notional, ..table!(avx512) }
+};
 
 #[cfg(target_arch = "x86_64")]
 cpufeatures::new!(has_avx2, "avx2", "bmi1", "bmi2", "popcnt");
@@ -99,6 +104,8 @@ cpufeatures::new!(has_avx2, "avx2", "bmi1", "bmi2", "popcnt");
 cpufeatures::new!(
     has_avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "bmi1", "bmi2", "popcnt"
 );
+#[cfg(target_arch = "x86_64")]
+cpufeatures::new!(has_ifma, "avx512ifma");
 
 /// The instructions that kernels may use, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +116,8 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ and VL as well.
     Avx512,
+    /// AVX-512 IFMA as well: Ice Lake, Zen 4 and what came after.
+    Avx512Ifma,
 }
 
 /// What this processor and system have. Once given, the answer does not change.
@@ -116,7 +125,7 @@ pub fn level() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         if has_avx512::get() {
-            return Level::Avx512;
+            return if has_ifma::get() { Level::Avx512Ifma } else { Level::Avx512 };
         }
         if has_avx2::get() {
             return Level::Avx2;
@@ -146,6 +155,8 @@ fn table_of(level: Level) -> &'static Kernels {
         Level::Avx2 => &AVX2,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => &AVX512,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Ifma => &AVX512_IFMA,
         #[cfg(not(target_arch = "x86_64"))]
         _ => &PORTABLE,
     }

@@ -1,7 +1,7 @@
 //! Kernels over columns, with the widest instructions that the processor has.
 //!
 //! Every function here is one call through the table that [`dispatch`](level) chose once, by
-//! CPUID: AVX-512, AVX2 or portable code. All three give the same answer on any input, bit for
+//! CPUID: AVX-512 (with IFMA or without), AVX2 or portable code. All give the same answer on any input, bit for
 //! bit (any NaN being as good as any other): the portable code is the definition, and the tests
 //! hold the others against it.
 //!
@@ -23,10 +23,11 @@
 //! * `f64` folds are two loads and two additions a cycle on both sides: the width.
 //! * Integer sums take two additions, a shift (and with AVX2, for signed ones, a flip of the sign)
 //!   a register; with AVX-512 these share two execution ports, so 16 `u32` take a cycle and a half.
-//! * Price times size is two multiplications, two additions and a widening load for 4 or 8 pairs
-//!   if the sizes of a chunk are below 2^20; if not, twice that.
-//! * Delta and its inverse rewrite their column: loads, stores and shuffles across lanes bound
-//!   them, and running sums depend on each other.
+//! * Price times size is three multiplications that add, a shift and a widening load for 8 pairs
+//!   with IFMA: 4 times. Without it, it is two multiplications, two additions and a widening load
+//!   for 4 or 8 pairs if the sizes of a chunk are below 2^20; if not, twice that.
+//! * Delta and its inverse rewrite their column: delta takes what a copy does; the way back three
+//!   shuffles and four additions for 8 values, against a cycle a value of plain code.
 //! * The lower bound is as many dependent loads as halvings: there is nothing to widen.
 //!
 //! Packing of integers in blocks lives in [`packing`], self-describing blocks in [`block`], and
@@ -40,6 +41,8 @@ mod portable;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod lines;
 

@@ -19,7 +19,7 @@ const COMPARES: [Compare; 6] = [
 
 /// The portable kernels and the others that this machine has.
 fn levels() -> (&'static Kernels, Vec<&'static Kernels>) {
-    let others = [Level::Avx2, Level::Avx512].into_iter().filter_map(kernels_of);
+    let others = [Level::Avx2, Level::Avx512, Level::Avx512Ifma].into_iter().filter_map(kernels_of);
     (kernels_of(Level::Portable).unwrap(), others.collect())
 }
 
@@ -319,12 +319,14 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
-fn the_largest_chunk_of_small_sizes_does_not_overflow() {
+fn the_largest_chunks_do_not_overflow() {
     let (twin, levels) = levels();
-    for price in [i64::MIN, i64::MAX, -1, 0xFFFF_FFFF, i64::MIN + 0xFFFF_FFFF] {
-        let (prices, sizes) = ([price; 5_000], [(1 << 20) - 1; 5_000]);
-        for kernels in &levels {
-            assert_eq!((kernels.notional)(&prices, &sizes), (twin.notional)(&prices, &sizes));
+    for price in [i64::MIN, i64::MAX, -1, 0xFFFF_FFFF, i64::MIN + 0xFFFF_FFFF, (1 << 52) - 1] {
+        for size in [(1 << 20) - 1, 1 << 20, u32::MAX] {
+            let (prices, sizes) = ([price; 5_000], [size; 5_000]);
+            for kernels in &levels {
+                assert_eq!((kernels.notional)(&prices, &sizes), (twin.notional)(&prices, &sizes));
+            }
         }
     }
 }
