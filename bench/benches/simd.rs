@@ -286,6 +286,7 @@ fn out_of_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
     let sizes: Vec<u32> = i64s.iter().map(|n| *n as u32 >> 12).collect();
     let f64s: Vec<f64> = i64s[..bytes / 16].iter().map(|n| (n >> 40) as f64).collect();
     let mut mask = vec![0u64; i64s.len() / 64];
+    let mut u32_mask = mask.clone();
     type Reader<'a> = (&'a str, usize, Box<dyn FnMut() -> u64 + 'a>);
     let mut readers: Vec<Reader<'_>> = vec![
         ("reading only (or of all words)", bytes, Box::new(|| read_all(&i64s))),
@@ -300,6 +301,11 @@ fn out_of_cache(options: &Options, levels: &[(&str, &'static Kernels)]) {
             "mask of i64",
             bytes,
             Box::new(|| (best.mask_i64)(&i64s, Compare::Less, 0, &mut mask) as u64),
+        ),
+        (
+            "mask of u32",
+            bytes / 2,
+            Box::new(|| (best.mask_u32)(&sizes, Compare::Less, 1 << 31, &mut u32_mask) as u64),
         ),
     ];
     let mut rates = vec![Vec::new(); readers.len()];

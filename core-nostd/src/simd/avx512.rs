@@ -277,6 +277,7 @@ mod by_hand {
         macro_rules! with {
             ($kind:ident, $operator:tt) => {{
                 let bits = |chunk: &[i64; 64]| {
+                    lines::ask_ahead(values, chunk);
                     bits_of(chunk, |eight| _mm512_cmp_epi64_mask::<$kind>(eight, pivots))
                 };
                 portable::masks(values, mask, bits, |value| value $operator pivot)
@@ -304,6 +305,7 @@ mod by_hand {
         macro_rules! with {
             ($kind:ident, $operator:tt) => {{
                 let bits = |chunk: &[u32; 64]| {
+                    lines::ask_ahead(values, chunk);
                     let mut word = 0;
                     for (at, sixteen) in chunk.as_chunks::<16>().0.iter().enumerate() {
                         // SAFETY: `sixteen` is 64 readable bytes, and the load asks for no

@@ -26,9 +26,8 @@ mod by_hand {
         let (front, prices) = lines::split(prices.split_at(pairs).0);
         let (front_sizes, sizes) = sizes.split_at(pairs).0.split_at(front.len());
         let chunks = prices.chunks(CHUNK).zip(sizes.chunks(CHUNK));
-        chunks.fold(portable::notional(front, front_sizes), |sum, (prices, sizes)| {
-            sum.wrapping_add(chunk(prices, sizes))
-        })
+        let front = portable::notional(front, front_sizes);
+        chunks.fold(front, |sum, (prices, sizes)| sum.wrapping_add(chunk(prices, sizes)))
     }
 
     /// A price is its lower 52 bits, unsigned, and its upper 12, signed. The products of the

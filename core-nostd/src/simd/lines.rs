@@ -6,11 +6,29 @@
 //! for it to matter.
 
 use super::portable;
+use crate::prefetch::expect_read;
 
 /// Bytes of a cache line, and of the widest register.
 const LINE: usize = 64;
 /// Values from which on it is worth it: those in front cost as much as a few registers.
 const LONG: usize = 128;
+
+/// How far ahead of what is read lines are asked for: a page, at whose end the processor's own
+/// prefetching stops.
+const AHEAD: usize = 4096;
+
+/// Asks for the lines that lie [`AHEAD`] bytes beyond `chunk`, but none beyond `column`, which
+/// holds it. Worth it where there is so much to do for each line that those of a column that is in
+/// no cache would not come as fast as memory can give them, and where it is other work than what
+/// bounds the kernel: masks with AVX-512 read 1.4 times as fast from memory, and those of `i64` no
+/// slower from the cache. Sums would as well, but for a quarter of their speed in the cache.
+#[inline(always)]
+pub(super) fn ask_ahead<T>(column: &[T], chunk: &[T]) {
+    let end = column.as_ptr_range().end;
+    for line in (0..size_of_val(chunk)).step_by(LINE) {
+        expect_read(chunk.as_ptr().wrapping_byte_add(AHEAD + line).min(end).cast());
+    }
+}
 
 /// How many values of a slice lie in front of the first line.
 #[inline(always)]

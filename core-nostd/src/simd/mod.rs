@@ -1,9 +1,9 @@
 //! Kernels over columns, with the widest instructions that the processor has.
 //!
 //! Every function here is one call through the table that [`dispatch`](level) chose once, by
-//! CPUID: AVX-512 (with IFMA or without), AVX2 or portable code. All give the same answer on any input, bit for
-//! bit (any NaN being as good as any other): the portable code is the definition, and the tests
-//! hold the others against it.
+//! CPUID: AVX-512 (with IFMA or without), AVX2 or portable code. All give the same answer on any
+//! input, bit for bit (any NaN being as good as any other): the portable code is the definition,
+//! and the tests hold the others against it.
 //!
 //! * Integer sums are exact: they are wide enough not to overflow for slices of fewer than 2^32
 //!   values.
@@ -13,9 +13,10 @@
 //! * `f64` minimum and maximum skip NaN; if all are NaN there is none. Of 0.0 and -0.0, which
 //!   compare equal, either may be returned, but always the same one for the same input.
 //!
-//! What bounds them. Out of the cache all of them run at the speed of memory. In it the portable
-//! code is no straw man: the compiler makes SSE2 of it where it can, so that the width alone gains
-//! at most 2 times with AVX2 and 4 times with AVX-512:
+//! What bounds them. Out of the cache all of them run at the speed of memory (masks with AVX-512
+//! ask for it ahead: there is much to do for each line). In it the portable code is no straw man:
+//! the compiler makes SSE2 of it where it can, so that the width alone gains at most 2 times with
+//! AVX2 and 4 times with AVX-512:
 //!
 //! * Registers that lie across two cache lines take twice as long to load or store, so those that
 //!   can begin at a line do (`lines`), whatever the column's alignment.
