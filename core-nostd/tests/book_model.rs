@@ -330,7 +330,8 @@ fn price() -> impl Strategy<Value = i64> {
 fn op() -> impl Strategy<Value = Op> {
     let size = || prop_oneof![1 => Just(0_u32), 10 => 1_u32..10, 1 => Just(u32::MAX)];
     let side = || prop_oneof![Just(Side::Bid), Just(Side::Ask)];
-    let instrument = || 0..INSTRUMENTS + 1;
+    let absent = (0..INSTRUMENTS).prop_map(|low| 1 << 31 | low);
+    let instrument = move || prop_oneof![9 => 0..INSTRUMENTS + 1, 1 => absent.clone()];
     prop_oneof![
         20 => (instrument(), id(), side(), price(), size()).prop_map(
             |(instrument, id, side, price, size)| Op::Add { instrument, id, side, price, size }

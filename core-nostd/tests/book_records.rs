@@ -103,6 +103,13 @@ fn a_record_that_cannot_be_applied_says_why_and_marks_the_instrument() {
         other.hd.instrument_id = 2;
         other.action = action::ADD;
         assert_eq!(book.apply(&other), Err(BookError::UnknownInstrument));
+        // Instrument and side of an order share a word: the highest bit must not be lost on the way.
+        other.hd.instrument_id = 1 << 31;
+        for action in [action::ADD, action::MODIFY] {
+            let order = MboMsg { action, order_id: 7, ..other };
+            assert_eq!(book.apply(&order), Err(BookError::UnknownInstrument));
+        }
+        assert_eq!(book.live_orders(), 1);
         book.clear(1).unwrap();
         let mut no_side = record(action::ADD, 2, SIDE_NONE, PRICE, 1);
         no_side.hd.instrument_id = 1;

@@ -131,7 +131,7 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
         price: i64,
         size: u32,
     ) -> Result<Added, BookError> {
-        let added = self.add_new(market(instrument, side), order_id, price, size);
+        let added = self.add_new(instrument, side, order_id, price, size);
         if added.is_err() {
             self.mark(instrument, health::BOOK_ERROR);
         }
@@ -312,8 +312,17 @@ impl<'m, I: OrderIndex> OrderBook<'m, I> {
     }
 
     #[inline(always)]
-    fn add_new(&mut self, market: u32, id: u64, price: i64, size: u32) -> Result<Added, BookError> {
-        let Some(instrument) = self.instruments.get_mut((market >> 1) as usize) else {
+    fn add_new(
+        &mut self,
+        instrument: u32,
+        side: Side,
+        id: u64,
+        price: i64,
+        size: u32,
+    ) -> Result<Added, BookError> {
+        let market = market(instrument, side);
+        // Not by its market number, which has no room for the highest bit of one that is not there.
+        let Some(instrument) = self.instruments.get_mut(instrument as usize) else {
             return Err(BookError::UnknownInstrument);
         };
         check(price, size)?;
