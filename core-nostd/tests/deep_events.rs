@@ -105,6 +105,31 @@ fn an_event_that_no_message_ends_is_over_with_the_next_message() {
     }
 }
 
+/// One that is late, or of another session, does not know whether the event goes on.
+#[test]
+fn an_event_goes_on_behind_a_heartbeat_from_before_it() {
+    with_worker(&SPEC, |mut worker| {
+        let mut stream = Stream::new(PROTOCOL, 1, 77);
+        let begin = [level(1, b"TEST    ", EVENT_COMPLETE, 500, 100_000)];
+        worker.take(&frame(&mut stream, &begin), MIDNIGHT + 1);
+        let before = as_frame(stream.heartbeat(MIDNIGHT).as_bytes());
+        assert_eq!(worker.take(&before, MIDNIGHT + 2), []);
+        let best = level(2, b"TEST    ", 0, 0, 100_000);
+        let told = worker.take(&frame(&mut stream, &[best]), MIDNIGHT + 3);
+        assert_eq!(marks(&told), [(0, 'C', false)]);
+        let other = Stream { sequence: stream.sequence, ..Stream::new(PROTOCOL, 1, 76) };
+        let other = as_frame(other.heartbeat(MIDNIGHT).as_bytes());
+        for heartbeat in [&before, &other] {
+            assert_eq!(worker.take(heartbeat, MIDNIGHT + 4), []);
+            assert_eq!(worker.market(0).bid_px, 10_000_000_000, "half an event");
+        }
+        let next = level(2, b"TEST    ", EVENT_COMPLETE, 9, 99_000);
+        let told = worker.take(&frame(&mut stream, &[next]), MIDNIGHT + 5);
+        assert_eq!(marks(&told), [(0, 'A', true)]);
+        assert_eq!(worker.bids(0).0, [9_900_000_000]);
+    });
+}
+
 /// The same at the end of a session: of the new one's books nobody takes it for a part.
 #[test]
 fn an_event_that_no_message_ends_is_over_with_the_session() {

@@ -154,7 +154,9 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
             self.clear_books(publisher);
         }
         self.venue.channel.publish_gap(&verdict, self.venue.sent_ns, publisher);
-        if packet.kind == PacketKind::Heartbeat {
+        // One of another session, or from before the event, late on the slower line, knows nothing of it.
+        let next_seq = self.venue.channel.session().next_seq();
+        if packet.kind == PacketKind::Heartbeat && !verdict.stale && packet.seq >= next_seq {
             self.dialect.end_event(&mut self.venue, publisher);
         }
         if verdict.take > 0 {
