@@ -21,6 +21,8 @@ pub struct Line<'m> {
     next_seq: u64,
     /// Ranges that were missing when later messages came.
     holes: Holes<'m>,
+    /// First and next number of the latest packet that was too far ahead to be believed alone.
+    jump: [u64; 2],
 }
 
 impl<'m> Line<'m> {
@@ -35,6 +37,7 @@ impl<'m> Line<'m> {
             session: [0; 10],
             next_seq: 0,
             holes: Holes::new(HOLES, arena)?,
+            jump: [0; 2],
         })
     }
 
@@ -59,17 +62,16 @@ impl<'m> Line<'m> {
 
     fn out_of_order(&mut self, packet: &Packet) {
         if self.next_seq == 0 || packet.session != self.session {
-            self.session = packet.session;
+            (self.session, self.jump) = (packet.session, [0; 2]);
             self.holes.clear();
             return self.advance(packet);
         }
         let missing = packet.seq.saturating_sub(self.next_seq);
         if missing > JUMP_LIMIT {
-            return; // damaged; where not, the session says so, and the line starts over
+            return self.far_ahead(packet);
         }
         if missing > 0 {
-            self.writer.add(LineCounter::Skipped, missing);
-            self.holes.push(self.next_seq, packet.seq);
+            self.skip_to(packet.seq);
             return self.advance(packet);
         }
         let end = packet.seq.saturating_add(packet.count);
@@ -81,6 +83,26 @@ impl<'m> Line<'m> {
         self.writer.add(LineCounter::Messages, packet.count.saturating_sub(known));
         self.next_seq = self.next_seq.max(end);
         self.writer.set(LineCounter::NextSeq, self.next_seq);
+    }
+
+    /// Takes note that all up to `seq` is missing.
+    fn skip_to(&mut self, seq: u64) {
+        self.writer.add(LineCounter::Skipped, seq.saturating_sub(self.next_seq));
+        self.holes.push(self.next_seq, seq);
+    }
+
+    /// A packet that is damaged, or the line was away for long, which one that continues it confirms: as
+    /// with the [session](super::session), which knows nothing of it where the other line went on.
+    #[cold]
+    fn far_ahead(&mut self, packet: &Packet) {
+        let [first, next] = self.jump;
+        if packet.seq != next || first <= self.next_seq {
+            self.jump = [packet.seq, packet.seq.saturating_add(packet.count)];
+            return;
+        }
+        self.skip_to(first);
+        self.writer.add(LineCounter::Messages, next.saturating_sub(first));
+        self.advance(packet);
     }
 
     /// Counts a packet that was malformed.
@@ -118,7 +140,7 @@ impl<'m> Line<'m> {
 mod tests {
     use super::super::session::PacketKind;
     use super::*;
-    use crate::segment::{SegmentLayout, SegmentSpec, SegmentView, SegmentWriter};
+    use crate::segment::{LineView, SegmentLayout, SegmentSpec, SegmentView, SegmentWriter};
     use crate::sync::AtomicU64;
     use std::{vec, vec::Vec};
 
@@ -127,8 +149,7 @@ mod tests {
         Packet { session, seq, count, kind: PacketKind::Data, sent_ns: None, fingerprint: 0 }
     }
 
-    #[test]
-    fn what_comes_late_is_told_from_what_comes_twice() {
+    fn with_line(test: impl FnOnce(Line<'_>, LineView<'_>)) {
         let spec = SegmentSpec {
             worker: "w",
             epoch: 1,
@@ -143,9 +164,16 @@ mod tests {
         let segment = SegmentWriter::create(&words, &spec).unwrap();
         segment.start();
         let mut memory = vec![0; 1 << 17];
-        let mut arena = Arena::new(&mut memory);
-        let mut line = Line::new(segment.line(0, 1).unwrap(), &mut arena).unwrap();
-        let view = SegmentView::attach(&words).unwrap().line(0, 1).unwrap();
+        let line = Line::new(segment.line(0, 1).unwrap(), &mut Arena::new(&mut memory)).unwrap();
+        test(line, SegmentView::attach(&words).unwrap().line(0, 1).unwrap());
+    }
+
+    #[test]
+    fn what_comes_late_is_told_from_what_comes_twice() {
+        with_line(told_apart);
+    }
+
+    fn told_apart(mut line: Line<'_>, view: LineView<'_>) {
         let count = |counter| view.counter(counter);
         // The first packet is where the line begins; then 10..20 and 25..30 are missing.
         for packet in [data(5, 5), data(20, 5), data(30, 1)] {
@@ -167,5 +195,33 @@ mod tests {
         assert_eq!(view.lost(), 1_000);
         (0..1_000).for_each(|n| line.on_packet(&data(33 + 2 * n, 1), 0));
         assert_eq!((view.lost(), count(LineCounter::Duplicates)), (0, 4 + 12));
+    }
+
+    #[test]
+    fn a_line_that_was_away_for_long_is_counted_again() {
+        with_line(|mut line, view| {
+            let count = |counter| view.counter(counter);
+            // The other line went on, and nothing started over.
+            let back = 10 + JUMP_LIMIT + 1;
+            for packet in [data(1, 9), data(back, 3), data(1 << 60, 4), data(back, 3)] {
+                line.on_packet(&packet, 0);
+                assert_eq!((view.lost(), count(LineCounter::NextSeq)), (0, 10));
+            }
+            line.on_packet(&data(back + 3, 2), 0);
+            assert_eq!((view.lost(), count(LineCounter::NextSeq)), (back - 10, back + 5));
+            assert_eq!(count(LineCounter::Messages), 9 + 3 + 2);
+            for packet in [data(back + 5, 1), data(10, 4), data(back, 3)] {
+                line.on_packet(&packet, 0);
+            }
+            assert_eq!((view.lost(), count(LineCounter::Filled)), (back - 14, 4));
+            assert_eq!((count(LineCounter::Messages), count(LineCounter::Duplicates)), (19, 3));
+
+            // A heartbeat confirms what it says by saying it again.
+            let idle = data(back + 6 + 2 * JUMP_LIMIT, 0);
+            line.on_packet(&idle, 0);
+            assert_eq!(count(LineCounter::NextSeq), back + 6);
+            line.on_packet(&idle, 0);
+            assert_eq!((view.lost(), count(LineCounter::NextSeq)), (idle.seq - 20, idle.seq));
+        });
     }
 }
