@@ -355,6 +355,7 @@ impl Session {
         let skip = self.next_seq.wrapping_sub(packet.seq).min(packet.count);
         let take = packet.count.wrapping_sub(skip);
         if take > 0 {
+            self.ended = false; // as in `on_next`
             self.next_seq = end;
             self.note_sent(packet);
         }
@@ -412,7 +413,6 @@ fn is_another_first(packet: &Packet, known: Option<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec::Vec;
 
     const A: [u8; 10] = *b"AAAAAAAAAA";
     const B: [u8; 10] = *b"BBBBBBBBBB";
@@ -458,17 +458,20 @@ mod tests {
     #[test]
     fn a_session_that_goes_on_behind_its_end_has_not_ended() {
         let mut session = started();
-        let end = |seq| Packet { kind: PacketKind::EndOfSession, ..data(A, seq, 0) };
-        let changes: Vec<_> = [end(11), end(11), data(A, 11, 0), data(A, 11, 2), end(13), end(13)]
-            .iter()
-            .map(|packet| {
-                let verdict = session.on_packet(packet);
-                (verdict.change.map(|change| change.change), session.ended())
-            })
-            .collect();
+        let end_at = |seq| Packet { kind: PacketKind::EndOfSession, ..data(A, seq, 0) };
+        let packets =
+            [end_at(11), end_at(11), data(A, 11, 0), data(A, 11, 2), end_at(13), end_at(13)];
+        let changes = packets.map(|packet| {
+            let verdict = session.on_packet(&packet);
+            (verdict.change.map(|change| change.change), session.ended())
+        });
         let ended = Some(session_change::END);
         let (end, over, on) = ((ended, true), (None, true), (None, false));
         assert_eq!(changes, [end, over, over, on, end, over]);
+        // Some of its messages are known; then all of them are.
+        assert_eq!((session.on_packet(&data(A, 12, 3)).take, session.ended()), (2, false));
+        assert_eq!(session.on_packet(&end_at(15)).change.map(|end| end.change), ended);
+        assert_eq!((session.on_packet(&data(A, 12, 3)).skip, session.ended()), (3, true));
     }
 
     #[test]
