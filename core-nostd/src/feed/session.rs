@@ -112,6 +112,8 @@ pub struct Session {
     id: [u8; 10],
     started: bool,
     ended: bool,
+    /// Whether a verdict said so: there is no room in one that says how the session began.
+    end_told: bool,
     next_seq: u64,
     last_sent_ns: u64,
     /// Fingerprint of message 1, once seen.
@@ -141,6 +143,7 @@ impl Session {
             id: [0; 10],
             started: false,
             ended: false,
+            end_told: false,
             next_seq: 0,
             last_sent_ns: 0,
             first_message: None,
@@ -264,6 +267,7 @@ impl Session {
         self.id = packet.session;
         self.started = true;
         self.ended = packet.kind == PacketKind::EndOfSession;
+        self.end_told = false;
         self.first_message = None;
         self.announced = None;
         self.jump = None;
@@ -355,7 +359,7 @@ impl Session {
         let skip = self.next_seq.wrapping_sub(packet.seq).min(packet.count);
         let take = packet.count.wrapping_sub(skip);
         if take > 0 {
-            self.ended = false; // as in `on_next`
+            (self.ended, self.end_told) = (false, false); // as in `on_next`
             self.next_seq = end;
             self.note_sent(packet);
         }
@@ -370,9 +374,10 @@ impl Session {
         };
         let gap = Gap { first: self.next_seq, end: packet.seq, reason };
         let ends = packet.kind == PacketKind::EndOfSession;
-        let ends_now = ends && !self.ended;
+        let ends_now = ends && !self.end_told;
         // A venue that sends more after all has not ended it.
         self.ended = ends || (self.ended && packet.count == 0);
+        self.end_told = ends || (self.end_told && self.ended);
         self.advance(packet);
         Verdict {
             change: ends_now.then_some(Change {
@@ -565,6 +570,24 @@ mod tests {
         assert_eq!(session.on_packet(&data(A, 0, 0)).gap, None);
         let verdict = session.on_packet(&data(A, 0, 2));
         assert_eq!((verdict.skip, verdict.take, session.next_seq()), (0, 2, 3));
+    }
+
+    /// Who joins when all is over hears of it: venues say so for a while.
+    #[test]
+    fn a_session_that_begins_with_its_end_is_told_to_end() {
+        let end = |session| Packet { kind: PacketKind::EndOfSession, ..data(session, 12, 0) };
+        let mut session = Session::new();
+        let change = |verdict: Verdict| verdict.change.map(|change| change.change);
+        assert_eq!(change(session.on_packet(&end(A))), Some(session_change::START));
+        assert!(session.ended());
+        assert_eq!(change(session.on_packet(&data(A, 12, 0))), None);
+        assert_eq!(change(session.on_packet(&end(A))), Some(session_change::END));
+        assert_eq!(session.on_packet(&end(A)), Verdict::default());
+        // Another one, of which no more is seen.
+        let changes = [B, B, B].map(|id| change(session.on_packet(&end(id))));
+        assert_eq!(changes, [None, Some(session_change::NEW_SESSION), Some(session_change::END)]);
+        assert_eq!(change(session.on_packet(&data(B, 12, 1))), None);
+        assert!(!session.ended());
     }
 
     #[test]
