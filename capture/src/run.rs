@@ -19,6 +19,7 @@ use std::thread;
 use wiretape_core::event_loop::Priority;
 use wiretape_core::frames::FramesSpec;
 use wiretape_core::pipeline::Pipeline;
+use wiretape_core::ring::wake::Waker;
 use wiretape_core::segment::{Counter, Header, SegmentLayout, SegmentSpec, SegmentWriter, State};
 
 pub use error::RunError;
@@ -28,10 +29,10 @@ use crate::clock::{ClockKeeper, monotonic_ns, utc_ns};
 use crate::config::{Config, Idle, PcapConfig, SourceConfig, WorkerConfig};
 use crate::control::control_socket::{ControlSocket, ControlWaker};
 use crate::control::event_loop::{ControlEvent, ControlLoop, ControlMemory, ControlPoster};
+use crate::control::futex::Futex;
 use crate::control::multicast::Membership;
 use crate::control::recovery::{RecoveryClient, RecoveryRings};
 use crate::control::snapshot::{SnapshotClient, SnapshotRings};
-use crate::control::waker::{Waker, wake_readers};
 use crate::frames_file::FramesFile;
 use crate::orders::Orders;
 use crate::rights::{
@@ -399,7 +400,7 @@ impl<'m> Control<'_, 'm> {
         events: &mut ControlLoop<'_>,
         notice: &mut dyn FnMut(Notice),
     ) -> Option<RunError> {
-        let mut waker = Waker::new(self.header(), self.segment.ring());
+        let mut waker = Waker::new(self.header().wake_word(), self.segment.ring());
         events.repeat(ControlEvent::Wake);
         events.repeat(ControlEvent::Heartbeat);
         if recovery.as_ref().is_some_and(|client| client.has_servers()) {
@@ -411,7 +412,7 @@ impl<'m> Control<'_, 'm> {
         while !self.stop.load(Ordering::Relaxed) {
             match events.next_event() {
                 ControlEvent::WorkerEnded => break,
-                ControlEvent::Wake => waker.tick(),
+                ControlEvent::Wake => waker.tick(&Futex),
                 ControlEvent::Recover => {
                     if let Some(recovery) = &mut recovery {
                         recovery.visit();
@@ -459,7 +460,7 @@ impl<'m> Control<'_, 'm> {
         }
         self.header().set_heartbeat_ns(monotonic_ns());
         self.header().set_state(State::Ended);
-        wake_readers(&self.header());
+        self.header().wake_word().wake_all(&Futex);
         let summary = Summary::read(&self.segment, self.file.path(), live.is_some(), file);
         match result {
             Ok(()) => Ok(summary),

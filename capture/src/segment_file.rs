@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wiretape_core::segment::{SegmentView, State};
 use wiretape_core::sync::AtomicU64;
 
-use crate::control::waker::wake_readers;
+use crate::control::futex::Futex;
 
 /// Writer: all; group: read; others: nothing.
 pub(crate) const MODE: u32 = 0o640;
@@ -188,7 +188,7 @@ impl SegmentFile {
             && old.header().state().is_live()
         {
             old.header().set_state(State::Superseded);
-            wake_readers(&old.header());
+            old.header().wake_word().wake_all(&Futex);
         }
         Ok(())
     }

@@ -2,10 +2,13 @@
 //! run it and what loom cannot show: see `loom_rings.rs`.
 #![cfg(loom)]
 
-use loom::sync::atomic::AtomicU64;
+use core::time::Duration;
+use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use wiretape_core::event::{EVENT_WORDS, Event};
 use wiretape_core::ring::broadcast::{Lapped, Reader, Ring, Slot};
+use wiretape_core::ring::wake::{Park, Unpark, Wait, WakeWord, Waker};
 
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -136,6 +139,59 @@ fn two_readers_do_not_disturb_each_other() {
         });
         assert!(read_singly(ring.reader_from(1), 1) <= 4);
         assert!(other.join().unwrap() <= 4);
+        writing.join().unwrap();
+    });
+}
+
+/// A futex: the word is compared, and the sleep begun, under a lock that who wakes takes too.
+struct Futex {
+    lock: Mutex<()>,
+    sleepers: Condvar,
+}
+
+impl Park for Futex {
+    fn yield_now(&self) {
+        thread::yield_now();
+    }
+
+    fn park(&self, word: &AtomicU64, seen: u32, _: Duration) {
+        let lock = self.lock.lock().unwrap();
+        if word.load(Ordering::Relaxed) as u32 == seen {
+            drop(self.sleepers.wait(lock).unwrap());
+        }
+    }
+}
+
+impl Unpark for Futex {
+    fn unpark_all(&self, _: &AtomicU64) {
+        drop(self.lock.lock().unwrap());
+        self.sleepers.notify_all();
+    }
+}
+
+/// One look of the waker's at a ring that holds an event is the last there is: a reader that
+/// slept through it would sleep for ever, which loom finds.
+#[test]
+fn no_reader_sleeps_through_a_wake_up() {
+    explore(3, || {
+        let ring = ring(2);
+        let word = WakeWord::new(Box::leak(Box::new(AtomicU64::new(0))));
+        let futex = &*Box::leak(Box::new(Futex { lock: Mutex::new(()), sleepers: Condvar::new() }));
+        let (mut writer, mut waker) = (ring.writer(), Waker::new(word, ring));
+        let writing = thread::spawn(move || {
+            writer.publish(&event(1));
+            writer.commit();
+            waker.tick(futex);
+        });
+        let mut reader = ring.reader_from(1);
+        let read = loop {
+            match reader.next_event() {
+                Ok(Some(read)) => break read,
+                Ok(None) => reader.wait(Wait::Park, word, Duration::MAX, futex),
+                Err(lapped) => panic!("{lapped}"),
+            }
+        };
+        assert_eq!(read, (1, event(1)));
         writing.join().unwrap();
     });
 }

@@ -4,8 +4,8 @@
 
 pub mod control_socket;
 pub mod event_loop;
+pub mod futex;
 pub mod ledger;
 pub mod multicast;
 pub mod recovery;
 pub mod snapshot;
-pub mod waker;

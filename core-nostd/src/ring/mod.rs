@@ -5,11 +5,14 @@
 //! | [`broadcast`] | one, any number | the oldest is overwritten, readers learn which |
 //! | [`spsc`] | one, one | the item comes back |
 //! | [`mpmc`] | many, many | the item comes back |
+//!
+//! Readers of the first may spin, yield or sleep until they are woken: [`wake`].
 
 pub mod broadcast;
 pub mod mpmc;
 pub mod slot;
 pub mod spsc;
+pub mod wake;
 
 mod debug;
 mod pace;

@@ -3,6 +3,7 @@
 use super::layout::{
     HEADER_WORDS, LAYOUT_HASH, MAGIC, REGIONS, Region, SegmentLayout, SegmentSpec, VERSION,
 };
+use crate::ring::wake::WakeWord;
 use crate::sync::{AtomicU64, Ordering};
 
 /// No epoch: a value that no start of a capture process has.
@@ -184,10 +185,9 @@ impl<'m> Header<'m> {
         self.words.get(word::HEAD)
     }
 
-    /// The word that readers wait on with `FUTEX_WAIT` (its low 32 bits, at its own address) and
-    /// that the writer's control thread counts up before it wakes them.
-    pub fn wake_word(&self) -> Option<&'m AtomicU64> {
-        self.words.get(word::WAKE)
+    /// The word that readers sleep on and that the writer's control thread wakes them by.
+    pub fn wake_word(&self) -> WakeWord<'m> {
+        WakeWord::new(&self.words[word::WAKE])
     }
 
     /// Name of the worker.

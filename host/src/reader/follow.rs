@@ -1,10 +1,12 @@
 //! Follows the events of a path through the epochs of its writer.
 
+use super::mapping::Futex;
 use super::segment::{AttachError, Liveness, Segment};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wiretape_core::event::Event;
 use wiretape_core::ring::broadcast::Lapped;
+pub use wiretape_core::ring::wake::Wait;
 use wiretape_core::segment::State;
 
 /// Events that [`Follower::poll`] returns at most at once.
@@ -24,18 +26,6 @@ pub enum Start {
     Now,
     /// At this sequence (1 is the first); if it is gone, the first poll says what is lost.
     At(u64),
-}
-
-/// How [`Follower::wait`] waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all but for a pause instruction: lowest latency, one core.
-    Spin,
-    /// Lets other threads run.
-    Yield,
-    /// Sleeps on the segment's wake word: no processor time, about a millisecond of latency.
-    #[default]
-    Park,
 }
 
 /// How an epoch ended.
@@ -189,15 +179,18 @@ impl Follower {
         }
     }
 
-    /// Waits a little for something new, as [`Follower::with_wait`] says.
+    /// Waits a little for something new, as [`Follower::with_wait`] says. Asleep it has about a
+    /// millisecond of latency, and 10 ms where there is no segment.
     pub fn wait(&self) {
-        match self.how {
-            Wait::Spin => std::hint::spin_loop(),
-            Wait::Yield => std::thread::yield_now(),
-            Wait::Park => match &self.segment {
-                Some(segment) if !self.ended => segment.sleep(self.position, SLEEP),
-                _ => std::thread::sleep(SLEEP),
-            },
+        let segment = self.segment.as_ref().filter(|_| !self.ended);
+        match (segment.and_then(Segment::view), self.how) {
+            (Some(view), how) => {
+                let reader = view.events().reader_from(self.position);
+                reader.wait(how, view.header().wake_word(), SLEEP, &Futex);
+            }
+            (None, Wait::Spin) => std::hint::spin_loop(),
+            (None, Wait::Yield) => std::thread::yield_now(),
+            (None, Wait::Park) => std::thread::sleep(SLEEP),
         }
     }
 

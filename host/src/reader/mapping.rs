@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::time::Duration;
+use wiretape_core::ring::wake::Park;
 use wiretape_core::sync::AtomicU64;
 
 /// A file seen as 64-bit atomic words that this process can only read.
@@ -68,17 +69,25 @@ impl Drop for Mapping {
     }
 }
 
-/// Sleeps until `word`'s low half is no longer `seen`, somebody wakes the sleepers on it, or
-/// `timeout` is over. `FUTEX_WAIT` works on a read-only mapping.
-pub fn sleep_on(word: &AtomicU64, seen: u32, timeout: Duration) {
-    // Little-endian (asserted in core): the low half lies at the word's own address.
-    let address: *const u32 = std::ptr::from_ref(word).cast();
-    let timeout = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
-    };
-    let (wait, time) = (libc::FUTEX_WAIT, std::ptr::from_ref(&timeout));
-    // SAFETY: `address` is valid, aligned and only read by the kernel; `timeout` lives through
-    // the call. The futex is shared between processes, hence no FUTEX_PRIVATE_FLAG.
-    unsafe { libc::syscall(libc::SYS_futex, address, wait, seen, time) };
+/// Sleep on words of mappings that may be read-only: `FUTEX_WAIT` works there.
+#[derive(Clone, Copy, Debug)]
+pub struct Futex;
+
+impl Park for Futex {
+    fn yield_now(&self) {
+        std::thread::yield_now();
+    }
+
+    fn park(&self, word: &AtomicU64, seen: u32, at_most: Duration) {
+        // Little-endian (asserted in core): the low half lies at the word's own address.
+        let address: *const u32 = std::ptr::from_ref(word).cast();
+        let at_most = libc::timespec {
+            tv_sec: at_most.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(at_most.subsec_nanos() as i32),
+        };
+        let (wait, time) = (libc::FUTEX_WAIT, std::ptr::from_ref(&at_most));
+        // SAFETY: `address` is valid, aligned and only read by the kernel; `at_most` lives through
+        // the call. The futex is shared between processes, hence no FUTEX_PRIVATE_FLAG.
+        unsafe { libc::syscall(libc::SYS_futex, address, wait, seen, time) };
+    }
 }

@@ -1,13 +1,12 @@
 //! A segment that another process writes.
 
-use super::mapping::{Mapping, open, sleep_on};
+use super::mapping::{Mapping, open};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wiretape_core::segment::{AttachError as LayoutError, EPOCH_NONE, SegmentView, State};
-use wiretape_core::sync::Ordering;
 
 /// Age of a heartbeat from which on the writer counts as silent. Capture's control thread gives a
 /// sign of life every few milliseconds; a machine under load may keep it from doing so for long.
@@ -147,20 +146,6 @@ impl Segment {
                 age if age >= HEARTBEAT_STALE => Liveness::Silent(age),
                 _ => Liveness::Live,
             },
-        }
-    }
-
-    /// Sleeps until the writer's control thread announces events after `position`, the next
-    /// sequence wanted, or `timeout` is over.
-    pub fn sleep(&self, position: u64, timeout: Duration) {
-        let Some(view) = self.view() else { return std::thread::sleep(timeout) };
-        let Some(word) = view.header().wake_word() else { return std::thread::sleep(timeout) };
-        // Acquire: pairs with the release with which the control thread counts up. Events
-        // committed before that are seen below; later ones change the word, and the kernel then
-        // does not sleep.
-        let seen = word.load(Ordering::Acquire) as u32;
-        if view.events().head() < position {
-            sleep_on(word, seen, timeout);
         }
     }
 }

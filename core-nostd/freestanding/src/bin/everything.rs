@@ -3,8 +3,10 @@
 #![no_std]
 #![no_main]
 
+use core::cell::Cell;
 use core::panic::PanicInfo;
 use core::sync::atomic::AtomicU64;
+use core::time::Duration;
 use wiretape_core::arena::{Arena, ScratchArena};
 use wiretape_core::block_pool::BlockPool;
 use wiretape_core::book::{BookSpec, HashIndex, OrderBook};
@@ -13,6 +15,7 @@ use wiretape_core::event_loop::{EventLoop, Memory, Priority};
 use wiretape_core::histogram::Histogram;
 use wiretape_core::node_pool::{self, NodePool};
 use wiretape_core::ring::slot::{Slot, StampedSlot};
+use wiretape_core::ring::wake::{Park, Unpark, Wait, WakeWord, Waker};
 use wiretape_core::ring::{broadcast, mpmc, spsc};
 use wiretape_core::simd::{self, Aggregate, block, gorilla, packing::BLOCK};
 use wiretape_core::skiplist::{self, SkipList};
@@ -72,7 +75,29 @@ fn broadcast() -> Checked {
     let lost = reader.next_event().err()?;
     holds(lost.first == 1)?;
     let (sequence, event) = reader.next_event().ok()??;
-    holds(sequence == lost.end && event.words == [sequence - 1; 7])
+    holds(sequence == lost.end && event.words == [sequence - 1; 7])?;
+    let (word, calls) = (AtomicU64::new(0), Calls(Cell::new(0)));
+    let word = WakeWord::new(&word);
+    Waker::new(word, ring).tick(&calls);
+    reader.wait(Wait::Park, word, Duration::from_millis(1), &calls);
+    ring.reader_from_now().wait(Wait::Park, word, Duration::from_millis(1), &calls);
+    holds(calls.0.get() == 2)
+}
+
+/// A system without threads, which counts what it is asked for.
+struct Calls(Cell<u32>);
+
+impl Park for Calls {
+    fn yield_now(&self) {}
+    fn park(&self, _: &AtomicU64, _: u32, _: Duration) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+impl Unpark for Calls {
+    fn unpark_all(&self, _: &AtomicU64) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 fn pools() -> Checked {

@@ -59,7 +59,9 @@ fn run() -> i32 {
     let mut arena = Arena::with_contents_as_found(memory(256 << 20));
     let days = TradingDays::new([MIDNIGHT]);
     let feeds = Protocol::ALL.into_iter().zip(GROUPS).zip(PORTS);
-    for (((protocol, group), port), first_instrument) in feeds.zip([0, INSTRUMENTS, 2 * INSTRUMENTS]) {
+    for (((protocol, group), port), first_instrument) in
+        feeds.zip([0, INSTRUMENTS, 2 * INSTRUMENTS])
+    {
         let Ok(name) = "feed".try_into() else { return 3 };
         let Ok(protocol_name) = protocol.name().try_into() else { return 3 };
         let identity = FeedIdentity {
