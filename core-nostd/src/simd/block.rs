@@ -76,6 +76,9 @@ impl From<PackError> for BlockError {
     fn from(error: PackError) -> BlockError {
         match error {
             PackError::Width { found } => BlockError::Header { found: found.into() },
+            PackError::TooManyValues { found, expected } => {
+                BlockError::TooManyValues { found, expected }
+            }
             PackError::TooFewWords { found, expected } => {
                 BlockError::TooFewWords { found, expected }
             }

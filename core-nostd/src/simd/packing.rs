@@ -39,6 +39,13 @@ pub enum PackError {
         /// Words needed.
         expected: usize,
     },
+    /// A lane would have 2^32 bits or more.
+    TooManyValues {
+        /// Values given.
+        found: usize,
+        /// Values of that width that there can be.
+        expected: usize,
+    },
 }
 
 impl core::fmt::Display for PackError {
@@ -49,6 +56,13 @@ impl core::fmt::Display for PackError {
             }
             PackError::TooFewWords { found, expected } => {
                 write!(f, "packing integers: {found} packed words given, {expected} needed")
+            }
+            PackError::TooManyValues { found, expected } => {
+                write!(
+                    f,
+                    "packing integers: {found} values at once, of this width there can be \
+                     {expected}; pack them in blocks of {BLOCK}"
+                )
             }
         }
     }
@@ -68,11 +82,11 @@ pub fn width_of(values: &[u64]) -> u32 {
 }
 
 /// Packs `width` bits of the (wrapping) difference of each value from `base`; higher bits are
-/// dropped. Returns the words written. More values than a [`BLOCK`] make longer lanes, of fewer than
-/// 2^32 bits each.
+/// dropped. Returns the words written. More values than a [`BLOCK`] make longer lanes.
 ///
 /// # Errors
-/// [`PackError`]: a width above 64, or fewer words than [`packed_words`]. Nothing was written.
+/// [`PackError`]: a width above 64, fewer words than [`packed_words`], or lanes of 2^32 bits and more.
+/// Nothing was written.
 ///
 /// ```
 /// use wiretape_core::simd::packing;
@@ -113,6 +127,15 @@ pub fn unpack(
     Ok(expected)
 }
 
-fn checked_words(count: usize, width: u32) -> Result<usize, PackError> {
-    if width > 64 { Err(PackError::Width { found: width }) } else { Ok(packed_words(count, width)) }
+/// Bits of a lane are counted in 32 bits.
+pub(super) fn checked_words(count: usize, width: u32) -> Result<usize, PackError> {
+    if width > 64 {
+        return Err(PackError::Width { found: width });
+    }
+    let rows = u32::MAX.checked_div(width).unwrap_or(u32::MAX) as usize;
+    let expected = rows.saturating_mul(LANES);
+    match count <= expected {
+        true => Ok(packed_words(count, width)),
+        false => Err(PackError::TooManyValues { found: count, expected }),
+    }
 }

@@ -314,6 +314,10 @@ fn what_does_not_fit_is_refused() {
     let short = packing::PackError::TooFewWords { found: 15, expected: 16 };
     assert_eq!(pack(&[1], 0, 1, &mut [0; 15]), Err(short));
     assert_eq!(unpack(&[0; 15], 0, 1, &mut [0]), Err(short));
+    let rows = u32::MAX as usize / 64;
+    assert_eq!(packing::checked_words(16 * rows, 64), Ok(16 * rows));
+    let too_many = packing::PackError::TooManyValues { found: 16 * rows + 1, expected: 16 * rows };
+    assert_eq!(packing::checked_words(16 * rows + 1, 64), Err(too_many));
     let too_many = block::BlockError::TooManyValues { found: 1025, expected: 1024 };
     assert_eq!(block::encode(&[0; 1025], &mut [0; 2000]), Err(too_many));
 }
