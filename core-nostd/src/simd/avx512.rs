@@ -65,17 +65,12 @@ mod by_hand {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
     fn turned(mut folds: [__m512d; F64_LANES / 8], by: usize) -> [__m512d; F64_LANES / 8] {
-        // The last eight lanes once more in front of all.
-        let mut lanes = [[0.0; 8]; 1 + F64_LANES / 8];
-        for (lanes, fold) in lanes.iter_mut().zip([folds[7]].into_iter().chain(folds)) {
-            // SAFETY: `lanes` is 64 writable bytes, and the store asks for no alignment.
-            unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), fold) };
-        }
-        let lanes = lanes.as_flattened();
-        let (_, lanes) = lanes.split_at(8_usize.saturating_sub(by));
-        for (fold, eight) in folds.iter_mut().zip(lanes.as_chunks::<8>().0) {
-            // SAFETY: `eight` is 64 readable bytes, and the load asks for no alignment.
-            *fold = unsafe { _mm512_loadu_pd(eight.as_ptr()) };
+        // Of sixteen lanes, a register's behind those of the one before it, the eight from here on.
+        let first = _mm512_set1_epi64(8_i64.wrapping_sub(by as i64));
+        let lanes = _mm512_add_epi64(first, _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+        let [.., mut before] = folds;
+        for fold in &mut folds {
+            (before, *fold) = (*fold, _mm512_permutex2var_pd(before, lanes, *fold));
         }
         folds
     }
