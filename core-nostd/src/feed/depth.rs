@@ -339,8 +339,11 @@ impl Past {
                 >> TRADE.trailing_zeros()) as u64,
             ..Features::EMPTY
         };
-        if bid.is_some() && ask.is_some() {
-            features.spread = ask.price.wrapping_sub(bid.price);
+        if bid.is_some()
+            && ask.is_some()
+            && let Some(spread) = ask.price.checked_sub(bid.price)
+        {
+            features.spread = spread;
             features.mid = bid.price.wrapping_add(features.spread >> 1);
             let drawn = share(features.spread, bid.size, ask.size);
             features.microprice = bid.price.wrapping_add(drawn);
@@ -451,6 +454,22 @@ mod tests {
         }
         let rate = past.intensity as f64 / TRADE as f64 * (2f64.ln() / 8.589934592);
         assert!((rate - 2.0).abs() < 0.1, "{rate}");
+    }
+
+    #[test]
+    fn prices_too_far_apart_for_a_difference_have_none() {
+        let level = |price| {
+            let mut rows = [DepthLevel::NONE; DEPTH_LEVELS];
+            rows[0] = DepthLevel { price, size: 100, orders: 1 };
+            rows
+        };
+        let of = |bid, ask| Past::zeroed().advance(&level(bid), &level(ask), 0, 0);
+        let (low, high) = (i64::MIN / 100_000 * 100_000, i64::MAX / 100_000 * 100_000);
+        let features = of(low / 2, high / 2);
+        assert_eq!((features.spread, features.mid), (high / 2 - low / 2, 0));
+        let features = of(low, high);
+        assert_eq!([features.spread, features.mid, features.microprice], [UNDEF_PRICE; 3]);
+        assert_eq!(features.imbalance_1, 0);
     }
 
     #[test]

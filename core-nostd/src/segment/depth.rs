@@ -59,7 +59,7 @@ pub type DepthSides = [[DepthLevel; DEPTH_LEVELS]; 2];
 /// With `b` and `B` price and size of the best bid, `a` and `A` of the best offer:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// `a - b` in 1e-9; [`UNDEF_PRICE`] unless both are there, as the next two.
+    /// `a - b` in 1e-9; [`UNDEF_PRICE`] unless both are there and it fits, as the next two.
     pub spread: i64,
     /// `(a + b) / 2` in 1e-9, rounded down.
     pub mid: i64,
