@@ -182,7 +182,7 @@ pub struct XskSocket {
 
 impl XskSocket {
     /// Opens a socket on `umem`. All frames go to the fill ring; the RX ring has half as many
-    /// entries. A queue whose last socket was just closed is tried for 100 ms.
+    /// entries. A queue whose last socket was just closed is tried for a second.
     pub fn open(options: &XskOptions, umem: Umem) -> Result<XskSocket, OpenError> {
         let ifindex = interface_index(&options.interface)?;
         // SAFETY: no memory is involved.
@@ -493,7 +493,7 @@ fn get_at<T: Copy>(fd: RawFd, level: i32, option: i32) -> io::Result<T> {
 /// Sleeps until a frame is there at one of `sockets`, of which the first [`MAX_QUEUES`] are looked at,
 /// or `timeout` (rounded up to milliseconds) is over.
 pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s XskSocket>, timeout: Duration) {
-    let millis = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+    let millis = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32;
     let mut polls = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MAX_QUEUES];
     let mut count = 0;
     for (poll, socket) in polls.iter_mut().zip(sockets) {
@@ -509,6 +509,14 @@ pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s XskSocket>, timeout: Durat
 mod tests {
     use super::super::memory::HugePages;
     use super::*;
+
+    #[test]
+    fn a_wait_is_not_shorter_than_it_was_asked_for() {
+        let asked = Duration::from_nanos(600);
+        let start = Instant::now();
+        (0..20).for_each(|_| wait_any(std::iter::empty(), asked));
+        assert!(start.elapsed() >= 20 * asked, "{:?}", start.elapsed());
+    }
 
     #[test]
     fn a_missing_interface_is_named_beside_those_that_exist() {
