@@ -161,7 +161,10 @@ fn what_is_on_neither_line_is_asked_for_and_taken_in_order() {
     assert_eq!(seen.published, (1..14).collect::<Vec<_>>());
     assert_eq!(seen.lost, []);
     let recovered = view.line(0, RECOVERY_LINE).unwrap();
-    assert_eq!(recovered.counter(LineCounter::Taken), 5);
+    let count = |counter| recovered.counter(counter);
+    assert_eq!((count(LineCounter::Packets), count(LineCounter::Messages)), (3, 5));
+    assert_eq!((count(LineCounter::Taken), count(LineCounter::Duplicates)), (5, 0));
+    assert_eq!((recovered.lost(), count(LineCounter::NextSeq)), (0, 0));
     let feed = view.feed(0).unwrap();
     assert_eq!(feed.counter(FeedCounter::RequestedMessages), 5);
     assert!(!feed.session().unwrap().maybe_bad_book);

@@ -197,8 +197,11 @@ impl<'m> Arbiter<'m> {
     #[inline]
     fn arrived(&mut self, line: usize, packet: &Packet, received_ns: u64) {
         let Some(Some(this)) = self.lines.get_mut(line) else { return };
+        if line == RECOVERY_LINE {
+            return this.on_answer(packet, received_ns);
+        }
         this.on_packet(packet, received_ns);
-        if self.arrivals.is_empty() || line == RECOVERY_LINE || packet.kind != PacketKind::Data {
+        if self.arrivals.is_empty() || packet.kind != PacketKind::Data {
             return;
         }
         let place = packet.seq as usize & (ARRIVALS - 1);

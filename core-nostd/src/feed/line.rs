@@ -53,6 +53,15 @@ impl<'m> Line<'m> {
         self.out_of_order(packet);
     }
 
+    /// Takes note of what a re-request server answered: in any order, and of a session's messages no more
+    /// than were asked for, so that nothing is known to be missing or to come twice.
+    #[cold]
+    pub fn on_answer(&self, packet: &Packet, received_ns: u64) {
+        self.writer.add(LineCounter::Packets, 1);
+        self.writer.set(LineCounter::LastPacketNs, received_ns);
+        self.writer.add(LineCounter::Messages, packet.count);
+    }
+
     #[inline]
     fn advance(&mut self, packet: &Packet) {
         self.next_seq = packet.seq.saturating_add(packet.count);

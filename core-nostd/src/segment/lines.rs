@@ -18,7 +18,8 @@ pub(super) const LINE_HEADER_WORDS: usize = 40;
 const _: () = assert!(COUNTERS + LineCounter::COUNT <= LINE_HEADER_WORDS);
 
 counters! {
-    /// Counters of a line.
+    /// Counters of a line. What re-request servers send comes in any order, and only as asked for: there
+    /// nothing is skipped, filled or a duplicate, and nothing comes next.
     LineCounter {
         Packets "packets" "Well-formed packets that came on the line.",
         Malformed "malformed" "Packets that came besides and were malformed: nothing in them was used.",
