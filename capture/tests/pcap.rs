@@ -184,6 +184,26 @@ fn times_of_any_resolution_come_out_in_nanoseconds() {
 }
 
 #[test]
+fn an_offset_in_seconds_is_added_in_either_byte_order() {
+    for big_endian in [false, true] {
+        for (offset, expected) in [(1_700_000_000_i64, 1_700_000_001), (-1, 0), (0, 1)] {
+            let mut file = ng(big_endian, 9, &[(1_000_000_000, vec![1])]);
+            let half = |value| u16_in(big_endian, value);
+            let offset = if big_endian { offset.to_be_bytes() } else { offset.to_le_bytes() };
+            // Between the interface's resolution and the end of its options, 28 bytes into its
+            // block, which lies behind the section header's 28.
+            let option = [&half(14)[..], &half(8), &offset].concat();
+            file.splice(52..52, option);
+            for length in [32..36, 68..72] {
+                file[length].copy_from_slice(&u32_in(big_endian, 44));
+            }
+            let packets = read(file).unwrap().packets;
+            assert_eq!(packets[0].0, expected * 1_000_000_000, "big-endian: {big_endian}");
+        }
+    }
+}
+
+#[test]
 fn packets_of_other_link_layers_become_ethernet_frames() {
     let ip = |version: u8| [&[version << 4 | 5][..], &[7; 60]].concat();
     let as_frame = |protocol: [u8; 2], packet: &[u8]| [&[0; 12][..], &protocol, packet].concat();

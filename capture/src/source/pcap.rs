@@ -361,11 +361,13 @@ impl Reader {
                 self.interfaces.clear();
             }
             Block::InterfaceDescription(description) => {
+                // The parser takes the bytes of this option for little-endian ones in any section.
+                let offset_s = description.if_tsoffset;
                 let interface = Interface {
                     linktype: description.linktype.0,
                     resolution: resolution(description.if_tsresol)
                         .ok_or_else(|| self.damaged("a time resolution is out of range"))?,
-                    offset_s: description.if_tsoffset,
+                    offset_s: if big_endian { offset_s.swap_bytes() } else { offset_s },
                     snaplen: description.snaplen,
                 };
                 self.interfaces.push(interface);
