@@ -44,7 +44,8 @@ impl BookMemory {
         let orders = OrderBook::new(&mut arena, &self.order_spec, index).ok()?;
         let mut arena = Arena::with_contents_as_found(&mut self.levels);
         let levels = LevelBook::new(&mut arena, &self.level_spec).ok()?;
-        Some(FeedBook { first, orders, levels, by_level: false, bad: false, pending: None })
+        let pending = vec![false; self.order_spec.instruments as usize];
+        Some(FeedBook { first, orders, levels, by_level: false, bad: false, pending })
     }
 }
 
@@ -58,8 +59,9 @@ pub struct FeedBook<'m> {
     by_level: bool,
     /// Something was lost that the records do not tell of: this reader missed them.
     bad: bool,
-    /// The instrument whose book changed without the exchange's event being over.
-    pending: Option<u32>,
+    /// Instruments whose book changed without the exchange's event being over, which may be of
+    /// several.
+    pending: Vec<bool>,
 }
 
 impl FeedBook<'_> {
@@ -93,7 +95,9 @@ impl FeedBook<'_> {
                 }
             }
         }
-        self.pending = (record.flags & flags::LAST == 0).then_some(id);
+        if let Some(pending) = self.pending.get_mut(local.hd.instrument_id as usize) {
+            *pending = record.flags & flags::LAST == 0;
+        }
     }
 
     /// Takes a record of Databento's top-of-book datasets: all that is left of its side, or that
@@ -113,15 +117,15 @@ impl FeedBook<'_> {
 
     /// Whether the book of `id` has changed within an event that is not over.
     pub fn is_pending(&self, id: u32) -> bool {
-        self.pending == Some(id)
+        self.pending.get(id.wrapping_sub(self.first) as usize).is_some_and(|pending| *pending)
     }
 
     /// Best bid and offer of `id`, and whether the book may be wrong.
     pub fn best(&mut self, id: u32) -> (Bbo, bool) {
-        if self.pending == Some(id) {
-            self.pending = None;
-        }
         let local = id.wrapping_sub(self.first);
+        if let Some(pending) = self.pending.get_mut(local as usize) {
+            *pending = false;
+        }
         if self.by_level {
             (self.levels.best(local), self.levels.health(local) != 0)
         } else {
@@ -148,7 +152,7 @@ impl FeedBook<'_> {
             self.levels.clear_all();
             self.orders.clear_all();
         }
-        self.pending = None;
+        self.pending.fill(false);
     }
 }
 
@@ -187,5 +191,34 @@ mod tests {
         assert_eq!(best(&record(b'B', 99, 8)), ((99, 8), (102, 6)));
         assert_eq!(best(&record(b'A', UNDEF_PRICE, 0)), ((99, 8), none));
         assert_eq!(best(&record(b'A', UNDEF_PRICE, 0)), ((99, 8), none));
+    }
+
+    #[test]
+    fn an_event_is_not_over_because_one_of_another_instrument_is() {
+        let mut memory = BookMemory::new(3, &IngestSettings { book_orders: 16, book_levels: 16 });
+        let mut book = memory.book(5).unwrap();
+        let mut add = |id: u32, flags| {
+            book.apply(&MboMsg {
+                hd: RecordHeader::new::<MboMsg>(1, id, 1),
+                order_id: 1,
+                price: 100,
+                size: 5,
+                flags,
+                channel_id: 0,
+                action: action::ADD,
+                side: b'B',
+                ts_recv: 1,
+                ts_in_delta: 0,
+                sequence: 1,
+            });
+        };
+        add(5, 0);
+        add(6, 0);
+        add(7, flags::LAST);
+        assert_eq!([5, 6, 7].map(|id| book.is_pending(id)), [true, true, false]);
+        assert_eq!(book.best(6).0.bid_px, 100);
+        assert_eq!([5, 6, 7].map(|id| book.is_pending(id)), [true, false, false]);
+        book.clear_all();
+        assert!(!book.is_pending(5));
     }
 }
