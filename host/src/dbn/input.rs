@@ -4,15 +4,17 @@
 use dbn::decode::DynReader;
 use dbn::enums::Compression;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::path::Path;
 
 /// Bytes in front of the metadata: "DBN", the version, and the metadata's length.
 const PRELUDE_LEN: usize = 8;
+/// Bytes by which compressed data are recognised.
+const MAGIC_LEN: u64 = 4;
 
 /// What the decoder reads from.
 pub(super) struct Input {
-    reader: DynReader<'static, BufReader<File>>,
+    reader: DynReader<'static, Chain<Cursor<Vec<u8>>, BufReader<File>>>,
     delivered: u64,
     prelude: [u8; PRELUDE_LEN],
     /// What came behind bytes that had to be handed over first.
@@ -21,16 +23,21 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn open(path: &Path) -> dbn::Result<Input> {
-        let mut file = File::open(path)
-            .map(BufReader::new)
-            .map_err(|source| dbn::Error::io(source, "opening the file"))?;
-        let start = file.fill_buf().map_err(|source| dbn::Error::io(source, "reading the file"))?;
-        let compression = match start {
+        let mut file =
+            File::open(path).map_err(|source| dbn::Error::io(source, "opening the file"))?;
+        // A pipe may bring the first bytes one by one.
+        let mut start = Vec::new();
+        (&mut file)
+            .take(MAGIC_LEN)
+            .read_to_end(&mut start)
+            .map_err(|source| dbn::Error::io(source, "reading the file"))?;
+        let compression = match start[..] {
             // A frame of data, or one to be skipped, as some compressors write in front.
             [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Compression::Zstd,
             _ => Compression::None,
         };
-        let reader = DynReader::with_buffer(file, compression)?;
+        let whole = Cursor::new(start).chain(BufReader::new(file));
+        let reader = DynReader::with_buffer(whole, compression)?;
         Ok(Input { reader, delivered: 0, prelude: [0; PRELUDE_LEN], failed: None })
     }
 

@@ -202,6 +202,8 @@ impl Iterator for DbnFile {
 mod tests {
     use super::*;
     use crate::dbn::{DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops};
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
     use wiretape_core::event::{RecordHeader, action, flags};
 
     const RECORDS: u64 = 3;
@@ -297,6 +299,22 @@ mod tests {
         let skipped = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, b'a', b'b', b'c'];
         let bytes = [&skipped[..], &zstd::encode_all(&whole()[..], 0).unwrap()].concat();
         assert!(matches!(read(&path, &bytes), Some((RECORDS, None))));
+    }
+
+    #[test]
+    fn a_pipe_may_bring_the_first_bytes_of_compressed_data_in_pieces() {
+        let (from, mut to) = std::io::pipe().unwrap();
+        let bytes = zstd::encode_all(&whole()[..], 0).unwrap();
+        let (first, rest) = bytes.split_at(2);
+        to.write_all(first).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
+        let reader = std::thread::spawn(move || DbnFile::open(&path).map(Iterator::count));
+        // Whoever looks at what is there sees two bytes by now.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        to.write_all(rest).unwrap();
+        drop(to);
+        assert_eq!(reader.join().unwrap().unwrap(), RECORDS as usize);
+        drop(from);
     }
 
     #[test]
