@@ -5,8 +5,8 @@
 //! record of an exchange's event is flagged last. A record is therefore held back until it is
 //! known whether another one of its event follows. Events of one instrument may come between the
 //! records of another one's (IEX DEEP leaves them open until something happens to the instrument
-//! again): the record held back is written as one that is not the last then, and where the event's
-//! end changes nothing any more, a record of action `N` ends it.
+//! again), or packets: the record held back is written as one that is not the last then, and where
+//! the event's end changes nothing any more, a record of action `N` ends it, at its own time.
 
 use std::collections::BTreeSet;
 
@@ -74,8 +74,12 @@ impl Tops<'_> {
     pub(super) fn apply(&mut self, record: &MboMsg) -> impl Iterator<Item = Mbp1Msg> + use<> {
         let id = record.hd.instrument_id;
         let row = self.row(record);
-        // Of another instrument: its event has not ended with this one's.
-        let other = self.held.take_if(|(_, held)| held.hd.instrument_id != id);
+        // Of another instrument, or of another packet without a row of its own: the event has not
+        // ended with the record held back.
+        let ends = record.flags & flags::LAST != 0;
+        let other = self.held.take_if(|(_, held)| {
+            held.hd.instrument_id != id || ends && row.is_none() && held.ts_recv != record.ts_recv
+        });
         let before = match (other, row) {
             (Some((_, held)), row) => {
                 self.open.insert(held.hd.instrument_id);
@@ -88,7 +92,7 @@ impl Tops<'_> {
             (None, None) => None,
         };
         let mut last = None;
-        if record.flags & flags::LAST != 0 {
+        if ends {
             let was_open = self.open.remove(&id);
             last = self.take_held();
             if last.is_none() && was_open {
@@ -267,6 +271,37 @@ mod tests {
             (1, b'A', 110, true),
             (1, b'A', 120, false),
             (1, b'C', 110, true),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn an_event_that_a_later_packet_ends_is_not_over_before() {
+        let mut memory = TopsMemory::new();
+        let mut tops = memory.tops();
+        tops.add_feed(0, 8, true);
+        let at = |ts_recv, record| MboMsg { ts_recv, ..record };
+        let told: Vec<_> = [
+            at(1, level(1, action::ADD, 100, 5, false)),
+            at(1, level(1, action::ADD, 90, 5, true)),
+            at(2, level(1, action::ADD, 110, 5, false)),
+            at(3, level(1, action::NONE, UNDEF_PRICE, 0, true)),
+            at(4, level(1, action::ADD, 120, 5, false)),
+            at(5, level(1, action::ADD, 130, 5, true)),
+        ]
+        .iter()
+        .flat_map(|record| tops.apply(record))
+        .map(|row| {
+            let last = row.flags.raw() & flags::LAST != 0;
+            (row.ts_recv, row.action as u8, row.levels[0].bid_px, last)
+        })
+        .collect();
+        let expected = [
+            (1, b'A', 100, true),
+            (2, b'A', 110, false),
+            (3, b'N', 110, true),
+            (4, b'A', 120, false),
+            (5, b'A', 130, true),
         ];
         assert_eq!(told, expected);
     }
