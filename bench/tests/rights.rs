@@ -71,12 +71,12 @@ fn a_capture_that_runs_has_no_capability_and_a_filter() {
     capture_a_market(&rig, capture);
 }
 
-#[test]
-fn an_ordinary_user_captures_with_two_capabilities_for_a_moment() {
-    let Some(rig) = Rig::network("user") else { return };
+/// Starts a capture of an ordinary user, with the two capabilities of the unit; `None` where there is
+/// nothing to become another user with.
+fn start_as_nobody(rig: &Rig, config: &str) -> Option<Process> {
     if Command::new("setpriv").arg("--version").output().is_err() {
         println!("skipped: there is no setpriv to become another user with");
-        return;
+        return None;
     }
     let mut load = rig.capture("wiretape-xdp");
     load.args(["load", "--interface", FEED, "--pin-group", &NOBODY.to_string()]);
@@ -88,7 +88,7 @@ fn an_ordinary_user_captures_with_two_capabilities_for_a_moment() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
     chown(&rig.segments, Some(NOBODY), Some(NOBODY)).expect("the user's own folder");
-    let config = rig.config("capture.toml", &config(&rig, ""));
+    let config = rig.config("capture.toml", config);
 
     let mut command = rig.capture_tool("setpriv");
     let id = NOBODY.to_string();
@@ -101,8 +101,25 @@ fn an_ordinary_user_captures_with_two_capabilities_for_a_moment() {
     let path = rig.segment("wire");
     wait_for("the segment", || path.exists());
     wait_confined(capture.pid());
+    Some(capture)
+}
+
+#[test]
+fn an_ordinary_user_captures_with_two_capabilities_for_a_moment() {
+    let Some(rig) = Rig::network("user") else { return };
+    let Some(capture) = start_as_nobody(&rig, &config(&rig, "")) else { return };
     expect_no_rights(capture.pid());
     let status = std::fs::read_to_string(format!("/proc/{}/status", capture.pid())).unwrap();
     assert!(status.contains(&format!("Uid:\t{NOBODY}\t{NOBODY}")), "{status}");
     capture_a_market(&rig, capture);
+}
+
+#[test]
+fn busy_polling_that_the_unit_gives_no_right_to_is_refused_with_a_word() {
+    let Some(rig) = Rig::network("busy") else { return };
+    let text = config(&rig, "").replace("[source]\n", "[source]\nbusy_poll_us = 20\n");
+    let Some(capture) = start_as_nobody(&rig, &text) else { return };
+    let said = capture.stop();
+    let refusal = format!("warning: no busy polling on {FEED} queue 0: Operation not permitted");
+    assert!(said.contains(&refusal) && said.contains("CAP_NET_ADMIN"), "{said}");
 }

@@ -384,6 +384,9 @@ impl<'m> Control<'_, 'm> {
         };
         let (name, path) = (&worker.name, self.file.path().display());
         notice(Notice::Started(format!("{name}: {}, {core}, segment {path}", self.text)));
+        for refusal in live.iter().flat_map(|live| live.refusals()) {
+            notice(Notice::Warning(refusal));
+        }
         let steered = live.map_or(&[][..], LiveParts::steered);
         for warning in self.config.feeds.iter().flat_map(|feed| LiveParts::unsteered(feed, steered))
         {

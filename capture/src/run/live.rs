@@ -1,6 +1,7 @@
 //! What a live capture holds besides its sockets: pins and ledger.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -242,6 +243,22 @@ impl LiveParts {
             complaints.extend(complaint);
         }
         complaints
+    }
+
+    /// Busy polling that was asked for and refused.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        let refusal = |one: &SocketParts| {
+            let source = io::Error::from_raw_os_error(one.granted.busy_poll_refused?);
+            let right = match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    ": it takes CAP_NET_ADMIN at the start, which the unit does not give by itself"
+                }
+                _ => "",
+            };
+            let (interface, queue) = (&one.interface, one.queue);
+            Some(format!("no busy polling on {interface} queue {queue}: {source}{right}"))
+        };
+        self.sockets.iter().filter_map(refusal).collect()
     }
 
     /// What was granted, in words.

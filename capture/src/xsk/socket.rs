@@ -89,6 +89,8 @@ pub struct Granted {
     pub multi_buffer: bool,
     /// The socket took the busy-polling settings.
     pub busy_poll: bool,
+    /// The error number with which it refused them.
+    pub busy_poll_refused: Option<i32>,
 }
 
 /// What one [`XskSocket::receive`] did.
@@ -202,11 +204,14 @@ impl XskSocket {
         fill.submit();
         let needed = mtu(&options.interface) + LINK_HEADERS > umem.frame_size() - HEADROOM;
         let multi_buffer = bind(fd.as_raw_fd(), options, ifindex, needed)?;
+        let busy = options.busy_poll.map(|wanted| busy_poll(fd.as_raw_fd(), wanted));
         let granted = Granted {
             zero_copy: zero_copy_granted(fd.as_raw_fd())?,
             huge_pages: umem.memory().is_huge(),
             multi_buffer,
-            busy_poll: options.busy_poll.is_some_and(|b| busy_poll(fd.as_raw_fd(), b).is_ok()),
+            busy_poll: matches!(busy, Some(Ok(()))),
+            busy_poll_refused: busy
+                .and_then(|set| set.err().map(|error| error.raw_os_error().unwrap_or(0))),
         };
         let (assembly, assembly_front) = (Assembly::new(), None);
         Ok(XskSocket { fd, fill, rx, umem, granted, assembly, assembly_front })
