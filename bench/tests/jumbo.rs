@@ -23,23 +23,26 @@ fn digest(rig: &Rig, worker: &str) -> serde_json::Value {
     object["digest"].clone()
 }
 
-fn capture(test: &str, mtu: &str, frame_size: u32) {
-    let Some(rig) = Rig::network(test) else { return };
+fn set_mtu(rig: &Rig, mtu: &str) {
     for (tool, device) in [(rig.exchange_tool("ip"), WIRE), (rig.capture_tool("ip"), FEED)] {
         let mut tool = tool;
         succeed(tool.args(["link", "set", device, "mtu", mtu]));
     }
-    rig.load_xdp(&[GROUP]);
-    let text = format!(
+}
+
+fn config(rig: &Rig, frame_size: u32) -> String {
+    format!(
         "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
          [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n\
          frame_size = {frame_size}\n\
          [[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{GROUP}\"\ndate = 2026-03-02\n",
         rig.segments.display(),
         rig.pins().display(),
-    );
-    let capture = rig.start_capture(&rig.config("capture.toml", &text), "wire");
-    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    )
+}
+
+/// Sends the market to a capture, to its end.
+fn send(rig: &Rig, segment: &Segment) {
     let mut exchange = rig.exchange("wiretape-exchange");
     market(&mut exchange);
     exchange.args(["--udp", "--interface", WIRE, "--rate", "5000/s", "--end-packets", "20"]);
@@ -48,6 +51,17 @@ fn capture(test: &str, mtu: &str, frame_size: u32) {
     wait_for("the end of the session", || {
         view.feed(0).and_then(|feed| feed.session().ok()).is_some_and(|session| session.ended)
     });
+}
+
+fn capture(test: &str, mtu: &str, frame_size: u32) {
+    let Some(rig) = Rig::network(test) else { return };
+    set_mtu(&rig, mtu);
+    rig.load_xdp(&[GROUP]);
+    let config = rig.config("capture.toml", &config(&rig, frame_size));
+    let capture = rig.start_capture(&config, "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    send(&rig, &segment);
+    let view = segment.view().expect("a sound segment");
     let said = capture.stop();
     assert!(said.contains("packets of several frames"), "{said}");
     let ledger = Ledger::read(&view.counters(), true);
@@ -70,4 +84,24 @@ fn capture(test: &str, mtu: &str, frame_size: u32) {
 fn datagrams_longer_than_a_frame_are_put_together() {
     capture("jumbo2", "9000", 2048);
     capture("jumbo4", "9000", 4096);
+}
+
+#[test]
+fn packets_that_an_mtu_raised_meanwhile_lets_through_are_told_of_once() {
+    let Some(rig) = Rig::network("raised") else { return };
+    rig.load_xdp(&[GROUP]);
+    let capture = rig.start_capture(&rig.config("capture.toml", &config(&rig, 2048)), "wire");
+    let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
+    let lost = || {
+        let view = segment.view().expect("a sound segment");
+        Ledger::read(&view.counters(), true).lost()
+    };
+    set_mtu(&rig, "9000");
+    send(&rig, &segment);
+    // The control thread looks ten times a second.
+    wait_for("packets that were dropped", || lost() > 0);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let said = capture.stop();
+    assert_eq!(said.matches("are longer than a frame").count(), 1, "{said}");
+    assert!(said.contains("restart this capture"), "{said}");
 }

@@ -200,6 +200,13 @@ impl LedgerFeeder {
         self.queues.get(index).map_or([0; 3], |queue| queue.taken.stamps())
     }
 
+    /// Packets that the socket of queue number `index` dropped for another reason than that no frame was
+    /// free: no frame holds them.
+    pub fn too_long(&self, index: usize) -> u64 {
+        let statistics = || self.queues.get(index)?.socket.borrow().as_ref()?.read().ok();
+        statistics().map_or(0, |one| one.rx_dropped.saturating_sub(one.rx_fill_ring_empty_descs))
+    }
+
     /// Why the socket of queue number `index` will receive nothing any more, if so.
     pub fn socket_failure(&self, index: usize) -> Option<std::io::Error> {
         self.queues.get(index)?.socket.borrow().as_ref()?.failure()

@@ -41,6 +41,8 @@ struct SocketParts {
     is_over: Cell<bool>,
     /// That the NIC's times are of no use was told, or some were.
     stamps_are_known: Cell<bool>,
+    /// That packets come which no frame holds was told.
+    too_long_is_known: Cell<bool>,
 }
 
 impl LiveParts {
@@ -147,6 +149,7 @@ impl LiveParts {
             granted,
             is_over,
             stamps_are_known: Cell::new(false),
+            too_long_is_known: Cell::new(false),
         });
         Ok(live)
     }
@@ -230,10 +233,11 @@ impl LiveParts {
         self.ledger.look_at_others(segment).into_iter().map(warning).collect()
     }
 
-    /// What is wrong with the NIC's times of queues of which that was not told yet.
+    /// What is wrong with packets and the NIC's times of queues of which that was not told yet.
     pub(super) fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         for (index, one) in self.sockets.iter().enumerate() {
+            complaints.extend(self.too_long(index, one));
             if one.stamps_are_known.get() {
                 continue;
             }
@@ -243,6 +247,24 @@ impl LiveParts {
             complaints.extend(complaint);
         }
         complaints
+    }
+
+    /// Whether packets are dropped that take several frames: the MTU was raised since the socket was
+    /// bound, or the driver has no such packets.
+    fn too_long(&self, index: usize, one: &SocketParts) -> Option<String> {
+        if one.granted.multi_buffer || one.too_long_is_known.get() {
+            return None;
+        }
+        let packets = self.ledger.too_long(index);
+        one.too_long_is_known.set(packets > 0);
+        (packets > 0).then(|| {
+            let (interface, queue) = (&one.interface, one.queue);
+            format!(
+                "{packets} packets so far on {interface} queue {queue} are longer than a frame, and \
+                 dropped: where the MTU was raised, restart this capture; where the driver has no \
+                 packets of several frames, frame_size = 4096 or a lower MTU"
+            )
+        })
     }
 
     /// Busy polling that was asked for and refused.
