@@ -37,6 +37,22 @@ impl Place<'_> {
         self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
     }
 
+    /// What to write instead, if the line of `offset` is a table's head with the other's brackets.
+    fn brackets(&self, offset: usize) -> Option<String> {
+        let head = self.text.lines().nth(self.line(offset) - 1)?.trim();
+        let (name, many) = match head.strip_prefix("[[") {
+            Some(rest) => (rest.split_once("]]")?.0, true),
+            None => (head.strip_prefix('[')?.split_once(']')?.0, false),
+        };
+        match (name.trim(), many) {
+            ("feed", false) => Some("write [[feed]]: there may be several".to_owned()),
+            (name @ ("worker" | "source"), true) => {
+                Some(format!("write [{name}]: there is only one"))
+            }
+            _ => None,
+        }
+    }
+
     /// The key on the line of `offset`, if the line reads `key = ...`.
     fn key(&self, offset: usize) -> Option<&str> {
         let line = self.text.lines().nth(self.line(offset) - 1)?;
@@ -76,7 +92,12 @@ impl ConfigError {
     /// the known ones, in backquotes: the nearest is suggested.
     pub(super) fn from_toml(place: Place<'_>, error: &toml::de::Error) -> ConfigError {
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
+        let message = without_types(&message);
         let offset = error.span().map(|span| span.start);
+        if let Some(sentence) = offset.and_then(|offset| place.brackets(offset)) {
+            let line = offset.map(|offset| place.line(offset));
+            return ConfigError { name: place.name.to_owned(), line, sentence };
+        }
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let sentence = match (message.split_whitespace().next(), quoted.split_first()) {
             (Some("unknown"), Some((unknown, known))) if !known.is_empty() => {
@@ -93,6 +114,21 @@ impl ConfigError {
             line: offset.map(|offset| place.line(offset)),
             sentence,
         }
+    }
+}
+
+/// Says what a number can be, where the TOML reader names a type of Rust.
+fn without_types(message: &str) -> String {
+    let in_words = |ending: &str| match ending {
+        "u16" => Some(format!("a whole number from 0 to {}", u16::MAX)),
+        "u32" => Some(format!("a whole number from 0 to {}", u32::MAX)),
+        "u64" | "usize" => Some("a whole number, 0 or more".to_owned()),
+        _ => None,
+    };
+    let parts = message.rsplit_once("expected ");
+    match parts.and_then(|(rest, ending)| Some((rest, in_words(ending)?))) {
+        Some((rest, words)) => format!("{rest}expected {words}"),
+        None => message.to_owned(),
     }
 }
 

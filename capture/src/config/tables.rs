@@ -34,7 +34,7 @@ pub(super) struct Tables {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table: [worker]")]
 pub(super) struct WorkerTable {
     pub name: Value<String>,
     pub core: Value<usize>,
@@ -53,7 +53,7 @@ pub(super) struct WorkerTable {
 
 /// All keys of all kinds of source; which fit together is checked later, where lines are known.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table: [source]")]
 pub(super) struct SourceTable {
     pub kind: Value<String>,
     pub interface: Value<String>,
@@ -74,7 +74,7 @@ pub(super) struct SourceTable {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table: [[feed]]")]
 pub(super) struct FeedTable {
     pub name: Value<String>,
     pub protocol: Value<String>,
@@ -100,7 +100,7 @@ pub(super) struct FeedTable {
 
 /// `"all"`, or a list of symbols.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is \"all\" or a list of symbols, such as [\"AAPL\", \"AMZN\"]")]
 pub(super) enum DepthNames {
     Word(String),
     Symbols(Vec<String>),
@@ -108,7 +108,7 @@ pub(super) enum DepthNames {
 
 /// A date, with or without quotes.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is a date, such as 2012-06-21")]
 pub(super) enum DateText {
     Text(String),
     Toml(toml::value::Datetime),

@@ -130,6 +130,33 @@ fn wrong_types_and_values_name_line_and_key() {
 }
 
 #[test]
+fn what_is_of_the_wrong_kind_is_told_what_it_can_be_not_a_type_of_ours() {
+    let says = |from: &str, to: &str, sentence: &str| {
+        assert_eq!(complaint(from, to), format!("capture.toml:{sentence}"));
+    };
+    let depth = "it is \"all\" or a list of symbols, such as [\"AAPL\", \"AMZN\"]";
+    says("date = 2012-06-21", "depth = [1]", &format!("18: 'depth': {depth}"));
+    says("date = 2012-06-21", "date = 5", "18: 'date': it is a date, such as 2012-06-21");
+    says(
+        "core = 3",
+        "core = -3",
+        "4: 'core': invalid value: integer `-3`, expected a whole number, 0 or more",
+    );
+    says(
+        "date = 2012-06-21",
+        "publisher_id = 70000",
+        "18: 'publisher_id': invalid value: integer `70000`, expected a whole number from 0 to 65535",
+    );
+    // One bracket for what there is one of, two for what there may be several of.
+    says("[worker]", "[[worker]]", "2: write [worker]: there is only one");
+    says("[source]", "[[source]]", "7: write [source]: there is only one");
+    let text = parse("[feed]\nname = \"a\"").unwrap_err().to_string();
+    assert_eq!(text, "capture.toml:1: write [[feed]]: there may be several");
+    let text = parse("source = \"eth1\"").unwrap_err().to_string();
+    assert!(text.ends_with("expected a table: [source]"), "{text}");
+}
+
+#[test]
 fn flags_alone_make_a_configuration_and_win_over_a_file() {
     let overrides = Overrides {
         pcap: Some("day.pcap.gz".into()),
