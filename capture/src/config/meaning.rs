@@ -31,7 +31,13 @@ const ORDERS: std::ops::RangeInclusive<usize> = 1..=1 << 28;
 /// Packets that may wait: 16,384 of the longest take 150 MiB of address space.
 const REORDER_PACKETS: std::ops::RangeInclusive<usize> = 0..=1 << 18;
 /// Longer than lines of one venue differ, shorter than anyone waits.
-const REORDER_US: u64 = 1_000;
+const REORDER_US: usize = 1_000;
+/// What comes a minute late comes no more.
+const REORDER_US_RANGE: std::ops::RangeInclusive<usize> = 0..=60_000_000;
+/// A worker that polls for longer takes no packet of another queue, and hears of no stop.
+const BUSY_POLL_US: std::ops::RangeInclusive<usize> = 0..=1_000_000;
+/// The kernel's.
+const BUSY_POLL_BUDGET: std::ops::RangeInclusive<usize> = 1..=65_535;
 
 /// A day whose times fit into the 63 bits of nanoseconds that readers have for them.
 fn check_date(text: &str) -> Result<jiff::civil::Date, String> {
@@ -178,13 +184,12 @@ fn check_worker(
         (Confinement::Capabilities, "capabilities"),
         (Confinement::None, "none"),
     ];
-    let default_dir = || PathBuf::from("/dev/shm/wiretape");
     let feed_slots = within(place, &table.feed_slots, "feed_slots", feed_slots, &FEED_SLOTS)?;
     let whole_venues = feed_slots * VENUE_INSTRUMENTS;
     Ok(WorkerConfig {
         name: check_name(place, &table.name, "name", || "capture".to_owned())?,
         core: table.core.as_ref().map(|core| core.value),
-        segment_dir: value(&table.segment_dir).unwrap_or_else(default_dir),
+        segment_dir: folder(place, &table.segment_dir, "segment_dir", "/dev/shm/wiretape")?,
         event_slots,
         instruments: within(place, &table.instruments, "instruments", whole_venues, &INSTRUMENTS)?,
         feed_slots,
@@ -270,11 +275,10 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         );
         return Err(ConfigError::at(place, origin(&table.retain_frames), sentence));
     }
-    let budget = value(&table.busy_poll_budget).unwrap_or(64);
-    let busy_poll = value(&table.busy_poll_us)
-        .filter(|timeout_us| *timeout_us > 0)
-        .map(|timeout_us| BusyPoll { timeout_us, budget });
-    let pin_dir = || PathBuf::from("/sys/fs/bpf/wiretape");
+    let timeout_us = within(place, &table.busy_poll_us, "busy_poll_us", 0, &BUSY_POLL_US)? as u32;
+    let budget = &table.busy_poll_budget;
+    let budget = within(place, budget, "busy_poll_budget", 64, &BUSY_POLL_BUDGET)? as u32;
+    let busy_poll = (timeout_us > 0).then_some(BusyPoll { timeout_us, budget });
     let interface: String =
         required(place, source, &table.interface, "interface", "a network interface")?;
     check_interface(place, origin(&table.interface), &interface)?;
@@ -284,7 +288,7 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         interface,
         queue,
         also,
-        pin_dir: value(&table.pin_dir).unwrap_or_else(pin_dir),
+        pin_dir: folder(place, &table.pin_dir, "pin_dir", "/sys/fs/bpf/wiretape")?,
         mode: one_of(place, &table.mode, "mode", &modes)?.unwrap_or_default(),
         frames,
         frame_size,
@@ -384,12 +388,13 @@ fn check_feed(
             Some(day.map_err(|sentence| ConfigError::at(place, date.origin, sentence))?)
         }
     };
+    let reorder_us = within(place, &table.reorder_us, "reorder_us", REORDER_US, &REORDER_US_RANGE)?;
     Ok(FeedConfig {
         name: check_name(place, &table.name, "name", || format!("feed{index}"))?,
         protocol,
         group,
         group_b,
-        reorder: Duration::from_micros(value(&table.reorder_us).unwrap_or(REORDER_US)),
+        reorder: Duration::from_micros(reorder_us as u64),
         reorder_packets: within(
             place,
             &table.reorder_packets,
@@ -497,6 +502,22 @@ fn required<T: Clone, U>(
     value(from).ok_or_else(|| {
         ConfigError::at(place, table.origin, format!("'{key}' is missing here: {what}"))
     })
+}
+
+/// A folder with a name: without one, files would lie wherever the capture was started.
+fn folder(
+    place: Place<'_>,
+    from: &Option<Located<PathBuf>>,
+    key: &str,
+    default: &str,
+) -> Result<PathBuf, ConfigError> {
+    match from {
+        Some(Located { value, origin }) if value.as_os_str().is_empty() => {
+            let sentence = format!("{key} is empty: it is a folder, such as \"{default}\"");
+            Err(ConfigError::at(place, *origin, sentence))
+        }
+        _ => Ok(value(from).unwrap_or_else(|| PathBuf::from(default))),
+    }
 }
 
 pub(super) fn within(

@@ -9,7 +9,9 @@ use super::tables::{FeedTable, Located};
 use super::{Protocol, RecoveryConfig, SnapshotConfig};
 
 /// What a re-request server answers in, with a few tries.
-const RECOVERY_MS: u64 = 500;
+const RECOVERY_MS: usize = 500;
+/// Nobody waits through a whole day.
+const RECOVERY_MS_RANGE: std::ops::RangeInclusive<usize> = 1..=86_400_000;
 /// What a server takes for the orders of a whole market, with room.
 const SNAPSHOT_MS: usize = 5_000;
 /// An answer takes its time; and nobody waits for one through a whole day.
@@ -53,7 +55,7 @@ pub(super) fn check_recovery(
         return Err(ConfigError::at(place, recovery.origin, sentence));
     }
     for (key, number) in [
-        ("reorder_packets", table.reorder_packets.as_ref().map(|n| (n.value as u64, n.origin))),
+        ("reorder_packets", table.reorder_packets.as_ref().map(|n| (n.value, n.origin))),
         ("recovery_ms", table.recovery_ms.as_ref().map(|n| (n.value, n.origin))),
     ] {
         if let Some((0, origin)) = number {
@@ -62,8 +64,9 @@ pub(super) fn check_recovery(
             return Err(ConfigError::at(place, origin, sentence));
         }
     }
-    let patience = Duration::from_millis(value(&table.recovery_ms).unwrap_or(RECOVERY_MS));
-    Ok(Some(RecoveryConfig { servers, patience }))
+    let patience_ms =
+        within(place, &table.recovery_ms, "recovery_ms", RECOVERY_MS, &RECOVERY_MS_RANGE)?;
+    Ok(Some(RecoveryConfig { servers, patience: Duration::from_millis(patience_ms as u64) }))
 }
 
 pub(super) fn check_snapshot(

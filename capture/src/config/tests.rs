@@ -157,6 +157,36 @@ fn what_is_of_the_wrong_kind_is_told_what_it_can_be_not_a_type_of_ours() {
 }
 
 #[test]
+fn times_have_an_end_polling_the_kernels_bounds_and_folders_a_name() {
+    let range = |from: &str, line: usize, key: &str, (min, max): (usize, usize)| {
+        for value in [min, max] {
+            parse(&XDP.replacen(from, &format!("{from}\n{key} = {value}"), 1)).unwrap();
+        }
+        // TOML's largest number, which the kernel or the worker would take for another one.
+        for value in [max + 1, i64::MAX as usize] {
+            let text = complaint(from, &format!("{from}\n{key} = {value}"));
+            let says = format!("{key} must be from {min} to {max}, not {value}");
+            assert_eq!(text, format!("capture.toml:{line}: {says}"));
+        }
+    };
+    let group = "group = \"233.54.12.111:26477\"\nrecovery = [\"10.1.2.3:26400\"]";
+    range("queue = 2", 11, "busy_poll_us", (0, 1_000_000));
+    range("queue = 2", 11, "busy_poll_budget", (1, 65_535));
+    range("date = 2012-06-21", 19, "reorder_us", (0, 60_000_000));
+    let late = format!("{group}\nrecovery_ms = 86400001");
+    let late = complaint("group = \"233.54.12.111:26477\"", &late);
+    assert!(late.ends_with("recovery_ms must be from 1 to 86400000, not 86400001"), "{late}");
+    assert_eq!(
+        complaint("queue = 2", "pin_dir = \"\""),
+        "capture.toml:10: pin_dir is empty: it is a folder, such as \"/sys/fs/bpf/wiretape\""
+    );
+    assert_eq!(
+        complaint("core = 3", "segment_dir = \"\""),
+        "capture.toml:4: segment_dir is empty: it is a folder, such as \"/dev/shm/wiretape\""
+    );
+}
+
+#[test]
 fn flags_alone_make_a_configuration_and_win_over_a_file() {
     let overrides = Overrides {
         pcap: Some("day.pcap.gz".into()),
