@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use wiretape_core::segment::{Counter, Ledger};
+use wiretape_host::reader::Segment;
 use wiretape_host::reader::testing::TestSegment;
 
 struct Server {
@@ -73,4 +75,32 @@ fn no_client_ends_the_server_or_keeps_others_waiting() {
         rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
     }
     server.scrape();
+}
+
+#[test]
+fn the_help_says_to_alert_on_all_that_is_lost_and_on_nothing_that_is_not_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let _segment = TestSegment::create(&path, 1, 1024);
+    let print = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape"));
+        let output = command.arg("metrics").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (help, served) = (print(&["--help"]), print(&["--segment", path.to_str().unwrap()]));
+    let (_, advice) = help.split_once("Alert on ").unwrap();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names: Vec<&str> =
+        advice.split(|c| !is_name(c)).filter(|word| word.starts_with("wiretape_")).collect();
+    for name in &names {
+        assert!(served.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    // Whatever stands between the packets that were ours and the worker.
+    let segment = Segment::attach(&path).unwrap();
+    let ledger = Ledger::read(&segment.view().unwrap().counters(), true);
+    let [_, lost @ ..] = ledger.arrivals.map(|row| row.counter);
+    for counter in lost.into_iter().chain([Counter::XdpNoSocket, Counter::XdpUnserved]) {
+        let name = format!("wiretape_worker_{}_total", counter.name());
+        assert!(names.contains(&name.as_str()), "{name}");
+    }
 }

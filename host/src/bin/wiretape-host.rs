@@ -41,9 +41,9 @@ struct Arguments {
     /// Directory whose segments are followed, also those that appear later.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY, conflicts_with = "segment")]
     directory: PathBuf,
-    /// DBN files to take in (market-by-order, MBP-1 or trades, versions 1 to 3, plain or zstd): each
-    /// is a tape of its own, by the name of the file up to its first dot; files that share that go by
-    /// their whole names, and those that share these too by their paths. `wiretape query` has the
+    /// DBN files to take in (market-by-order, MBP-1, TBBO or trades, versions 1 to 3, plain or zstd):
+    /// each is a tape of its own, by the name of the file up to its first dot; files that share that go
+    /// by their whole names, and those that share these too by their paths. `wiretape query` has the
     /// tape of each row in the column "worker".
     #[arg(long, value_name = "FILE", num_args = 1..)]
     dbn: Vec<PathBuf>,

@@ -29,9 +29,12 @@ Examples:
   wiretape metrics > /var/lib/node_exporter/textfile/wiretape.prom
   wiretape metrics --listen 127.0.0.1:9464     then scrape http://127.0.0.1:9464/metrics
 
-Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0, on
-rate(wiretape_worker_socket_ring_full_total[1m]) > 0, on
-rate(wiretape_worker_xdp_unserved_total[1m]) > 0, on wiretape_worker_up == 0 and on
+Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0; on packets lost in front of the worker, the
+same of wiretape_worker_socket_ring_full_total, wiretape_worker_socket_dropped_total,
+wiretape_worker_frame_oversize_total, wiretape_worker_xdp_no_socket_total and
+wiretape_worker_xdp_unserved_total; on a ledger that does not close at rest,
+wiretape_worker_unaccounted_packets != 0 and rate(wiretape_worker_frames_total[1m]) == 0;
+on wiretape_worker_up == 0 and on
 absent(wiretape_worker_up{worker=\"itch-a\"}), on wiretape_segments_unreadable > 0 and on
 wiretape_feed_maybe_bad_book == 1; warn on
 wiretape_feed_orders_peak / wiretape_feed_orders_capacity > 0.8 and on
