@@ -22,6 +22,7 @@
 use super::{Arbiter, settle};
 use crate::arena::{Arena, ArenaError};
 use crate::feed::publisher::Publisher;
+use crate::feed::reorder_window::Hold;
 use crate::feed::session::{JUMP_LIMIT, Packet, PacketKind};
 use crate::feed::translator::Translator;
 use crate::segment::{FeedCounter, RECOVERY_LINE};
@@ -164,19 +165,19 @@ impl<'m> Join<'m> {
         self.retry_ns = self.retry_ns.saturating_mul(2).min(LONGEST_RETRY_NS);
     }
 
-    /// Lets a packet wait; `false` if there is no room.
-    fn keep(&mut self, line: usize, packet: &Packet, payload: &[u8]) -> bool {
+    /// Lets a packet wait.
+    fn keep(&mut self, line: usize, packet: &Packet, payload: &[u8]) -> Hold {
         let end = packet.seq.saturating_add(packet.count);
         let ends = packet.kind == PacketKind::EndOfSession;
         if self.phase != Phase::Replaying && end <= self.held_to && packet.seq >= self.from && !ends
         {
-            // Held already, or a heartbeat that says what the packets before it said.
-            return true;
+            // Or a heartbeat that says what the packets before it said.
+            return Hold::Known;
         }
         if packet.seq <= self.held_to {
             self.held_to = self.held_to.max(end);
         }
-        self.held.push(line as u8, payload)
+        if self.held.push(line as u8, payload) { Hold::Kept } else { Hold::NoRoom }
     }
 
     /// The snapshot to ask for, once.
@@ -286,15 +287,18 @@ pub(super) fn on_packet<'m, T: Translator<'m>>(
     }
     arbiter.arrived(line, packet, now);
     let Some(join) = &mut arbiter.join else { return false };
-    if !join.keep(line, packet, payload) {
-        if join.phase != Phase::Replaying {
-            give_up(translator, arbiter);
+    match join.keep(line, packet, payload) {
+        Hold::Kept => translator.channel().count(FeedCounter::SnapshotHeldPackets, 1),
+        Hold::Known => translator.channel().known(packet),
+        Hold::NoRoom => {
+            if join.phase != Phase::Replaying {
+                give_up(translator, arbiter);
+            }
+            replay(translator, arbiter, usize::MAX, publisher);
+            again(translator, arbiter, line, payload, publisher);
+            return true;
         }
-        replay(translator, arbiter, usize::MAX, publisher);
-        again(translator, arbiter, line, payload, publisher);
-        return true;
     }
-    translator.channel().count(FeedCounter::SnapshotHeldPackets, 1);
     translator.channel().end_packet(publisher);
     true
 }
