@@ -337,6 +337,30 @@ fn books_that_a_loss_made_doubtful_are_made_anew() {
     assert!(feed.session().unwrap().maybe_bad_book);
 }
 
+/// Packets that came and wait for others are not lost because a snapshot is wanted.
+#[test]
+fn what_waits_already_and_has_no_room_goes_the_usual_way() {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) =
+        memory.worker(WINDOW, Some(JoinPatience { hold_bytes: 100, ..JOIN }));
+    let mut reader = view.events().reader_from_oldest();
+    let arrivals = [(1, 0), (3, 1), (5, 5_000), (7, 5_000), (9, 5_000)];
+    // 2 is given up; 4 comes in its turn, and then the others that were awaited.
+    let late = [(4, 10_001), (6, 10_002), (8, 10_003)];
+    for (number, after) in arrivals.into_iter().chain(late) {
+        pipeline.on_frame(&frame(0, &payload(number, number + 1)), START + after);
+    }
+    assert_eq!(pipeline.next_snapshot(), None);
+    let mut expected = vec![Seen::Session(SESSION_START, 1), Seen::Live(1, false)];
+    expected.push(Seen::Gap(2, 3, gap_reason::SEQUENCE_JUMP));
+    expected.extend((3..10).map(|number| Seen::Live(number, true)));
+    assert_eq!(read(&mut reader), expected);
+    let feed = view.feed(0).unwrap();
+    let counts = [FeedCounter::SnapshotsWanted, FeedCounter::SnapshotsFailed];
+    assert_eq!(counts.map(|counter| feed.counter(counter)), [1, 1]);
+    assert!(!feed.session().unwrap().joining && !pipeline.is_waiting());
+}
+
 #[test]
 fn a_loss_is_left_as_it_is_where_the_user_wants_that() {
     let mut memory = Memory::new(SMALL);

@@ -321,12 +321,16 @@ pub(super) fn after_packet<'m, T: Translator<'m>>(
     join.start(session.id(), session.next_seq(), now);
     channel.set_joining(true);
     arbiter.requests.clear();
-    while let Some(held) = arbiter.window.pop() {
-        // They go through the window again; without room they are a loss like any other.
-        let _ = join.held.push(held.line, arbiter.window.payload(&held));
+    channel.count(FeedCounter::SnapshotsWanted, 1);
+    // They go through the window again.
+    while let Some(held) = arbiter.window.front() {
+        if !join.held.push(held.line, arbiter.window.payload(&held)) {
+            // What is here already is not lost for want of room.
+            return give_up(translator, arbiter);
+        }
+        arbiter.window.pop();
         arbiter.window.free(&held);
     }
-    channel.count(FeedCounter::SnapshotsWanted, 1);
 }
 
 /// Takes a piece of the snapshot of try `ticket`.
