@@ -54,7 +54,8 @@ pub enum SegmentFileError {
     /// There is not that much memory on the file system.
     #[error(
         "cannot reserve {bytes} bytes for the segment {path}: {source}; lower event_slots or \
-         instruments, or make room in {dir}", path = path.display(), dir = dir.display()
+         instruments, or make room in {dir}: segments of captures that are over stay there \
+         (`wiretape segments remove`)", path = path.display(), dir = dir.display()
     )]
     Room {
         /// Size of the segment.
@@ -449,7 +450,9 @@ mod tests {
         create(dir.path(), 1).publish().unwrap();
         let bytes = 1 << 60;
         let error = SegmentFile::create(dir.path(), "w", bytes).unwrap_err().to_string();
+        // The run before was killed, and has the room: nobody but the operator can give it back.
         assert!(error.contains("cannot reserve"), "{error}");
+        assert!(error.contains("`wiretape segments remove`"), "{error}");
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
     }
 }
