@@ -362,3 +362,18 @@ fn a_check_starts_nothing() {
     assert!(stdout.contains("configuration is valid"), "{stdout}");
     assert_eq!(place.left_behind(), [""; 0]);
 }
+
+#[test]
+fn too_few_descriptors_are_no_missing_interface() {
+    for most in 4..=8 {
+        let mut sh = Command::new("sh");
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        sh.args(["-c", &limited, env!("CARGO_BIN_EXE_wiretape-capture"), "--feed", day::FEED]);
+        let dir = tempfile::tempdir().unwrap();
+        sh.args(["--interface", "lo", "--pin-dir", "/nonexistent", "--segment-dir"])
+            .arg(dir.path());
+        let output = sh.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !said.contains("there is no interface"), "{said}");
+    }
+}

@@ -15,6 +15,14 @@ pub enum OpenError {
         /// The names that exist.
         there_are: Vec<String>,
     },
+    /// It cannot be looked for.
+    #[error("cannot look for interface '{interface}': {source}")]
+    Interface {
+        /// The name asked for.
+        interface: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The socket itself was refused.
     #[error("cannot create an AF_XDP socket: {source}{}", hint(source, Step::Socket))]
     Socket {

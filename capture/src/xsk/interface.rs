@@ -1,6 +1,7 @@
 //! What there is to know of a network interface before a socket is bound to it.
 
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::error::OpenError;
@@ -11,9 +12,15 @@ pub(super) fn interface_index(interface: &str) -> Result<u32, OpenError> {
         || OpenError::NoInterface { interface: interface.into(), there_are: interface_names() };
     let name = CString::new(interface).map_err(|_| no_interface())?;
     // SAFETY: the name is NUL-terminated.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(no_interface()),
-        index => Ok(index),
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index != 0 {
+        return Ok(index);
+    }
+    let source = io::Error::last_os_error();
+    match source.raw_os_error() {
+        Some(libc::ENODEV) => Err(no_interface()),
+        // Such as no descriptor to ask through: that says nothing about the interface.
+        _ => Err(OpenError::Interface { interface: interface.into(), source }),
     }
 }
 
