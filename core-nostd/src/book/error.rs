@@ -23,8 +23,9 @@ pub enum BookError {
     /// The pool of orders (or its index) is used up: the order was dropped, as configured memory
     /// does not hold it.
     OrdersFull,
-    /// The pool of levels is used up, or a side has more levels than a ladder can hold: the order
-    /// or level was dropped.
+    /// The pool of levels is used up, a side has more levels than a ladder can hold, or other ladders
+    /// left no block of the size that it needs, as those that were long and are short again may: the
+    /// order or level was dropped.
     LevelsFull,
     /// The instrument's index lies beyond the configured number.
     UnknownInstrument,

@@ -16,7 +16,8 @@ pub struct BookSpec {
     pub instruments: u32,
     /// Orders live at one time, over all instruments. 32 bytes each, beside their index.
     pub orders: u32,
-    /// Price levels at one time, over all instruments and sides. 96 bytes each.
+    /// Price levels at one time, over all instruments and sides. 96 bytes each. Fewer may fill the book if
+    /// they are spread over many sides that were longer before: see [`BookError::LevelsFull`].
     pub levels: u32,
 }
 
