@@ -66,6 +66,8 @@ network() {
     ip netns add "$capture_ns"
     ip link add wire0 netns "$exchange_ns" numtxqueues 1 numrxqueues 1 type veth \
         peer name feed0 netns "$capture_ns" numtxqueues 1 numrxqueues 1
+    # A full veth has the sender wait, as from Linux 6.16 on it can, where there is a queue before it.
+    tc -n "$exchange_ns" qdisc add dev wire0 root pfifo limit 100000 2>/dev/null || true
     ip -n "$exchange_ns" address add 10.77.0.1/24 dev wire0
     ip -n "$capture_ns" address add 10.77.0.2/24 dev feed0
     for pair in "$exchange_ns wire0" "$capture_ns feed0"; do
