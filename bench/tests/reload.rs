@@ -52,7 +52,7 @@ fn feed(index: usize, more: &str) -> String {
 fn config(rig: &Rig, name: &str, more: impl Display, feeds: &[String]) -> PathBuf {
     let text = format!(
         "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n{more}\n\
-         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n{}",
+         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\nframes = 32768\n{}",
         rig.segments.display(),
         rig.pins().display(),
         feeds.concat()
@@ -211,7 +211,7 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     tail.args(["tail", "--from", "oldest", "--dbn", "--schema", "mbp-1", "--segment"]);
     tail.arg(rig.segment("wire")).arg("--output").arg(rig.work.join("best.dbn"));
     let tail = Process::start(&mut tail);
-    let first = exchange(&rig, 0, &["--rate", "10000/s"]);
+    let first = exchange(&rig, 0, &["--rate", "6000/s"]);
     let messages = || view.feed(0).expect("the feed").counter(FeedCounter::Messages);
     wait_for("messages of the first feed", || messages() > 1_000);
 
@@ -490,9 +490,10 @@ fn feeds_that_come_have_the_depth_of_a_worker_that_had_them() {
     assert!(succeed(&mut text).contains("no depth: what was there of it has made room"));
 
     // The first has its own place still, and status and metrics say whose they are.
-    let flow = exchange(&rig, 0, &["--rate", "40000/s"]);
+    let flow = exchange(&rig, 0, &["--rate", "20000/s"]);
     wait_for("the end", || view.feed(0).unwrap().session().is_ok_and(|one| one.ended));
     flow.wait();
+    println!("{:?}", Ledger::read(&view.counters(), true));
     assert_eq!(depth_of(&view, 0, "BBB"), alone(0, |view| depth_of(view, 0, "BBB")));
     let asked = |what: &str| {
         let mut asked = Command::new(binary("wiretape"));
@@ -518,7 +519,7 @@ fn a_feed_that_comes_in_the_middle_of_its_day_joins_by_a_snapshot() {
     let segment = Segment::attach(&rig.segment("wire")).expect("the segment");
     let view = segment.view().expect("a sound segment");
     let servers = ["--glimpse", SERVER, "--glimpse-login", "wire:tape", "--linger", "2s"];
-    let flow = exchange(&rig, 1, &[&["--rate", "5000/s"], &servers[..]].concat());
+    let flow = exchange(&rig, 1, &[&["--rate", "2500/s"], &servers[..]].concat());
     // Its group is steered here already, and belongs to no feed.
     let others = || view.counters().get(Counter::OtherGroup);
     wait_for("packets of the day", || others() > 1_000);

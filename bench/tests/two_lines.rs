@@ -76,7 +76,7 @@ fn run(test: &str, messages: &str, run: &Run<'_>) -> Option<Outcome> {
     rig.load_xdp(&[LINE_A, LINE_B]);
     let text = format!(
         "[worker]\nname = \"wire\"\nsegment_dir = \"{}\"\nidle = \"park\"\n\
-         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\n\
+         [source]\nkind = \"xdp\"\ninterface = \"{FEED}\"\npin_dir = \"{}\"\nframes = 32768\n\
          [[feed]]\nprotocol = \"itch50-moldudp64\"\ngroup = \"{LINE_A}\"\ngroup_b = \"{LINE_B}\"\n\
          date = 2026-03-02\n{}",
         rig.segments.display(),
