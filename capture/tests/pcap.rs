@@ -342,6 +342,46 @@ fn packets_of_an_interface_that_cannot_be_decoded_are_counted_and_the_others_rea
     assert!(error.contains("link type 220"), "{error}");
 }
 
+/// Linux tools of the nineties wrote eight more bytes in front of each packet, under a magic of their own.
+#[test]
+fn modified_files_read_like_classic_ones() {
+    for big_endian in [false, true] {
+        let packets = [(1_000, vec![1; 61]), (7_000_002_000, vec![2; 100])];
+        let plain = classic(Classic { big_endian, nanoseconds: false }, &packets);
+        let mut modified = plain.clone();
+        modified[..4].copy_from_slice(&u32_in(big_endian, 0xA1B2_CD34));
+        for head_end in [24 + 16 + 61 + 16, 24 + 16] {
+            let own = [&u32_in(big_endian, 3)[..], &u16_in(big_endian, 0x800), &[2, 0]].concat();
+            modified.splice(head_end..head_end, own);
+        }
+        assert_eq!(read(modified.clone()).unwrap(), read(plain).unwrap());
+        let cut = read(modified[..modified.len() - 1].to_vec()).unwrap().cut.unwrap();
+        assert_eq!((cut.packets_before, cut.present, cut.needed), (1, 123, 124));
+        let cut = read(modified[..24 + 85 + 20].to_vec()).unwrap().cut.unwrap();
+        assert_eq!((cut.packets_before, cut.present, cut.needed), (1, 20, 0));
+    }
+}
+
+/// 10^20 units a second, and 2^64: no clock counts so. The packets are there all the same.
+#[test]
+fn an_interface_of_an_impossible_resolution_costs_its_times_alone() {
+    for tsresol in [20, 0x7F, 0x80 | 64, 0xFF] {
+        let mut file = ng(false, 9, &[(5, vec![1; 60]), (6, vec![2; 60]), (7, vec![3; 60])]);
+        // A second interface behind the first, and the packet in the middle is its.
+        let mut interface = file[28..60].to_vec();
+        assert_eq!(interface[20], 9);
+        interface[20] = tsresol;
+        file.splice(60..60, interface);
+        file[60 + 32 + 92 + 8] = 1;
+        let mut reader = Reader::from_read("memory", Cursor::new(file)).unwrap();
+        let mut times = Vec::new();
+        while let Some(packet) = reader.next().unwrap() {
+            times.push((packet.ts_ns, packet.data[0]));
+        }
+        assert_eq!((&times[..], reader.untimed()), (&[(5, 1), (5, 2), (7, 3)][..], 1));
+    }
+}
+
 #[test]
 fn what_is_no_capture_is_refused_with_a_reason() {
     let text = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();

@@ -28,6 +28,8 @@ pub struct Summary {
     pub cut: Option<CutRecord>,
     /// Packets of a capture file that a snap length had shortened.
     pub snapped: u64,
+    /// Packets of a file without a time that can be read.
+    pub untimed: u64,
     /// Packets of a capture file whose link layer is not decoded.
     pub foreign: Option<Foreign>,
     /// Packets of steered groups on queues of the interfaces that nobody served.
@@ -107,6 +109,7 @@ impl Summary {
             ledger: Ledger::read(&counters, live),
             cut: file.and_then(Reader::cut),
             snapped: file.map_or(0, Reader::snapped),
+            untimed: file.map_or(0, Reader::untimed),
             foreign: file.and_then(Reader::foreign),
             unserved: counters.get(Counter::XdpUnserved),
             beyond_instruments: counters.get(Counter::InstrumentsFull),
@@ -189,6 +192,14 @@ impl fmt::Display for Summary {
         }
         if self.snapped > 0 {
             write!(f, "\n{} packets of the file were cut by a snap length", self.snapped)?;
+        }
+        if self.untimed > 0 {
+            write!(
+                f,
+                "\n{} packets of the file have no time that can be read: they count as received with \
+                 the packet before",
+                self.untimed
+            )?;
         }
         if let Some(Foreign { linktype, packets }) = &self.foreign {
             write!(f, "\n{packets} packets of the file are of link type {linktype}")?;

@@ -1,4 +1,4 @@
-//! Capture files: classic pcap (microseconds and nanoseconds, either byte order) and pcapng,
+//! Capture files: classic pcap (microseconds, nanoseconds and "modified", either byte order) and pcapng,
 //! plain or compressed with gzip or zstd, recognised by their first bytes.
 //!
 //! A capture that ends inside its last record (the usual end of one that was interrupted) is not
@@ -7,38 +7,38 @@
 //! the bytes that are there. So are packets of an interface with a link layer that is not decoded,
 //! in a file that has others: as a frame of no protocol, and counted.
 //!
-//! The record formats are parsed by the `pcap-parser` crate; buffering, compression, times and
+//! pcapng's blocks are parsed by the `pcap-parser` crate; classic records, buffering, compression, times and
 //! the accounting of positions are ours (see `docs/decisions/pcap-parser.md`).
 
 mod error;
+mod player;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use pcap_parser::nom::Err as Parse;
 use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
-use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 
 use super::gzip::GzipMembers;
 use super::link_layer::LinkLayer;
-use super::{Polled, Source, SourceError};
 
 pub use error::{CutRecord, PcapError};
+pub use player::{PcapSource, Speed};
 
 /// Bytes of the buffer at first; it grows to the largest record.
 const BUFFER: usize = 1 << 20;
 /// A record that claims to be larger than this is damage.
 const RECORD_MAX: usize = 64 << 20;
-/// Frames handed over per poll, as many as the AF_XDP source takes.
-const BATCH: u32 = 64;
 const NANOS: u64 = 1_000_000_000;
 /// Bytes in front of the records of a classic file.
 const CLASSIC_HEADER: usize = 24;
 /// Head of a record of a classic file: seconds, fraction, captured and original length.
 const CLASSIC_HEAD: usize = 16;
+/// The same in a "modified" file, as Linux tools of the nineties wrote them: behind the lengths stand
+/// interface, protocol and kind of packet.
+const MODIFIED_HEAD: usize = 24;
 /// Head of a pcapng block: type and length.
 const BLOCK_HEAD: usize = 8;
 /// A block for packets that the enhanced packet block has taken the place of.
@@ -46,18 +46,15 @@ const PACKET_BLOCK: u32 = 2;
 /// Blocks that are looked into: section, interface and the kinds of packets. The others (names,
 /// statistics, secrets, comments of somebody's own) are passed by their length, whatever is in them.
 const BLOCKS_READ: [u32; 5] = [0x0A0D_0D0A, 1, PACKET_BLOCK, 3, 6];
-/// First bytes of classic files: microseconds and nanoseconds, in either byte order.
-const CLASSIC_MAGICS: [[u8; 4]; 4] = [
-    [0xA1, 0xB2, 0xC3, 0xD4],
-    [0xD4, 0xC3, 0xB2, 0xA1],
-    [0xA1, 0xB2, 0x3C, 0x4D],
-    [0x4D, 0x3C, 0xB2, 0xA1],
-];
+/// First numbers of classic files: with microseconds, with nanoseconds, and modified ones.
+const MICROSECONDS: u32 = 0xA1B2_C3D4;
+const NANOSECONDS: u32 = 0xA1B2_3C4D;
+const MODIFIED: u32 = 0xA1B2_CD34;
 
 /// One captured packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// Capture time, UTC nanoseconds.
+    /// Capture time, UTC nanoseconds; that of the packet before, if the file has none for this one.
     pub ts_ns: u64,
     /// The bytes that were captured; those of another link layer, as an Ethernet frame.
     pub data: &'a [u8],
@@ -78,16 +75,26 @@ pub struct Foreign {
 
 #[derive(Clone, Copy, Debug)]
 enum Format {
-    Classic { big_endian: bool, nanoseconds: bool, link_layer: LinkLayer },
+    Classic(Classic),
     Ng { big_endian: bool },
+}
+
+/// How a classic file is written.
+#[derive(Clone, Copy, Debug)]
+struct Classic {
+    big_endian: bool,
+    nanoseconds: bool,
+    /// Bytes in front of each packet.
+    head: usize,
+    link_layer: LinkLayer,
 }
 
 /// How a pcapng interface counts time, and how much of a packet it keeps.
 #[derive(Clone, Copy, Debug)]
 struct Interface {
     linktype: i32,
-    /// Units per second.
-    resolution: u64,
+    /// Units per second; `None` if there are more than 64 bits can say, which no clock has.
+    resolution: Option<u64>,
     offset_s: i64,
     snaplen: u32,
 }
@@ -96,7 +103,8 @@ struct Interface {
 struct Located {
     data: Range<usize>,
     record_len: usize,
-    ts_ns: u64,
+    /// `None` if the record has no time, or none that can be understood.
+    ts_ns: Option<u64>,
     original_len: u32,
     link_layer: LinkLayer,
 }
@@ -127,6 +135,7 @@ pub struct Reader {
     frame: Vec<u8>,
     packets: u64,
     snapped: u64,
+    untimed: u64,
     foreign: Option<Foreign>,
     cut: Option<CutRecord>,
     last_ts_ns: u64,
@@ -173,6 +182,7 @@ impl Reader {
             frame: Vec::new(),
             packets: 0,
             snapped: 0,
+            untimed: 0,
             foreign: None,
             cut: None,
             last_ts_ns: 0,
@@ -202,7 +212,10 @@ impl Reader {
         let start = self.unread.start;
         self.consume(located.record_len);
         self.packets += 1;
-        self.last_ts_ns = located.ts_ns;
+        match located.ts_ns {
+            Some(ts_ns) => self.last_ts_ns = ts_ns,
+            None => self.untimed += 1,
+        }
         let data = &self.buffer[start + located.data.start..start + located.data.end];
         self.snapped += u64::from(data.len() < located.original_len as usize);
         let foreign = match located.link_layer {
@@ -213,7 +226,7 @@ impl Reader {
             _ => false,
         };
         let data = located.link_layer.ethernet(data, &mut self.frame);
-        let (ts_ns, original_len) = (located.ts_ns, located.original_len);
+        let (ts_ns, original_len) = (self.last_ts_ns, located.original_len);
         Ok(Some(Packet { ts_ns, data, original_len, foreign }))
     }
 
@@ -237,6 +250,12 @@ impl Reader {
         self.snapped
     }
 
+    /// Packets among them that carried no time, or none of a resolution that can be understood: they
+    /// have that of the packet before.
+    pub fn untimed(&self) -> u64 {
+        self.untimed
+    }
+
     /// Packets among them of link layers that are not decoded.
     pub fn foreign(&self) -> Option<Foreign> {
         self.foreign
@@ -257,21 +276,24 @@ impl Reader {
         if head.starts_with(&[0x0A, 0x0D, 0x0D, 0x0A]) {
             return Ok(()); // the section header block tells the byte order
         }
-        let classic = CLASSIC_MAGICS.iter().any(|magic| head.starts_with(magic));
-        if head.is_empty() || classic && head.len() < CLASSIC_HEADER {
+        let found = [false, true].into_iter().find_map(|big_endian| {
+            let magic = u32_at(head, 0, big_endian)?;
+            let classic = [MICROSECONDS, NANOSECONDS, MODIFIED].contains(&magic);
+            classic.then_some((big_endian, magic))
+        });
+        if head.is_empty() || found.is_some() && head.len() < CLASSIC_HEADER {
             return Err(PcapError::CutHead { path: self.path.clone(), present: head.len() });
         }
-        let Ok((_, header)) = parse_pcap_header(head) else { return Err(not_a_capture) };
-        if header.is_modified_format() {
-            return Err(not_a_capture);
-        }
-        self.format = Format::Classic {
-            big_endian: header.is_bigendian(),
-            nanoseconds: header.is_nanosecond_precision(),
-            // The upper bits of the field may hold the length of a frame check sequence.
-            link_layer: self.link_layer(header.network.0 & 0xFFFF)?,
-        };
-        self.consume(header.size());
+        let Some((big_endian, magic)) = found else { return Err(not_a_capture) };
+        // The upper bits of the field may hold the length of a frame check sequence.
+        let linktype = u32_at(head, 20, big_endian).unwrap_or(0) & 0xFFFF;
+        self.format = Format::Classic(Classic {
+            big_endian,
+            nanoseconds: magic == NANOSECONDS,
+            head: if magic == MODIFIED { MODIFIED_HEAD } else { CLASSIC_HEAD },
+            link_layer: self.link_layer(linktype as i32)?,
+        });
+        self.consume(CLASSIC_HEADER);
         Ok(())
     }
 
@@ -285,40 +307,34 @@ impl Reader {
             return Ok(Record::End);
         }
         match self.format {
-            Format::Classic { big_endian, nanoseconds, link_layer } => {
-                self.classic_record(big_endian, nanoseconds, link_layer)
-            }
+            Format::Classic(classic) => self.classic_record(&classic),
             Format::Ng { big_endian } => self.ng_record(big_endian),
         }
     }
 
-    fn classic_record(
-        &self,
-        big_endian: bool,
-        nanoseconds: bool,
-        link_layer: LinkLayer,
-    ) -> Result<Record, PcapError> {
+    fn classic_record(&self, classic: &Classic) -> Result<Record, PcapError> {
+        let &Classic { big_endian, nanoseconds, head, link_layer } = classic;
         let bytes = &self.buffer[self.unread.clone()];
-        let Some(captured_len) = u32_at(bytes, 8, big_endian) else {
-            return Ok(Record::Need(CLASSIC_HEAD));
+        let [seconds, fraction, captured_len, original_len] =
+            [0, 4, 8, 12].map(|at| u32_at(bytes, at, big_endian));
+        let (Some(seconds), Some(fraction), Some(captured_len), Some(original_len)) =
+            (seconds, fraction, captured_len, original_len)
+        else {
+            return Ok(Record::Need(head));
         };
-        let record_len = CLASSIC_HEAD + captured_len as usize;
+        let record_len = head + captured_len as usize;
         if record_len > RECORD_MAX {
             return Err(self.damaged("a record claims more than 64 MiB"));
         }
         if bytes.len() < record_len {
             return Ok(Record::Need(record_len));
         }
-        let parse = if big_endian { parse_pcap_frame_be } else { parse_pcap_frame };
-        let Ok((_, record)) = parse(bytes) else {
-            return Err(self.damaged("a record cannot be parsed"));
-        };
-        let fraction = u64::from(record.ts_usec) * if nanoseconds { 1 } else { 1000 };
+        let fraction = u64::from(fraction) * if nanoseconds { 1 } else { 1000 };
         Ok(Record::Packet(Located {
-            data: CLASSIC_HEAD..record_len,
+            data: head..record_len,
             record_len,
-            ts_ns: u64::from(record.ts_sec) * NANOS + fraction,
-            original_len: record.origlen,
+            ts_ns: Some(u64::from(seconds) * NANOS + fraction),
+            original_len,
             link_layer,
         }))
     }
@@ -365,8 +381,7 @@ impl Reader {
                 let offset_s = description.if_tsoffset;
                 let interface = Interface {
                     linktype: description.linktype.0,
-                    resolution: resolution(description.if_tsresol)
-                        .ok_or_else(|| self.damaged("a time resolution is out of range"))?,
+                    resolution: resolution(description.if_tsresol),
                     offset_s: if big_endian { offset_s.swap_bytes() } else { offset_s },
                     snaplen: description.snaplen,
                 };
@@ -396,7 +411,7 @@ impl Reader {
                 return Ok(Record::Packet(Located {
                     data: 12..12 + captured as usize,
                     record_len: block_len,
-                    ts_ns: self.last_ts_ns, // this kind of block has no time of its own
+                    ts_ns: None, // this kind of block has no time of its own
                     original_len: packet.origlen,
                     link_layer: interface.link_layer(),
                 }));
@@ -445,7 +460,7 @@ impl Reader {
 
     fn ends_inside(&mut self, needed: usize) {
         let head = match self.format {
-            Format::Classic { .. } => CLASSIC_HEAD,
+            Format::Classic(Classic { head, .. }) => head,
             Format::Ng { .. } => BLOCK_HEAD,
         };
         self.cut.get_or_insert(CutRecord {
@@ -488,10 +503,10 @@ impl Interface {
         LinkLayer::new(self.linktype).unwrap_or(LinkLayer::Other(self.linktype))
     }
 
-    fn nanoseconds(&self, units: u64) -> u64 {
-        let ns = u128::from(units) * u128::from(NANOS) / u128::from(self.resolution);
+    fn nanoseconds(&self, units: u64) -> Option<u64> {
+        let ns = u128::from(units) * u128::from(NANOS) / u128::from(self.resolution?);
         let ns = ns as i128 + i128::from(self.offset_s) * i128::from(NANOS);
-        ns.clamp(0, i128::from(u64::MAX)) as u64
+        Some(ns.clamp(0, i128::from(u64::MAX)) as u64)
     }
 }
 
@@ -506,97 +521,4 @@ fn resolution(option: u8) -> Option<u64> {
 fn u32_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
     let bytes: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
     Some(if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
-}
-
-/// How fast a capture is played.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Speed {
-    /// As fast as the worker takes it.
-    #[default]
-    Unlimited,
-    /// With the pauses of the recording.
-    Recorded,
-}
-
-/// A capture file as a source: its packets carry the times they were captured at.
-pub struct PcapSource {
-    reader: Reader,
-    speed: Speed,
-    /// When the first packet was handed over, and its capture time.
-    started: Option<(Instant, u64)>,
-    /// The packet that was read and not handed over: the first, or one whose time has not come.
-    pending: Option<(u64, Vec<u8>)>,
-}
-
-impl PcapSource {
-    /// Plays `reader`. Reads its first packet already.
-    pub fn new(reader: Reader, speed: Speed) -> Result<PcapSource, PcapError> {
-        let mut source = PcapSource { reader, speed, started: None, pending: None };
-        source.pending = source.reader.next()?.map(|packet| (packet.ts_ns, packet.data.to_vec()));
-        Ok(source)
-    }
-
-    /// The reader, for its counters.
-    pub fn reader(&self) -> &Reader {
-        &self.reader
-    }
-
-    /// How long until a packet of time `ts_ns` is due; `None` if it is.
-    fn early(&mut self, ts_ns: u64) -> Option<Duration> {
-        let &mut (at, first_ns) = self.started.get_or_insert((Instant::now(), ts_ns));
-        let due = Duration::from_nanos(ts_ns.saturating_sub(first_ns));
-        due.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
-    }
-
-    fn poll_recorded(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
-        for handed in 0..BATCH {
-            if self.pending.is_none() {
-                match self.reader.next()? {
-                    Some(packet) => self.pending = Some((packet.ts_ns, packet.data.to_vec())),
-                    None if handed == 0 => return Ok(Polled::Ended),
-                    None => return Ok(Polled::Frames(handed)),
-                }
-            }
-            let Some((ts_ns, frame)) = self.pending.take() else { continue };
-            if self.early(ts_ns).is_some() {
-                self.pending = Some((ts_ns, frame));
-                return Ok(if handed == 0 { Polled::Idle } else { Polled::Frames(handed) });
-            }
-            sink(&frame, ts_ns);
-        }
-        Ok(Polled::Frames(BATCH))
-    }
-}
-
-impl Source for PcapSource {
-    fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
-        if self.speed == Speed::Recorded {
-            return self.poll_recorded(sink);
-        }
-        let first = match self.pending.take() {
-            Some((ts_ns, frame)) => {
-                sink(&frame, ts_ns);
-                1
-            }
-            None => 0,
-        };
-        for handed in first..BATCH {
-            match self.reader.next()? {
-                Some(packet) => sink(packet.data, packet.ts_ns),
-                None if handed == 0 => return Ok(Polled::Ended),
-                None => return Ok(Polled::Frames(handed)),
-            }
-        }
-        Ok(Polled::Frames(BATCH))
-    }
-
-    fn wait(&self, timeout: Duration) {
-        let left = match (&self.pending, self.started) {
-            (Some((ts_ns, _)), Some((at, first_ns))) => {
-                Duration::from_nanos(ts_ns.saturating_sub(first_ns)).saturating_sub(at.elapsed())
-            }
-            _ => timeout,
-        };
-        std::thread::sleep(left.min(timeout));
-    }
 }

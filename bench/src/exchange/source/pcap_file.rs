@@ -67,6 +67,12 @@ impl Source for PcapFile {
             remarks
                 .push(format!("{} packets had been shortened on capture", self.reader.snapped()));
         }
+        if self.reader.untimed() > 0 {
+            let packets = self.reader.untimed();
+            remarks.push(format!(
+                "{packets} packets have no time that can be read: sent with the packet before"
+            ));
+        }
         if self.left_out > 0 {
             remarks.push(format!("{} packets are no whole datagrams: left out", self.left_out));
         }
