@@ -12,7 +12,8 @@
 //! ```
 //!
 //! When the time enters a slot of an upper wheel, its timers move down; each timer moves three
-//! times at most, or once more for every 49.7 days that it lies ahead. Occupied slots are marked
+//! times at most, or once more for every 49.7 days that it lies ahead; of turns that the time jumps
+//! over it takes no notice. Occupied slots are marked
 //! in a bitmap, so that time without timers costs nothing, however long. (Varghese and Lauck,
 //! "Hashed and hierarchical timing wheels", SOSP 1987, scheme 7.)
 //!
@@ -26,6 +27,9 @@ use core::fmt;
 /// Slots of a wheel.
 const SLOTS: usize = 256;
 const WHEELS: usize = 4;
+/// Bits of a time within a slot of the top wheel, and within its turn.
+const TOP_SLOT_BITS: u32 = 8 * (WHEELS as u32 - 1);
+const TURN_BITS: u32 = 8 * WHEELS as u32;
 /// The list of timers that are due, behind those of the slots.
 const DUE: u16 = (WHEELS * SLOTS) as u16;
 /// The list of unused nodes.
@@ -185,13 +189,25 @@ impl<'m, T: Copy> TimerWheel<'m, T> {
                 return self.release(node).map(|item| Fired { deadline_ms, item });
             }
             match self.next_wake_ms() {
-                Some(wake_ms) if wake_ms <= now_ms => self.enter(wake_ms),
+                Some(wake_ms) if wake_ms <= now_ms => {
+                    let same_turn = wake_ms >> TURN_BITS == self.now_ms >> TURN_BITS;
+                    self.enter(if same_turn { wake_ms } else { self.behind_turns(now_ms) });
+                }
                 _ => {
                     self.now_ms = self.now_ms.max(now_ms);
                     return None;
                 }
             }
         }
+    }
+
+    /// The start of the slot of the top wheel in which the first timer is due, or of `now_ms` if that is
+    /// earlier: turns in between bring nothing, and a clock may have jumped over any number of them.
+    #[cold]
+    fn behind_turns(&self, now_ms: u64) -> u64 {
+        let scheduled = self.nodes.iter().filter(|node| node.list != FREE);
+        let first = scheduled.map(|node| node.deadline_ms).min().unwrap_or(now_ms);
+        first.min(now_ms) >> TOP_SLOT_BITS << TOP_SLOT_BITS
     }
 
     /// When to look for due timers next: the deadline of the first timer if the time stands in the same
@@ -412,6 +428,27 @@ mod tests {
             2 => any::<prop::sample::Index>().prop_map(Step::Cancel),
             3 => delay().prop_map(Step::Advance),
         ]
+    }
+
+    /// From one end of time to the other there are 2^32 turns of the top wheel.
+    #[test]
+    fn a_clock_that_jumps_over_ages_is_followed_at_once() {
+        let mut nodes = vec![TimerNode::new(); 4];
+        let mut wheel = TimerWheel::new(&mut nodes, 5);
+        let (middle, last) = (u64::MAX / 2, u64::MAX - 1);
+        for deadline in [last, 1 << 33, middle, middle + 1] {
+            wheel.schedule(deadline, deadline).unwrap();
+        }
+        let start = std::time::Instant::now();
+        let mut due = |now| -> Vec<u64> {
+            core::iter::from_fn(|| wheel.pop_due(now)).map(|fired| fired.item).collect()
+        };
+        assert!(due((1 << 33) - 1).is_empty());
+        assert_eq!(due(middle - 1), [1 << 33]);
+        assert_eq!(due(middle), [middle]);
+        assert_eq!(due(last - 1), [middle + 1]);
+        assert_eq!(due(u64::MAX), [last]);
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
     }
 
     proptest! {
