@@ -17,9 +17,16 @@ const COMPARES: [Compare; 6] = [
     Compare::GreaterEqual,
 ];
 
-/// The portable kernels and the others that this machine has.
+/// The portable kernels and the others that this machine has; those that it has not are said once.
 fn levels() -> (&'static Kernels, Vec<&'static Kernels>) {
-    let others = [Level::Avx2, Level::Avx512, Level::Avx512Ifma].into_iter().filter_map(kernels_of);
+    static SAID: std::sync::Once = std::sync::Once::new();
+    let all = [Level::Avx2, Level::Avx512, Level::Avx512Ifma];
+    SAID.call_once(|| {
+        for level in all.into_iter().filter(|level| kernels_of(*level).is_none()) {
+            std::println!("skipped: kernels of {level:?}, which this machine does not have");
+        }
+    });
+    let others = all.into_iter().filter_map(kernels_of);
     (kernels_of(Level::Portable).unwrap(), others.collect())
 }
 
