@@ -5,6 +5,21 @@ use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
 
 /// Attempts of a reader before it gives a cell up as being written for ever.
 const READ_ATTEMPTS: u32 = 10_000;
+/// Attempts that are always made.
+const READ_ATTEMPTS_MIN: u32 = 16;
+
+/// How often a reader that goes through a whole table looks at a cell before it gives it up. A writer
+/// dies in the middle of one; where many stay odd the memory is damaged, and a reader that took its
+/// time for each would take minutes: after every one that is given up it looks half as often.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    attempts: u32,
+}
+
+impl Patience {
+    /// That of a reader who has met no such cell yet.
+    pub const NEW: Patience = Patience { attempts: READ_ATTEMPTS };
+}
 
 /// The words of one cell: a version (odd while it is being written), then `N` values.
 ///
@@ -59,7 +74,21 @@ impl<'m, const N: usize> Cell<'m, N> {
     /// A consistent copy of the values, `None` if they were never written.
     #[inline]
     pub fn read(&self) -> Result<Option<[u64; N]>, CellBusy> {
-        for _ in 0..READ_ATTEMPTS {
+        self.read_within(READ_ATTEMPTS)
+    }
+
+    /// The same, for who goes through a table.
+    pub fn read_patiently(&self, patience: &mut Patience) -> Result<Option<[u64; N]>, CellBusy> {
+        let values = self.read_within(patience.attempts);
+        if values.is_err() {
+            patience.attempts = (patience.attempts / 2).max(READ_ATTEMPTS_MIN);
+        }
+        values
+    }
+
+    #[inline]
+    fn read_within(&self, attempts: u32) -> Result<Option<[u64; N]>, CellBusy> {
+        for _ in 0..attempts {
             let before = self.version.load(Ordering::Acquire);
             if before == 0 {
                 return Ok(None);

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::cell::{Cell, CellBusy};
+use super::cell::{Cell, CellBusy, Patience};
 use crate::event::UNDEF_PRICE;
 use crate::shared_words;
 use crate::sync::AtomicU64;
@@ -217,9 +217,12 @@ impl<'m> DepthTable<'m> {
     /// ids hold for one; `None` if it has none (yet, or any more). Looks through all: to be asked once, not for each read. What is read
     /// there later may be of an instrument that has the place since, whose id it has.
     pub fn place_of(&self, instrument: u32) -> Option<usize> {
-        (0..self.len()).find(
-            |place| matches!(self.read(*place), Ok(Some(entry)) if entry.instrument == instrument),
-        )
+        let mut patience = Patience::NEW;
+        (0..self.len()).find(|place| {
+            let words = self.cell(*place).map(|cell| cell.read_patiently(&mut patience));
+            let entry = words.and_then(|words| words.ok()?).map(|w| DepthEntry::from_words(&w));
+            entry.is_some_and(|entry| entry.instrument == instrument)
+        })
     }
 
     /// Replaces an entry. Single writer.

@@ -67,7 +67,7 @@ mod symbols;
 mod view;
 mod writer;
 
-pub use cell::{Cell, CellBusy};
+pub use cell::{Cell, CellBusy, Patience};
 pub use counters::{Counter, Counters};
 pub(crate) use depth::{ALL_LEVELS, DepthMoment};
 pub use depth::{DEPTH_LEVELS, DepthEntry, DepthLevel, DepthSides, DepthTable, Features};

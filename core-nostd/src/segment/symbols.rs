@@ -1,6 +1,6 @@
 //! The symbol directory: which symbol an instrument id stands for.
 
-use super::cell::{Cell, CellBusy};
+use super::cell::{Cell, CellBusy, Patience};
 use crate::sync::AtomicU64;
 
 /// Words of an entry (64 bytes).
@@ -21,6 +21,16 @@ pub struct SymbolEntry {
 }
 
 impl SymbolEntry {
+    /// `None` for an instrument that was withdrawn.
+    fn from_words([low, high, ids, ..]: [u64; VALUES]) -> Option<SymbolEntry> {
+        ((low, high) != (0, 0)).then(|| SymbolEntry {
+            symbol: (u128::from(low) | u128::from(high) << 64).to_le_bytes(),
+            feed: ids as u16,
+            publisher_id: (ids >> 16) as u16,
+            round_lot: (ids >> 32) as u32,
+        })
+    }
+
     /// The symbol as text, without the blanks around it. Bytes that are not printable ASCII end it:
     /// a shared text is an allegation.
     pub fn symbol(&self) -> &str {
@@ -53,23 +63,19 @@ impl<'m> SymbolDirectory<'m> {
 
     /// The entry of `instrument`; `None` if none was announced, or it was withdrawn.
     pub fn read(&self, instrument: u32) -> Result<Option<SymbolEntry>, CellBusy> {
-        let Some(cell) = self.cell(instrument) else { return Ok(None) };
-        let Some([low, high, ids, ..]) = cell.read()? else { return Ok(None) };
-        if (low, high) == (0, 0) {
-            return Ok(None);
+        match self.cell(instrument) {
+            Some(cell) => Ok(cell.read()?.and_then(SymbolEntry::from_words)),
+            None => Ok(None),
         }
-        Ok(Some(SymbolEntry {
-            symbol: (u128::from(low) | u128::from(high) << 64).to_le_bytes(),
-            feed: ids as u16,
-            publisher_id: (ids >> 16) as u16,
-            round_lot: (ids >> 32) as u32,
-        }))
     }
 
     /// All announced instruments, by id.
     pub fn iter(&self) -> impl Iterator<Item = (u32, SymbolEntry)> + use<'m> {
-        let this = *self;
-        (0..this.entries.len() as u32).filter_map(move |id| Some((id, this.read(id).ok()??)))
+        let (this, mut patience) = (*self, Patience::NEW);
+        (0..this.entries.len() as u32).filter_map(move |id| {
+            let words = this.cell(id)?.read_patiently(&mut patience).ok()??;
+            Some((id, SymbolEntry::from_words(words)?))
+        })
     }
 
     /// The id of `symbol`: the first one, if several feeds announced it.

@@ -8,7 +8,7 @@ use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::pipeline::Protocol;
 use wiretape_core::segment::{
     Counter, ErrorGroup, FeedCounter, FeedGauge, FeedIdentity, FeedState, FeedView, LINES, Ledger,
-    LineCounter, LineView, MarketEntry, QueueBlock, QueueIdentity, SessionState,
+    LineCounter, LineView, MarketEntry, Patience, QueueBlock, QueueIdentity, SessionState,
 };
 use wiretape_host::reader::segment::heartbeat_age_ns;
 use wiretape_host::reader::{Liveness, Segment};
@@ -359,9 +359,11 @@ impl MarketLook {
     fn take(segment: &Segment) -> MarketLook {
         let mut look = MarketLook::default();
         let Some(view) = segment.view() else { return look };
+        let mut patience = Patience::NEW;
         for (id, entry) in view.symbols().iter() {
             look.announced += 1;
-            let Ok(Some(market)) = view.market().read(id) else { continue };
+            let market = view.market().read_patiently(id, &mut patience);
+            let Ok(Some(market)) = market else { continue };
             look.quoted +=
                 usize::from(market.bid_px != UNDEF_PRICE || market.ask_px != UNDEF_PRICE);
             look.traded += usize::from(market.trades > 0);
