@@ -439,7 +439,10 @@ fn tops16_holds_13_022_packets() {
 #[test]
 fn recorded_speed_keeps_the_pauses() {
     let format = Classic { big_endian: false, nanoseconds: true };
-    let bytes = classic(format, &[(1_000, vec![1]), (30_001_000, vec![2])]);
+    // The first packet has no time, and the pause is between the others.
+    let day = 1_700_000_000_000_000_000;
+    let bytes =
+        classic(format, &[(0, vec![0]), (day + 1_000, vec![1]), (day + 30_001_000, vec![2])]);
     let reader = Reader::from_read("memory", Cursor::new(bytes)).unwrap();
     let mut source = PcapSource::new(reader, Speed::Recorded).unwrap();
     let (start, mut times, mut idle) = (std::time::Instant::now(), Vec::new(), 0);
@@ -453,6 +456,7 @@ fn recorded_speed_keeps_the_pauses() {
             }
         }
     }
-    assert_eq!(times.len(), 2);
-    assert!(idle > 0 && times[1] - times[0] >= std::time::Duration::from_millis(29), "{times:?}");
+    assert_eq!(times.len(), 3);
+    assert!(idle > 0 && times[2] - times[1] >= std::time::Duration::from_millis(29), "{times:?}");
+    assert!(times[1] < std::time::Duration::from_millis(29), "{times:?}");
 }

@@ -26,15 +26,24 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule whose start is its first packet.
+    /// A schedule whose start is its first packet, or the first one that has a time: files have been
+    /// seen whose first packets have none, which is 0, and decades lie between that and the next.
     pub fn new(pace: Pace) -> Schedule {
         Schedule { pace, first_ns: None, last_ns: 0 }
+    }
+
+    /// Feed time of the start; 0 as long as no packet had any.
+    pub fn first_ns(&self) -> u64 {
+        self.first_ns.unwrap_or(0)
     }
 
     /// Nanoseconds after the start at which packet `number` (from 0) of feed time `at_ns` is due;
     /// `None` where there is no schedule. Never runs backwards, even if the feed's times do.
     pub fn due_ns(&mut self, number: u64, at_ns: u64) -> Option<u64> {
-        let first_ns = *self.first_ns.get_or_insert(at_ns);
+        if at_ns > 0 {
+            self.first_ns.get_or_insert(at_ns);
+        }
+        let first_ns = self.first_ns();
         let due_ns = match self.pace {
             Pace::Max => return None,
             Pace::Rate(per_second) => (number as f64 * 1e9 / per_second) as u64,
@@ -101,6 +110,15 @@ mod tests {
         assert_eq!(rate.due_ns(0, 77), Some(0));
         assert_eq!(rate.due_ns(1_000_000, 78), Some(1_000_000_000));
         assert_eq!(Schedule::new(Pace::Max).due_ns(5, 5), None);
+    }
+
+    #[test]
+    fn packets_without_a_time_in_front_delay_nothing() {
+        let mut recorded = Schedule::new(Pace::Recorded(1.0));
+        let now_ns = 1_700_000_000_000_000_000;
+        let due = [0, 0, now_ns, now_ns + 5, 0, now_ns + 9].map(|at_ns| recorded.due_ns(0, at_ns));
+        assert_eq!(due, [0, 0, 0, 5, 5, 9].map(Some));
+        assert_eq!(recorded.first_ns(), now_ns);
     }
 
     #[test]

@@ -92,7 +92,6 @@ struct Player<'p, S> {
     schedule: Schedule,
     start: Instant,
     number: u64,
-    first_ns: u64,
     sent: Sent,
     next_progress_ns: u64,
     late: Histogram<'p>,
@@ -118,7 +117,6 @@ pub fn play<S: Sink>(
         schedule: Schedule::new(play.pace),
         start: Instant::now(),
         number: 0,
-        first_ns: 0,
         sent: Sent::default(),
         next_progress_ns: PROGRESS_NS,
         late,
@@ -155,7 +153,6 @@ impl<S: Sink> Player<'_, S> {
             if self.number == 0 {
                 // Building ahead is over: the schedule starts with the first packet.
                 self.start = Instant::now();
-                self.first_ns = first.at_ns;
             }
             let due_ns = self.schedule.due_ns(self.number, first.at_ns);
             let now_ns = self.wait_for(due_ns);
@@ -195,7 +192,7 @@ impl<S: Sink> Player<'_, S> {
         dues: &mut Vec<u64>,
     ) {
         if let Some(due_ns) = due_ns {
-            packet.at_ns = self.first_ns + due_ns;
+            packet.at_ns = self.schedule.first_ns() + due_ns;
             dues.push(due_ns);
         }
         group.push(packet);

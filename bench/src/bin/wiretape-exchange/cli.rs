@@ -153,8 +153,9 @@ pub struct FramingArgs {
     /// MoldUDP64 session; for DEEP, its digits are the session id
     #[arg(long, value_name = "ID", default_value = "WIRETAPE01", value_parser = units::session)]
     pub session: [u8; 10],
-    /// Number of the first message
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Number of the first message; at most 2^63, so that those behind it do not begin at 0 again
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(..=1 << 63))]
     pub first_sequence: u64,
     /// Most bytes of a datagram
     #[arg(long, value_name = "BYTES", default_value_t = 1_400)]

@@ -22,7 +22,7 @@ pub enum Speed {
 pub struct PcapSource {
     reader: Reader,
     speed: Speed,
-    /// When the first packet was handed over, and its capture time.
+    /// When the first packet that has a time was handed over, and its time.
     started: Option<(Instant, u64)>,
     /// The packet that was read and not handed over: the first, or one whose time has not come.
     pending: Option<(u64, Vec<u8>)>,
@@ -41,8 +41,12 @@ impl PcapSource {
         &self.reader
     }
 
-    /// How long until a packet of time `ts_ns` is due; `None` if it is.
+    /// How long until a packet of time `ts_ns` is due; `None` if it is. One without a time is: from 0 to
+    /// the next one's it is decades.
     fn early(&mut self, ts_ns: u64) -> Option<Duration> {
+        if ts_ns == 0 {
+            return None;
+        }
         let &mut (at, first_ns) = self.started.get_or_insert((Instant::now(), ts_ns));
         let due = Duration::from_nanos(ts_ns.saturating_sub(first_ns));
         due.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
