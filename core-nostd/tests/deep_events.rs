@@ -105,6 +105,23 @@ fn an_event_that_no_message_ends_is_over_with_the_next_message() {
     }
 }
 
+#[test]
+fn an_event_that_no_message_ends_is_over_with_the_run() {
+    with_worker(&SPEC, |mut worker| {
+        let mut stream = Stream::new(PROTOCOL, 1, 77);
+        let told = worker.take(&frame(&mut stream, &[bid(0, 500, 100_000)]), MIDNIGHT + 2);
+        assert_eq!(marks(&told), [(0, 'A', false)]);
+        worker.pipeline.finish(MIDNIGHT + 5);
+        let told = worker.told();
+        assert_eq!(marks(&told), [(0, 'N', true)]);
+        assert_eq!((told[0].1.sequence, told[0].1.ts_recv), (1, MIDNIGHT + 5));
+        assert_eq!(worker.market(0).bid_px, 10_000_000_000);
+        assert_eq!(worker.bids(0).0, [10_000_000_000]);
+        worker.pipeline.finish(MIDNIGHT + 6);
+        assert_eq!(worker.told(), []);
+    });
+}
+
 /// One that is late, or of another session, does not know whether the event goes on.
 #[test]
 fn an_event_goes_on_behind_a_heartbeat_from_before_it() {
@@ -233,8 +250,15 @@ fn no_instrument_of_a_real_day_stays_behind_its_book() {
                 }
             }
         }
-        // The last one is open where the capture ends.
+        // The last one is open where the capture ends, and ends with the run.
         assert_eq!(ends, 609, "events that no message ended");
+        worker.pipeline.finish(MIDNIGHT);
+        let told = worker.told();
+        assert_eq!(told.len(), 1);
+        let id = told[0].1.hd.instrument_id;
+        assert_eq!(marks(&told), [(id, 'N', true)]);
+        let best = books[&id][0].last_key_value().map_or(UNDEF_PRICE, |(price, _)| *price);
+        assert_eq!(worker.market(id).bid_px, best);
         assert!(compared > 100_000, "{compared} records compared");
     });
 }

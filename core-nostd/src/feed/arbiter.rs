@@ -503,6 +503,7 @@ pub fn finish<'m, T: Translator<'m>>(
 ) {
     join::finish(translator, arbiter, publisher);
     give_up_all(translator, arbiter, publisher);
+    translator.finish(publisher);
 }
 
 /// Gives up everything that is missing, and takes everything that waits.

@@ -14,8 +14,8 @@
 //!
 //! An event is over where IEX says so. It does not of all (not of 610 of 27,036 in a capture of a
 //! day). Since messages of one event have one symbol and one time and come one behind the other,
-//! what comes next ends it, be it a heartbeat or another session: that is told with an `N` of the
-//! event's own time and last number.
+//! what comes next ends it, be it a heartbeat, another session or the end of the run: that is told with
+//! an `N` of the event's own time and last number.
 
 use super::channel::FeedSpec;
 use super::depth::ten;

@@ -170,6 +170,13 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
         Taken::of(&verdict)
     }
 
+    fn finish(&mut self, publisher: &mut Publisher<'m>) {
+        if self.dialect.is_within_event() {
+            self.dialect.end_event(&mut self.venue, publisher);
+            self.venue.channel.end_packet(publisher);
+        }
+    }
+
     fn usage(&self) -> BookUsage {
         self.dialect.usage()
     }

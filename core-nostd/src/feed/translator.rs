@@ -65,6 +65,9 @@ pub trait Translator<'m>: Sized {
         publisher: &mut Publisher<'m>,
     ) -> Taken;
 
+    /// Nothing comes any more: ends what was waiting for more.
+    fn finish(&mut self, _publisher: &mut Publisher<'m>) {}
+
     /// Whether its venues serve snapshots of which the three functions below make books.
     const SNAPSHOTS: bool = false;
 

@@ -112,6 +112,11 @@ impl Worker<'_> {
     /// The records that a frame received at `now` gives, with their places in the ring.
     pub fn take(&mut self, frame: &[u8], now: u64) -> Vec<(u64, MboMsg)> {
         self.pipeline.on_frame(frame, now);
+        self.told()
+    }
+
+    /// The records published since the last look.
+    pub fn told(&mut self) -> Vec<(u64, MboMsg)> {
         let mut told = Vec::new();
         while let Some((sequence, event)) = self.reader.next_event().unwrap() {
             if event.header().rtype == rtype::MBO {
