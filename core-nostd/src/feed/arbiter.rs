@@ -14,6 +14,10 @@
 //! The very first packets may overtake each other too: one near the session's beginning waits for
 //! message 1 as for any other, but no server is asked. Given up, it is where the feed joined.
 //!
+//! One whose number is far from 1 is of a feed that has been going on, or damaged: believed, such a
+//! number would make known ones of all messages to come. It waits for another packet that lies near it,
+//! or, in silence, for a while. Of what contradicts the two that agree nothing is used.
+//!
 //! Time is that of the packets received, and of [`expire`] in silence, so that the packets of a
 //! file always give the same events. What waited is published with the receive time of the packet
 //! that ended its wait: the order of receive times stays that of the events.
@@ -23,8 +27,8 @@ pub mod join;
 use self::join::{Join, JoinPatience, SnapshotPart, SnapshotRequest};
 use super::line::Line;
 use super::publisher::Publisher;
-use super::reorder_window::{Hold, ReorderWindow};
-use super::session::{Packet, PacketKind};
+use super::reorder_window::{Held, Hold, ReorderWindow};
+use super::session::{JUMP_LIMIT, Packet, PacketKind};
 use super::translator::{Taken, Translator};
 use crate::arena::{Arena, ArenaError};
 use crate::segment::{FeedCounter, LINES, RECOVERY_LINE, SegmentWriter};
@@ -33,6 +37,10 @@ use crate::segment::{FeedCounter, LINES, RECOVERY_LINE, SegmentWriter};
 const REQUESTS: usize = 16;
 /// Packets whose arrival is remembered, to say by how much the other line's copy was later.
 const ARRIVALS: usize = 4096;
+
+/// How long a feed's first packet, of a number that is far from 1, waits for one near it: venues that
+/// have nothing to say send a heartbeat each second.
+const FIRST_WAIT_NS: u64 = 3_000_000_000;
 
 /// How long a feed waits for what is missing, and in how much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +95,8 @@ pub struct Arbiter<'m> {
     patience: Patience,
     /// Since when the range in front of the window's first packet is known to be missing.
     missing_since_ns: u64,
+    /// Nothing started, and a packet of a number far from 1 waits for one near it.
+    unconfirmed: bool,
     /// Everything missing below this was asked for.
     asked_to: u64,
     requests: heapless::Deque<RecoveryRequest, REQUESTS>,
@@ -135,6 +145,7 @@ impl<'m> Arbiter<'m> {
             window: ReorderWindow::new(patience.packets, patience.packet_bytes, arena)?,
             patience: *patience,
             missing_since_ns: 0,
+            unconfirmed: false,
             asked_to: 0,
             requests: heapless::Deque::new(),
             arrivals: arena.alloc_slice("arrivals", arrivals)?,
@@ -180,6 +191,9 @@ impl<'m> Arbiter<'m> {
 
     fn window_deadline(&self) -> u64 {
         let Some(front) = self.window.front() else { return u64::MAX };
+        if self.unconfirmed && front.first > JUMP_LIMIT {
+            return self.missing_since_ns.saturating_add(FIRST_WAIT_NS);
+        }
         let waited = self.missing_since_ns.saturating_add(self.patience.wait_ns);
         match self.patience.recovery_ns {
             Some(_) if self.asked_to < front.first => waited,
@@ -222,19 +236,60 @@ impl<'m> Arbiter<'m> {
         self.generation = self.generation.wrapping_add(1);
         self.asked_to = 0;
         self.requests.clear();
-        for line in self.lines.iter_mut().flatten() {
-            line.restart();
-        }
+        self.restart_lines();
     }
 
     /// Whether `packet`, before which nothing started, may have overtaken the first: as many
-    /// packets as that could wait. (Who joins by a snapshot has what went before from there.)
+    /// packets as that could wait. (Who joins by a snapshot has what went before from there.) Or it is
+    /// one not to be believed alone.
     #[cold]
     fn is_early<'t, T: Translator<'t>>(&self, packet: &Packet) -> bool {
-        self.join.is_none()
-            && packet.seq > 1
-            && packet.seq <= self.window.capacity() as u64
+        let may_overtake = self.join.is_none() && packet.seq <= self.window.capacity() as u64;
+        packet.seq > 1
+            && (may_overtake || packet.seq > JUMP_LIMIT)
             && !self.is_of_other_session::<T>(packet)
+    }
+
+    /// Whether two packets that wait for the session to start lie near each other; leaves aside those
+    /// with lower numbers. The lowest two are enough: of three at most one is damaged, or nothing helps.
+    #[cold]
+    fn agree(&mut self, mut leave_aside: impl FnMut(u64)) -> bool {
+        let is_near = |low: &Held, high: &Held| high.first.saturating_sub(low.end) <= JUMP_LIMIT;
+        let [first, second, third] = [0, 1, 2].map(|index| self.window.iter().nth(index));
+        let (Some(first), Some(second)) = (first, second) else { return false };
+        if is_near(&first, &second) {
+            return first.first > JUMP_LIMIT;
+        }
+        if third.is_none_or(|third| !is_near(&second, &third)) {
+            return false;
+        }
+        if let Some(held) = self.window.pop() {
+            leave_aside(held.end.wrapping_sub(held.first));
+            self.window.free(&held);
+            self.restart_lines();
+        }
+        true
+    }
+
+    /// The session has started: leaves aside what contradicts that.
+    #[cold]
+    fn confirmed(&mut self, next_seq: u64, mut leave_aside: impl FnMut(u64)) {
+        self.unconfirmed = false;
+        while let Some(held) = self.window.back()
+            && held.first > next_seq.saturating_add(JUMP_LIMIT)
+        {
+            self.window.pop_back();
+            leave_aside(held.end.wrapping_sub(held.first));
+            self.window.free(&held);
+            self.restart_lines();
+        }
+    }
+
+    /// What their lines began with was none of the session's.
+    fn restart_lines(&mut self) {
+        for line in self.lines.iter_mut().flatten() {
+            line.restart();
+        }
     }
 
     /// Whether the packets that wait are of another session than `packet`.
@@ -421,6 +476,9 @@ fn wait<'m, T: Translator<'m>>(
                 arbiter.missing_since_ns =
                     if arbiter.window.len() == 1 { now } else { since.min(now) };
                 translator.channel().count(FeedCounter::HeldPackets, 1);
+                if !translator.channel().session().has_started() {
+                    begin_if_agreed(translator, arbiter, packet, publisher);
+                }
                 return;
             }
             Hold::Known => return translator.channel().known(packet),
@@ -437,6 +495,20 @@ fn wait<'m, T: Translator<'m>>(
         let taken = take_late(translator, &packet, &checked, publisher);
         arbiter.count_taken(line, taken.messages);
         release(translator, arbiter, publisher);
+    }
+}
+
+/// Starts the session where two packets of numbers far from 1 agree.
+#[cold]
+fn begin_if_agreed<'m, T: Translator<'m>>(
+    translator: &mut T,
+    arbiter: &mut Arbiter<'m>,
+    packet: &Packet,
+    publisher: &mut Publisher<'m>,
+) {
+    arbiter.unconfirmed |= packet.seq > JUMP_LIMIT;
+    if arbiter.unconfirmed && arbiter.agree(|messages| translator.channel().leave_aside(messages)) {
+        give_up(translator, arbiter, publisher);
     }
 }
 
@@ -477,6 +549,10 @@ fn release<'m, T: Translator<'m>>(
     arbiter: &mut Arbiter<'m>,
     publisher: &mut Publisher<'m>,
 ) {
+    if arbiter.unconfirmed && translator.channel().session().has_started() {
+        let next_seq = translator.channel().session().next_seq();
+        arbiter.confirmed(next_seq, |messages| translator.channel().leave_aside(messages));
+    }
     while let Some(front) = arbiter.window.front()
         && front.first <= translator.channel().session().next_seq()
     {

@@ -472,7 +472,7 @@ impl<'m> Channel<'m> {
 
     /// Counts a packet that is not used though not all of its messages are known.
     #[cold]
-    fn leave_aside(&self, messages: u64) {
+    pub fn leave_aside(&self, messages: u64) {
         self.count(FeedCounter::StalePackets, 1);
         self.count(FeedCounter::StaleMessages, messages);
     }

@@ -130,6 +130,12 @@ impl<'m> ReorderWindow<'m> {
         self.get(0)
     }
 
+    /// The packet with the highest number.
+    #[inline]
+    pub fn back(&self) -> Option<Held> {
+        self.get(self.len.wrapping_sub(1))
+    }
+
     /// All that wait, in order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = Held> + '_ {
         (0..self.len).map_while(|index| self.get(index))
@@ -206,6 +212,13 @@ impl<'m> ReorderWindow<'m> {
     pub fn pop(&mut self) -> Option<Held> {
         let held = self.front()?;
         self.head = self.place(1);
+        self.len = self.len.wrapping_sub(1);
+        Some(held)
+    }
+
+    /// Takes the packet with the highest number out.
+    pub fn pop_back(&mut self) -> Option<Held> {
+        let held = self.back()?;
         self.len = self.len.wrapping_sub(1);
         Some(held)
     }

@@ -1,0 +1,124 @@
+//! What a feed begins with: packets of numbers far from 1, some of which are damaged, and numbers that
+//! begin with 0. And single packets whose times are those of a wrong clock.
+
+mod itch_worker;
+
+use itch_worker::{Memory, SMALL, START, frame, payload};
+use wiretape_core::event::{GapMsg, MboMsg, gap_reason, rtype};
+use wiretape_core::feed::arbiter::Patience;
+use wiretape_core::segment::{FeedCounter, LineCounter, SegmentView};
+
+const MS: u64 = 1_000_000;
+const PATIENCE: Patience =
+    Patience { packets: 64, packet_bytes: 1500, wait_ns: 5 * MS, recovery_ns: Some(5 * MS) };
+/// Where the day stands.
+const DAY: u64 = 300_000_000;
+/// What a damaged packet says.
+const DAMAGED: u64 = 1 << 60;
+
+/// Numbers published, and gaps with their reasons.
+type Told = (Vec<u64>, Vec<(u64, u64, u8)>);
+
+fn told(view: &SegmentView<'_>) -> Told {
+    let (mut numbers, mut gaps) = Told::default();
+    let mut reader = view.events().reader_from_oldest();
+    while let Some((_, event)) = reader.next_event().unwrap() {
+        match event.header().rtype {
+            rtype::MBO => numbers.push(event.get::<MboMsg>().unwrap().sequence.into()),
+            rtype::GAP => {
+                let gap = event.get::<GapMsg>().unwrap();
+                gaps.push((gap.first_seq, gap.end_seq, gap.reason));
+            }
+            _ => {}
+        }
+    }
+    (numbers, gaps)
+}
+
+/// A packet: its line, its numbers, and when it comes, in milliseconds.
+type Came = (usize, std::ops::Range<u64>, u64);
+
+/// What is told of packets, and how many messages were left aside.
+fn take(packets: &[Came]) -> (Told, u64) {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) = memory.worker(PATIENCE, None);
+    for (line, numbers, at) in packets {
+        pipeline.on_frame(&frame(*line, &payload(numbers.start, numbers.end)), START + at * MS);
+    }
+    // Nothing more is new.
+    let (line, _, at) = packets.last().unwrap();
+    let ends = packets.iter().map(|(_, numbers, _)| numbers.end);
+    let next = ends.filter(|end| *end < DAMAGED).max().unwrap();
+    pipeline.on_frame(&frame(*line, &payload(next, next)), START + at * MS);
+    pipeline.finish(START + 10_000 * MS);
+    assert!(pipeline.next_request().is_none_or(|asked| asked.end < DAMAGED));
+    let feed = view.feed(0).unwrap();
+    let counter = |counter| feed.counter(counter);
+    let count: u64 = packets.iter().map(|(_, numbers, _)| numbers.end - numbers.start).sum();
+    let stale = counter(FeedCounter::StaleMessages);
+    assert_eq!(
+        counter(FeedCounter::Messages) + counter(FeedCounter::DuplicateMessages) + stale,
+        count
+    );
+    // A line that began with what was damaged is counted from what came next.
+    let line = view.line(0, *line).unwrap();
+    assert!(line.counter(LineCounter::NextSeq) < DAMAGED);
+    (told(&view), stale)
+}
+
+fn joined(at: u64) -> Vec<(u64, u64, u8)> {
+    vec![(1, at, gap_reason::LATE_JOIN)]
+}
+
+#[test]
+fn a_damaged_number_in_front_hides_nothing_of_the_day() {
+    let damaged = (0, DAMAGED..DAMAGED + 2, 0);
+    // At its beginning, before it has gone far, and late.
+    for (first, gaps) in [(1, vec![]), (5_000, joined(5_000)), (DAY, joined(DAY))] {
+        let day = [(0, first..first + 2, 1), (0, first + 2..first + 3, 2)];
+        let packets = [std::slice::from_ref(&damaged), &day].concat();
+        let numbers: Vec<_> = (first..first + 3).collect();
+        assert_eq!(take(&packets), ((numbers, gaps), 2), "{first}");
+    }
+    // Whichever of three it is, and whether it says more or less than the others.
+    for place in 0..3 {
+        for says in [DAY - (1 << 27), DAMAGED] {
+            let mut packets = vec![(0, DAY..DAY + 2, 0), (0, DAY + 2..DAY + 3, 0)];
+            packets.insert(place, (0, says..says + 1, 0));
+            let expected = ((vec![DAY, DAY + 1, DAY + 2], joined(DAY)), 1);
+            if place < 2 {
+                assert_eq!(take(&packets), expected, "{place} {says}");
+            } else {
+                assert_eq!(take(&packets).0, expected.0, "{place} {says}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_joins_late_begins_with_the_first_packet_when_the_second_comes() {
+    let packets = [(0, DAY..DAY + 2, 0), (1, DAY..DAY + 2, 0), (0, DAY + 2..DAY + 3, 0)];
+    assert_eq!(take(&packets), ((vec![DAY, DAY + 1, DAY + 2], joined(DAY)), 0));
+    // Something in between is missing, or they overtook each other.
+    let mut gaps = joined(DAY);
+    gaps.push((DAY + 2, DAY + 4, gap_reason::SEQUENCE_JUMP));
+    let packets = [(0, DAY..DAY + 2, 0), (0, DAY + 4..DAY + 5, 0)];
+    assert_eq!(take(&packets), ((vec![DAY, DAY + 1, DAY + 4], gaps), 0));
+    let packets = [(0, DAY + 2..DAY + 3, 0), (0, DAY..DAY + 2, 0)];
+    assert_eq!(take(&packets), ((vec![DAY, DAY + 1, DAY + 2], joined(DAY)), 0));
+    // Nothing else comes.
+    assert_eq!(take(&packets[..1]), ((vec![DAY + 2], joined(DAY + 2)), 0));
+}
+
+#[test]
+fn a_feed_that_says_the_same_again_and_again_is_joined_after_a_while() {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) = memory.worker(PATIENCE, None);
+    let packets = [(DAMAGED, DAMAGED + 1), (DAY, DAY), (DAY, DAY), (DAY, DAY)];
+    for (second, (first, end)) in (0..).zip(packets) {
+        assert_eq!(view.feed(0).unwrap().session().unwrap().next_seq, 0, "after {second} s");
+        pipeline.on_frame(&frame(0, &payload(first, end)), START + second * 1_000 * MS);
+    }
+    assert_eq!(view.feed(0).unwrap().session().unwrap().next_seq, DAY);
+    assert_eq!(told(&view), (vec![], joined(DAY)));
+}
