@@ -122,3 +122,10 @@ fn a_feed_that_says_the_same_again_and_again_is_joined_after_a_while() {
     assert_eq!(view.feed(0).unwrap().session().unwrap().next_seq, DAY);
     assert_eq!(told(&view), (vec![], joined(DAY)));
 }
+
+#[test]
+fn messages_numbered_from_0_are_all_there() {
+    let packets = [(0, 0..0, 0), (0, 0..1, 1), (1, 0..1, 1), (1, 1..3, 2), (0, 1..3, 3)];
+    assert_eq!(take(&packets), ((vec![0, 1, 2], vec![]), 0));
+    assert_eq!(take(&packets[1..]), ((vec![0, 1, 2], vec![]), 0));
+}

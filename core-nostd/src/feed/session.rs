@@ -3,7 +3,8 @@
 //!
 //! Rules, in the order in which they are tried:
 //!
-//! 1. The first packet starts the session. If its number is not 1, what went before was missed.
+//! 1. The first packet starts the session. If its number is not 1, what went before was missed. (One
+//!    whose number is far from 1 waits for another near it: see [`arbiter`](super::arbiter).)
 //! 2. Another session id takes over with its first data packet, or with the second packet of any
 //!    kind. One stray heartbeat does not empty the books. Packets of the session that was left
 //!    which add nothing to it are stale; those that would carry it on take over only when no
@@ -116,8 +117,8 @@ pub struct Session {
     end_told: bool,
     next_seq: u64,
     last_sent_ns: u64,
-    /// Fingerprint of message 1, once seen.
-    first_message: Option<u64>,
+    /// Once seen.
+    first_message: Option<FirstMessage>,
     /// The session before this one.
     previous: Option<Left>,
     /// A session that announced itself with one packet without messages.
@@ -128,12 +129,25 @@ pub struct Session {
     restart_margin_ns: u64,
 }
 
+/// The message that a session began with, number 1 or, where venues count so, 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FirstMessage {
+    seq: u64,
+    fingerprint: u64,
+}
+
+impl FirstMessage {
+    fn of(packet: &Packet) -> FirstMessage {
+        FirstMessage { seq: packet.seq, fingerprint: packet.fingerprint }
+    }
+}
+
 /// A session that was left for another one, as it stood then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Left {
     id: [u8; 10],
     next_seq: u64,
-    first_message: Option<u64>,
+    first_message: Option<FirstMessage>,
 }
 
 impl Session {
@@ -201,8 +215,7 @@ impl Session {
 
     /// [`on_packet`](Self::on_packet) for every packet that there can be.
     fn on_any(&mut self, packet: &Packet) -> Verdict {
-        // Numbers start at 1; a venue that sends 0 has nothing before it either.
-        let packet = &Packet { seq: packet.seq.max(1), ..*packet };
+        let packet = &Packet { seq: first_number(packet), ..*packet };
         if !self.started {
             return self.begin(packet, session_change::START);
         }
@@ -212,7 +225,7 @@ impl Session {
         if self.announced.is_some() {
             self.announced = None;
         }
-        if packet.seq < self.next_seq {
+        if packet.seq < self.next_seq && !self.is_message_0(packet) {
             if self.is_restart(packet) {
                 return self.begin(packet, session_change::RESTART);
             }
@@ -246,7 +259,9 @@ impl Session {
             return true;
         }
         if packet.session == self.id {
-            return packet.seq.max(1) < self.next_seq && self.is_restart(packet);
+            return first_number(packet) < self.next_seq
+                && !self.is_message_0(packet)
+                && self.is_restart(packet);
         }
         let announced = self.announced == Some(packet.session);
         match self.previous {
@@ -322,6 +337,11 @@ impl Session {
         Verdict { stale: true, ..Verdict::default() }
     }
 
+    /// Whether `packet` begins a session numbered from 0, of which a heartbeat was seen.
+    fn is_message_0(&self, packet: &Packet) -> bool {
+        packet.seq == 0 && packet.count > 0 && self.next_seq == 1 && self.first_message.is_none()
+    }
+
     fn is_restart(&self, packet: &Packet) -> bool {
         match packet.sent_ns {
             Some(sent) => sent > self.last_sent_ns.saturating_add(self.restart_margin_ns),
@@ -344,7 +364,7 @@ impl Session {
     }
 
     fn is_unconfirmed_jump(&mut self, packet: &Packet) -> bool {
-        if packet.seq.wrapping_sub(self.next_seq) <= JUMP_LIMIT {
+        if packet.seq.saturating_sub(self.next_seq) <= JUMP_LIMIT {
             self.jump = None;
             return false;
         }
@@ -393,8 +413,8 @@ impl Session {
 
     #[inline]
     fn advance(&mut self, packet: &Packet) {
-        if packet.seq <= 1 && packet.count > 0 {
-            self.first_message = Some(packet.fingerprint);
+        if packet.seq <= 1 && packet.count > 0 && self.first_message.is_none() {
+            self.first_message = Some(FirstMessage::of(packet));
         }
         self.next_seq = packet.seq.saturating_add(packet.count);
         self.note_sent(packet);
@@ -408,11 +428,18 @@ impl Session {
     }
 }
 
-/// Whether a packet brings a number 1 that is not the one that is known.
-fn is_another_first(packet: &Packet, known: Option<u64>) -> bool {
-    packet.seq == 1
-        && packet.kind == PacketKind::Data
-        && known.is_some_and(|known| known != packet.fingerprint)
+/// Numbers start at 1, and a heartbeat that names 0 has nothing before it either. Where messages are
+/// numbered from 0 all the same, they have their own numbers: taken for 1, the first would hide the
+/// second.
+fn first_number(packet: &Packet) -> u64 {
+    if packet.count == 0 { packet.seq.max(1) } else { packet.seq }
+}
+
+/// Whether a packet brings a first message that is not the one that is known.
+fn is_another_first(packet: &Packet, known: Option<FirstMessage>) -> bool {
+    packet.kind == PacketKind::Data
+        && known
+            .is_some_and(|known| known.seq == packet.seq && known.fingerprint != packet.fingerprint)
 }
 
 #[cfg(test)]
@@ -564,12 +591,33 @@ mod tests {
         assert_eq!(verdict.take, 1);
     }
 
+    /// No specification has it, but no message is to be lost by it.
     #[test]
-    fn a_packet_that_names_sequence_0_begins_with_message_1() {
+    fn a_session_numbered_from_0_is_taken_whole() {
+        let packets = [data(A, 0, 0), data(A, 0, 1), data(A, 0, 1), data(A, 1, 2), data(A, 3, 1)];
+        for first in [0, 1] {
+            let mut session = Session::new();
+            let taken = packets.iter().skip(first).map(|packet| {
+                assert!(!session.started || !session.starts_over(packet), "{packet:?}");
+                let verdict = session.on_packet(packet);
+                assert_eq!((verdict.gap, verdict.stale), (None, false), "{packet:?}");
+                verdict.take
+            });
+            assert_eq!(taken.collect::<std::vec::Vec<_>>(), [0, 1, 0, 2, 1][first..]);
+            // The other line's copies, and a restart.
+            assert_eq!(
+                session.on_packet(&data(A, 1, 2)),
+                Verdict { skip: 2, ..Verdict::default() }
+            );
+            assert_eq!(session.on_packet(&data(A, 0, 0)), Verdict::default());
+            let again = Packet { fingerprint: 9, ..data(A, 0, 1) };
+            assert!(session.starts_over(&again));
+            assert_eq!((session.on_packet(&again).take, session.next_seq()), (1, 1));
+        }
+        // Most heartbeats that name 0 are of sessions numbered from 1.
         let mut session = Session::new();
-        assert_eq!(session.on_packet(&data(A, 0, 0)).gap, None);
-        let verdict = session.on_packet(&data(A, 0, 2));
-        assert_eq!((verdict.skip, verdict.take, session.next_seq()), (0, 2, 3));
+        session.on_packet(&data(A, 0, 0));
+        assert_eq!(session.on_packet(&data(A, 1, 2)), Verdict { take: 2, ..Verdict::default() });
     }
 
     /// Who joins when all is over hears of it: venues say so for a while.
@@ -647,7 +695,10 @@ mod tests {
                     position = gap.end;
                 }
                 if verdict.take > 0 {
-                    proptest::prop_assert_eq!(seq.max(1) + verdict.skip, position);
+                    // Numbers start at 1, or 0 where the first message has it.
+                    let begins_with_0 = position == 1 && (seq, verdict.skip) == (0, 0);
+                    position -= u64::from(begins_with_0);
+                    proptest::prop_assert_eq!(seq + verdict.skip, position);
                     position += verdict.take;
                 }
                 proptest::prop_assert_eq!(session.next_seq(), position);
