@@ -55,6 +55,9 @@ impl From<ArenaError> for AddFeedError {
     }
 }
 
+/// How far behind a deadline a frame's time is believed without that of the next one, in nanoseconds.
+const LEAP_NS: u64 = 1_000_000_000;
+
 /// Which line of which feed a group and port is.
 #[derive(Clone, Copy, Debug)]
 struct Route {
@@ -97,6 +100,8 @@ pub struct Pipeline<'m> {
     routes: heapless::Vec<Route, { 2 * MAX_FEEDS }>,
     /// When what is missing somewhere is to be asked for or given up; `u64::MAX` if nothing is.
     deadline: u64,
+    /// Number of the frame, from 0, in front of which the times leapt beyond the deadline.
+    leapt_before: u64,
 }
 
 impl<'m> Pipeline<'m> {
@@ -107,6 +112,7 @@ impl<'m> Pipeline<'m> {
             feeds: [const { None }; MAX_FEEDS],
             routes: heapless::Vec::new(),
             deadline: u64::MAX,
+            leapt_before: 0,
         }
     }
 
@@ -203,7 +209,9 @@ impl<'m> Pipeline<'m> {
     /// Takes one Ethernet frame, received at `ts_recv` (UTC nanoseconds).
     #[inline]
     pub fn on_frame(&mut self, frame: &[u8], ts_recv: u64) {
-        self.on_time(ts_recv);
+        if ts_recv >= self.deadline {
+            self.on_late_frame(ts_recv);
+        }
         let counters = self.publisher.counters();
         counters.add(Counter::Frames, 1);
         counters.add(Counter::FrameBytes, frame.len() as u64);
@@ -266,13 +274,28 @@ impl<'m> Pipeline<'m> {
         self.feeds.iter_mut().flatten().find_map(|feed| feed.arbiter.next_request())
     }
 
-    /// Asks for, or gives up, what is missing for too long at `now` (UTC nanoseconds). Every frame
-    /// does this with its receive time; in silence the caller does.
+    /// Asks for, or gives up, what is missing for too long at `now` (UTC nanoseconds). Frames do this
+    /// with their receive times; in silence the caller does.
     #[inline]
     pub fn on_time(&mut self, now: u64) {
         if now >= self.deadline {
             self.expire(now);
         }
+    }
+
+    /// A frame that was received when something waited for long enough. Where its time leaps far beyond
+    /// that, the next frame has to have such a time too: in files single packets have been seen with the
+    /// time of a clock that was wrong, and nothing that another line still brings is given up for one.
+    #[cold]
+    fn on_late_frame(&mut self, ts_recv: u64) {
+        // A deadline of 0 is no time: something is to go on as soon as it can.
+        let leaps = self.deadline > 0 && ts_recv.saturating_sub(self.deadline) > LEAP_NS;
+        let frames = self.publisher.counters().get(Counter::Frames);
+        if leaps && self.leapt_before != frames {
+            self.leapt_before = frames.wrapping_add(1);
+            return;
+        }
+        self.expire(ts_recv);
     }
 
     #[cold]

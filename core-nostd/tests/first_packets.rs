@@ -129,3 +129,23 @@ fn messages_numbered_from_0_are_all_there() {
     assert_eq!(take(&packets), ((vec![0, 1, 2], vec![]), 0));
     assert_eq!(take(&packets[1..]), ((vec![0, 1, 2], vec![]), 0));
 }
+
+/// A hundred years later, or before the first computer.
+#[test]
+fn a_single_packet_of_a_wrong_time_gives_nothing_up() {
+    let century = 100 * 365 * 86_400_000;
+    let a = [(0, 1..3, 0), (0, 5..6, 1)];
+    let rest = [(1, 3..5, 2), (0, 6..7, 3)];
+    let whole = ((vec![1, 2, 3, 4, 5, 6], vec![]), 0);
+    for wrong in [(0, 6..7, century), (1, 1..3, century), (1, 5..6, century)] {
+        let packets = [&a[..], std::slice::from_ref(&wrong), &rest].concat();
+        assert_eq!(take(&packets), whole, "{wrong:?}");
+    }
+    // It is what waits first.
+    let wrong = [(0, 1..3, 0), (0, 5..6, century), (0, 6..7, 1)];
+    assert_eq!(take(&[&wrong[..], &rest].concat()), whole);
+    // Two of them are the time.
+    let later = [(0, 6..7, century), (0, 7..8, century), (1, 3..5, century)];
+    let gap = vec![(3, 5, gap_reason::SEQUENCE_JUMP)];
+    assert_eq!(take(&[&a[..], &later].concat()), ((vec![1, 2, 5, 6, 7], gap), 0));
+}
