@@ -284,6 +284,27 @@ fn a_snapshot_older_than_what_waits_is_refused() {
     assert_eq!(read(&mut reader), joined_late(9));
 }
 
+/// The feed asks for a snapshot of what a damaged packet says, which nobody has, and goes on without.
+#[test]
+fn a_damaged_number_in_front_costs_the_snapshot_alone() {
+    let mut memory = Memory::new(SMALL);
+    let (mut pipeline, view) = memory.worker(WINDOW, Some(JOIN));
+    let mut reader = view.events().reader_from_oldest();
+    let damaged = 1 << 60;
+    pipeline.on_frame(&frame(0, &payload(damaged, damaged + 1)), START);
+    pipeline.on_frame(&frame(0, &payload(7, 9)), START + 1);
+    let request = pipeline.next_snapshot().unwrap();
+    assert_eq!(request.from, damaged);
+    snapshot(&mut pipeline, &request, 8, START + 2);
+    pipeline.on_time(START + 3);
+    assert_eq!(read(&mut reader), joined_late(9));
+    assert_eq!(view.feed(0).unwrap().counter(FeedCounter::StaleMessages), 1);
+    // Later there is one that fits.
+    pipeline.on_frame(&frame(0, &payload(9, 10)), START + 3);
+    pipeline.on_frame(&frame(0, &payload(10, 11)), START + 20 * SECOND);
+    assert_eq!(pipeline.next_snapshot().unwrap().from, 11);
+}
+
 #[test]
 fn a_snapshot_far_ahead_of_what_waits_is_of_another_session_and_refused() {
     let mut memory = Memory::new(SMALL);
