@@ -96,7 +96,7 @@ fn instrument_of(record: &DbnRecord) -> Option<(u16, u32)> {
 }
 
 /// A record type as people call it.
-fn type_name(rtype: u8) -> String {
+pub(super) fn type_name(rtype: u8) -> String {
     match dbn::RType::try_from(rtype) {
         Ok(dbn::RType::Mbp0) => "trades".to_owned(),
         Ok(known) => known.as_str().to_owned(),

@@ -1,5 +1,6 @@
 //! What can go wrong with a DBN file.
 
+use super::census::type_name;
 use std::path::PathBuf;
 
 /// Why a DBN file cannot be read, written or used.
@@ -41,8 +42,42 @@ pub enum DbnError {
         /// Bytes of the next one that are there.
         found: u64,
     },
+    /// A record is shorter than those of its type are.
+    #[error(
+        "{path} is damaged: record {}, of type {kind}, has {found} bytes instead of {needed}",
+        record + 1,
+        path = path.display()
+    )]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Records that were read before.
+        record: u64,
+        /// What its type is called.
+        kind: String,
+        /// Bytes it has.
+        found: usize,
+        /// Bytes that records of its type have.
+        needed: usize,
+    },
+    /// Another file begins where a record should.
+    #[error(
+        "another DBN file begins behind record {record} of {path}: files are not put together by \
+         putting their bytes together",
+        path = path.display()
+    )]
+    Joined {
+        /// The file.
+        path: PathBuf,
+        /// Records that were read before.
+        record: u64,
+    },
     /// A file of one schema was needed, another was given.
-    #[error("{path} has records of type {found:#04x} where {expected} is needed", path = path.display())]
+    #[error(
+        "{path} has records of type {kind} where {expected} is needed",
+        kind = type_name(*found),
+        path = path.display()
+    )]
     Schema {
         /// The file.
         path: PathBuf,
@@ -66,6 +101,7 @@ pub enum DbnError {
 pub fn sentence(error: &dbn::Error) -> String {
     match error {
         dbn::Error::Io { source, context } => format!("{source} while {context}"),
+        dbn::Error::Utf8 { source, context } => format!("{source} while {context}"),
         other => other.to_string(),
     }
 }

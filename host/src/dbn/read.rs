@@ -1,6 +1,7 @@
 //! Reads DBN files, compressed or not.
 
 use super::DbnError;
+use super::census::type_name;
 use super::input::Input;
 use dbn::decode::DbnMetadata;
 use dbn::decode::dbn::Decoder;
@@ -82,6 +83,9 @@ pub fn letter(value: std::ffi::c_char) -> u8 {
     value as u8
 }
 
+/// What a file begins with, and a record cannot: it would be of no known type.
+const MAGIC: &[u8] = b"DBN";
+
 /// An open DBN file: its metadata, then, as an iterator, its records.
 ///
 /// Versions are read as they are. A file that ends inside a record, or inside its compressed data,
@@ -131,32 +135,56 @@ impl DbnFile {
         DbnError::Schema { path: self.path.clone(), expected, found: record.rtype() }
     }
 
-    fn decode(&mut self) -> dbn::Result<Option<DbnRecord>> {
-        let Some(record) = self.decoder.decode_ref()? else { return Ok(None) };
-        self.record_bytes += record.record_size() as u64;
+    fn decode(&mut self) -> Result<Option<DbnRecord>, DbnError> {
+        let (path, read) = (&self.path, self.read);
+        let unread = |source| DbnError::Read { path: path.clone(), record: read, source };
+        let Some(record) = self.decoder.decode_ref().map_err(unread)? else { return Ok(None) };
+        let found = record.record_size();
+        if record.as_ref().starts_with(MAGIC) {
+            return Err(DbnError::Joined { path: path.clone(), record: read });
+        }
+        self.record_bytes += found as u64;
         let other = OtherRecord::new(record.header());
         // Too short a record of a known type is an error; a longer one has a send time behind it.
+        let short = |needed| {
+            let (path, kind) = (path.clone(), type_name(other.rtype));
+            DbnError::Short { path, record: read, kind, found, needed }
+        };
         Ok(Some(match other.rtype {
-            dbn::enums::rtype::MBP_0 => DbnRecord::Trade(record.try_get::<TradeMsg>()?.clone()),
-            dbn::enums::rtype::MBP_1 => DbnRecord::Mbp1(record.try_get::<Mbp1Msg>()?.clone()),
+            dbn::enums::rtype::MBP_0 => {
+                DbnRecord::Trade(of_type::<TradeMsg>(record).map_err(short)?.clone())
+            }
+            dbn::enums::rtype::MBP_1 => {
+                DbnRecord::Mbp1(of_type::<Mbp1Msg>(record).map_err(short)?.clone())
+            }
             rtype::MBO => {
-                record.try_get::<dbn::MboMsg>()?;
+                of_type::<dbn::MboMsg>(record).map_err(short)?;
                 ours(record).map_or(DbnRecord::Other(other), DbnRecord::Mbo)
             }
             rtype::STATUS => {
-                record.try_get::<dbn::StatusMsg>()?;
+                of_type::<dbn::StatusMsg>(record).map_err(short)?;
                 ours(record).map_or(DbnRecord::Other(other), DbnRecord::Status)
             }
             dbn::enums::rtype::SYMBOL_MAPPING => {
                 // Those of version 1 are shorter.
-                DbnRecord::Symbol(match record.try_get::<dbn::SymbolMappingMsg>() {
-                    Ok(mapping) => SymbolRecord::new(mapping)?,
-                    Err(_) => SymbolRecord::new(record.try_get::<dbn::v1::SymbolMappingMsg>()?)?,
-                })
+                let symbol = match of_type::<dbn::SymbolMappingMsg>(record) {
+                    Ok(mapping) => SymbolRecord::new(mapping),
+                    Err(_) => SymbolRecord::new(
+                        of_type::<dbn::v1::SymbolMappingMsg>(record).map_err(short)?,
+                    ),
+                };
+                DbnRecord::Symbol(symbol.map_err(unread)?)
             }
             _ => DbnRecord::Other(other),
         }))
     }
+}
+
+/// The record as a `T`, whose type it has; `Err` with the length of a `T` if it is shorter.
+fn of_type<T: dbn::HasRType<Header = dbn::RecordHeader>>(
+    record: dbn::RecordRef<'_>,
+) -> Result<&T, usize> {
+    record.try_get().map_err(|_| size_of::<T>())
 }
 
 /// A record whose bytes are those of one of our events, without the send time that may stand behind
@@ -191,9 +219,7 @@ impl Iterator for DbnFile {
                     Some(Err(DbnError::Cut { path: self.path.clone(), record: self.read, found }))
                 }
             },
-            Err(source) => {
-                Some(Err(DbnError::Read { path: self.path.clone(), record: self.read, source }))
-            }
+            Err(error) => Some(Err(error)),
         }
     }
 }
@@ -266,6 +292,44 @@ mod tests {
         };
         assert_eq!(read(&sent), read(&plain));
         assert!(read(&sent).iter().all(|record| matches!(record, DbnRecord::Mbo(_))));
+    }
+
+    /// What reading `bytes` ends with, in words.
+    fn complaint(bytes: &[u8]) -> (u64, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let (records, error) = read(&directory.path().join("x.dbn"), bytes).unwrap();
+        (records, error.unwrap().to_string())
+    }
+
+    #[test]
+    fn metadata_longer_than_any_are_refused_before_memory_is_asked_for() {
+        let mut bytes = whole();
+        bytes[4..8].fill(0xFF);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn");
+        std::fs::write(&path, bytes).unwrap();
+        let why = DbnFile::open(&path).unwrap_err().to_string();
+        assert!(why.contains("metadata of 4294967295 bytes"), "{why}");
+    }
+
+    #[test]
+    fn files_put_together_byte_by_byte_are_told_apart() {
+        let (records, why) = complaint(&[whole(), whole()].concat());
+        assert_eq!(records, RECORDS);
+        assert!(why.contains("another DBN file begins behind record 3"), "{why}");
+    }
+
+    #[test]
+    fn records_of_lengths_that_none_has_are_told_with_their_lengths() {
+        let (plain, record) = (whole(), size_of::<MboMsg>());
+        let second = plain.len() - 2 * record;
+        for (words, told) in [(6, "type mbo, has 24 bytes instead of 56"), (15, "of 60 bytes")] {
+            let mut bytes = plain.clone();
+            bytes[second] = words;
+            let (records, why) = complaint(&bytes);
+            assert_eq!(records, 1);
+            assert!(why.contains(told), "{why}");
+        }
     }
 
     #[test]
