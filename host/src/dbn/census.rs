@@ -1,6 +1,8 @@
 //! What is in a DBN file, counted.
 
+use super::names::plain;
 use super::{DbnError, DbnFile, DbnRecord, OtherRecord, letter};
+use crate::store::TIME_MAX;
 use dbn::enums::rtype;
 use std::collections::{BTreeMap, HashSet};
 use wiretape_core::event::{NO_INSTRUMENT, flags};
@@ -22,9 +24,9 @@ pub struct Census {
     pub instruments: u64,
     /// Records flagged last.
     pub flagged_last: u64,
-    /// Records by type and action letter; `-` for types without actions.
+    /// Records by type and action letter; `-` for types without actions, `?` for what is no letter.
     pub counts: BTreeMap<(String, char), u64>,
-    /// Earliest and latest receive time.
+    /// Earliest and latest receive time of those records that have one.
     pub span: Option<(u64, u64)>,
 }
 
@@ -34,13 +36,13 @@ impl Census {
         let metadata = file.metadata();
         let mut census = Census {
             version: metadata.version,
-            dataset: metadata.dataset.clone(),
+            dataset: plain(&metadata.dataset),
             schema: metadata.schema.map(|schema| schema.to_string()),
-            symbols: metadata.mappings.iter().map(|mapping| mapping.raw_symbol.clone()).collect(),
+            symbols: metadata.mappings.iter().map(|mapping| plain(&mapping.raw_symbol)).collect(),
             ..Census::default()
         };
         if census.symbols.is_empty() {
-            census.symbols.clone_from(&metadata.symbols);
+            census.symbols = metadata.symbols.iter().map(|symbol| plain(symbol)).collect();
         }
         let mut counts: BTreeMap<(u8, u8), u64> = BTreeMap::new();
         let mut instruments = HashSet::new();
@@ -71,13 +73,16 @@ impl Census {
             *counts.entry((record.rtype(), action)).or_default() += 1;
             census.flagged_last += u64::from(bits & flags::LAST != 0);
             instruments.insert(hd);
-            let (from, to) = census.span.unwrap_or((time, time));
-            census.span = Some((from.min(time), to.max(time)));
+            if time <= TIME_MAX {
+                let (from, to) = census.span.unwrap_or((time, time));
+                census.span = Some((from.min(time), to.max(time)));
+            }
         }
         census.records = file.records_read();
         census.instruments = instruments.len() as u64;
         for ((rtype, action), count) in counts {
-            census.counts.insert((type_name(rtype), char::from(action)), count);
+            let action = if action.is_ascii_graphic() { char::from(action) } else { '?' };
+            *census.counts.entry((type_name(rtype), action)).or_default() += count;
         }
         Ok(census)
     }
@@ -131,5 +136,31 @@ mod tests {
         encoder.flush().unwrap();
         let census = Census::take(DbnFile::open(&path).unwrap()).unwrap();
         assert_eq!((census.records, census.instruments), (4, 2));
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_steer_a_terminal_and_times_that_are_none_do_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dbn");
+        let metadata = dbn::Metadata::builder()
+            .dataset("X\u{1b}[2J".to_owned())
+            .schema(Some(dbn::Schema::Mbo))
+            .start(0)
+            .stype_in(Some(dbn::SType::RawSymbol))
+            .stype_out(dbn::SType::InstrumentId)
+            .symbols(vec!["A\u{7}".to_owned()])
+            .build();
+        let mut encoder = Encoder::new(std::fs::File::create(&path).unwrap(), &metadata).unwrap();
+        for (ts_recv, action) in [(5, b'A'), (dbn::UNDEF_TIMESTAMP, 0x1b), (7, 0x0a)] {
+            let action = action as std::ffi::c_char;
+            let order = dbn::MboMsg { ts_recv, action, ..Default::default() };
+            encoder.encode_record(&order).unwrap();
+        }
+        encoder.flush().unwrap();
+        let census = Census::take(DbnFile::open(&path).unwrap()).unwrap();
+        assert_eq!((&census.dataset[..], &census.symbols[0][..]), ("X\u{FFFD}[2J", "A\u{FFFD}"));
+        assert_eq!(census.span, Some((5, 7)));
+        let counts: Vec<_> = census.counts.into_iter().collect();
+        assert_eq!(counts, [(("mbo".to_owned(), '?'), 2), (("mbo".to_owned(), 'A'), 1)]);
     }
 }

@@ -35,8 +35,9 @@ impl DbnNames {
                 let (Ok(id), false) = (number.parse(), symbol.is_empty()) else { continue };
                 let (start, end) = (midnight(interval.start_date), midnight(interval.end_date));
                 // Refused is only an end before its start.
-                if names.days.insert(id, start, end, symbol).is_ok() {
-                    names.last.insert(id, symbol.clone());
+                let symbol = plain(symbol);
+                if names.days.insert(id, start, end, &symbol).is_ok() {
+                    names.last.insert(id, symbol);
                 }
             }
         }
@@ -55,6 +56,11 @@ impl DbnNames {
             .or_else(|| self.last.get(&id))
             .map(String::as_str)
     }
+}
+
+/// `name` with characters that a terminal would obey, and no venue has in its names, made visible.
+pub(super) fn plain(name: &str) -> String {
+    name.replace(char::is_control, "\u{FFFD}")
 }
 
 /// The begin of a day, UTC nanoseconds.
@@ -124,6 +130,13 @@ mod tests {
         let mappings = vec![mapping("13", &[days]), mapping("x", &[days])];
         let names = names(SType::InstrumentId, SType::RawSymbol, mappings);
         assert_eq!(names.at(midnight(day(183)), 13), Some("AAPL"));
+    }
+
+    #[test]
+    fn characters_that_a_terminal_would_obey_are_no_part_of_a_name() {
+        let mappings = vec![mapping("A\u{1b}[2J\n", &[(day(183), day(184), "13")])];
+        let names = names(SType::RawSymbol, SType::InstrumentId, mappings);
+        assert_eq!(names.at(midnight(day(183)), 13), Some("A\u{FFFD}[2J\u{FFFD}"));
     }
 
     #[test]

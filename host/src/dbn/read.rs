@@ -3,6 +3,7 @@
 use super::DbnError;
 use super::census::type_name;
 use super::input::Input;
+use super::names::plain;
 use dbn::decode::DbnMetadata;
 use dbn::decode::dbn::Decoder;
 use dbn::{Mbp1Msg, Metadata, Record, TradeMsg, VersionUpgradePolicy};
@@ -59,7 +60,7 @@ impl SymbolRecord {
         let (from, to) = (mapping.stype_in_symbol()?, mapping.stype_out_symbol()?);
         // A mapping to the number says nothing that the number does not.
         let names_number = to.parse() == Ok(instrument_id) || to.is_empty();
-        let symbol = if names_number { from } else { to }.to_owned();
+        let symbol = plain(if names_number { from } else { to });
         Ok(SymbolRecord { instrument_id, symbol })
     }
 }

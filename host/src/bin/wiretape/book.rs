@@ -250,7 +250,7 @@ fn print_state(
     writeln!(out, "  bid {bid:>20} | {ask:<20} ask   ({} and {} orders)", m.bid_ct, m.ask_ct)?;
     let (volume, trades) = (grouped(m.volume), grouped(m.trades));
     writeln!(out, "  last {} x {}, {volume} in {trades} trades", price(m.last_px), m.last_sz)?;
-    let status = if m.status == 0 { '-' } else { char::from(m.status) };
+    let status = if m.status.is_ascii_graphic() { char::from(m.status) } else { '-' };
     writeln!(out, "  status {status}, {} orders or levels in the book", grouped(m.orders))
 }
 
