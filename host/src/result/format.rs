@@ -15,7 +15,7 @@ pub enum Format {
     Table,
     /// Comma-separated values with a header line (RFC 4180).
     Csv,
-    /// One JSON object a line.
+    /// One JSON object a line; prices and other decimals as text, which keeps them exact.
     Json,
     /// Arrow IPC stream.
     Arrow,
@@ -170,7 +170,7 @@ fn json(
             column.write(row, zone, TimeStyle::Offset, &mut value);
             if column.is_null(row) {
                 line.push_str("null");
-            } else if column.is_number() {
+            } else if column.is_bare_in_json() {
                 line.push_str(&value);
             } else {
                 line.push_str(&serde_json::Value::from(value.as_str()).to_string());
@@ -202,7 +202,7 @@ fn table(
                 value.push('-');
             }
             column.write(row, zone, TimeStyle::Plain, &mut value);
-            *width = (*width).max(value.len());
+            *width = (*width).max(value.chars().count());
             values.push(value);
         }
         cells.push(values);
@@ -211,7 +211,7 @@ fn table(
     let put = |line: &mut String, index: usize, value: &str| {
         let width = widths.get(index).copied().unwrap_or(0);
         let last = index + 1 == columns.len();
-        let gap = width.saturating_sub(value.len());
+        let gap = width.saturating_sub(value.chars().count());
         line.push_str(if index == 0 { "" } else { "  " });
         if columns.get(index).is_some_and(Column::is_number) {
             line.extend(std::iter::repeat_n(' ', gap));

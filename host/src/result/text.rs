@@ -97,10 +97,15 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Whether the value is a number (or a truth value): written without quotes in JSON, to the
-    /// right in a table.
+    /// Whether the value is a number (or a truth value): to the right in a table.
     pub fn is_number(&self) -> bool {
         !matches!(self, Column::Time(_) | Column::Text(_) | Column::Word(..) | Column::Other(_))
+    }
+
+    /// Whether JSON has the value without quotes. Decimals have them: most readers would make floats
+    /// of them, which do not hold every price.
+    pub fn is_bare_in_json(&self) -> bool {
+        self.is_number() && !matches!(self, Column::Decimal(..))
     }
 
     /// Appends the value as text; nothing if it is absent.

@@ -160,7 +160,7 @@ fn change_name(change: u8) -> &'static str {
     }
 }
 
-/// The event as a JSON object, prices as exact decimal numbers.
+/// The event as a JSON object, prices as text: exact.
 pub fn as_json(event: &Event, sequence: u64, symbol: &str, zone: &TimeZone) -> Value {
     let header = event.header();
     let time = |time: u64| {

@@ -155,7 +155,7 @@ enum FormatName {
     Table,
     /// Comma-separated values.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object a line; prices as text, exact.
     Json,
     /// Arrow IPC stream.
     Arrow,

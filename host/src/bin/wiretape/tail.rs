@@ -49,7 +49,7 @@ pub struct TailArguments {
     /// Stop when the capture run ends (or its writer has died).
     #[arg(long)]
     until_end: bool,
-    /// One JSON object a line.
+    /// One JSON object a line; prices as text, exact.
     #[arg(long, conflicts_with = "dbn")]
     json: bool,
     /// A DBN file.
