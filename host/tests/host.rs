@@ -389,6 +389,20 @@ fn of_feed(feed: u8, event: Event) -> Event {
     Event::new(&SymbolMsg { feed: feed.into(), ..event.get::<SymbolMsg>().unwrap() })
 }
 
+/// That feed `feed` was removed, when capture's own clock showed `time`.
+fn removal(feed: u8, time: u64) -> Event {
+    Event::new(&SessionMsg {
+        hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, time),
+        ts_recv: time,
+        next_seq: 3,
+        previous_next_seq: 3,
+        session: *b"TEST000001",
+        feed,
+        change: session_change::REMOVED,
+        reserved: 0,
+    })
+}
+
 #[test]
 fn a_feed_that_is_added_is_answered_for_and_one_that_is_removed_has_no_quotes_any_more() {
     let directory = tempfile::tempdir().unwrap();
@@ -408,16 +422,7 @@ fn a_feed_that_is_added_is_answered_for_and_one_that_is_removed_has_no_quotes_an
     events.publish(&of_feed(1, order(40, 1, 2_000, action::ADD, 70)));
     events.publish(&order(3, 2, 3_000, action::ADD, 60));
     events.publish(&of_feed(1, order(40, 2, 4_000, action::ADD, 80)));
-    events.publish(&Event::new(&SessionMsg {
-        hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, 5_000),
-        ts_recv: 5_000,
-        next_seq: 3,
-        previous_next_seq: 3,
-        session: *b"TEST000001",
-        feed: 0,
-        change: session_change::REMOVED,
-        reserved: 0,
-    }));
+    events.publish(&removal(0, 5_000));
     events.publish(&of_feed(1, order(40, 2, 6_000, action::CANCEL, 80)));
     events.commit();
     host.wait_for(Position { epoch: 100, sequence: 8 });
@@ -429,6 +434,15 @@ fn a_feed_that_is_added_is_answered_for_and_one_that_is_removed_has_no_quotes_an
     };
     assert_eq!(quotes("ABC"), [Some(50), Some(60), None]);
     assert_eq!(quotes("XYZ"), [Some(70), Some(80), Some(70)]);
+
+    // A removal is no word of the exchange's: its time is not that through which answers go.
+    let far = 1_000_000;
+    events.publish(&removal(1, far));
+    events.commit();
+    host.wait_for(Position { epoch: 100, sequence: 9 });
+    let (_, coverage) = host.ask(&Request::Range { kind: Kind::Quotes, scope: of("XYZ") });
+    let [worker] = &coverage.workers[..] else { panic!("{coverage:?}") };
+    assert_eq!((worker.ts_event, worker.ts_recv), (Some(6_000), Some(far)));
 }
 
 #[test]

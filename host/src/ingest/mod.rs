@@ -213,7 +213,7 @@ impl Taker<'_> {
         store.set_state(WorkerState::Live);
         for (sequence, event) in (first..).zip(events) {
             let header = event.header();
-            let times = (header.ts_event, event.ts_recv());
+            let mut times = (header.ts_event, event.ts_recv());
             if !std::mem::replace(&mut self.seen_any, true) {
                 store.forget_quotes(None, sequence, times, flags::MAYBE_BAD_BOOK);
             }
@@ -239,6 +239,10 @@ impl Taker<'_> {
                 rtype::SESSION => {
                     if let Some(record) = event.get::<SessionMsg>() {
                         self.take_session(&mut store, segment, sequence, &record);
+                        // The exchange said nothing: the time is that of our own clock.
+                        if record.change == session_change::REMOVED {
+                            times.0 = self.last.map_or(0, |last| last.0);
+                        }
                     }
                 }
                 _ => {}
