@@ -57,13 +57,55 @@ pub enum Command {
     /// Examine this machine: is it fit to capture?
     Doctor(doctor::DoctorArguments),
     /// Print completions for a shell.
+    #[command(after_help = "\
+Examples:
+  source <(wiretape completions bash)
+  wiretape completions zsh > ~/.zfunc/_wiretape
+  wiretape completions fish > ~/.config/fish/completions/wiretape.fish")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
     /// Print the manual page (roff), or write one for each command: wiretape man | man -l -
+    #[command(after_help = "\
+Examples:
+  wiretape man | man -l -
+  wiretape man /usr/local/share/man/man1")]
     Man {
         /// Directory to write all pages to.
         dir: Option<std::path::PathBuf>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn each(command: &clap::Command, name: &str, look: &mut dyn FnMut(&clap::Command, &str)) {
+        look(command, name);
+        for sub in command.get_subcommands() {
+            each(sub, &format!("{name} {}", sub.get_name()), look);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_examples_that_are_taken() {
+        let mut lines = 0;
+        each(&Arguments::command(), "wiretape", &mut |command, name| {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(text.starts_with("Examples:\n"), "{name} --help has no examples");
+            assert!(text.lines().all(|line| line.len() <= 100), "{name}: a line will be broken");
+            let examples = text.lines().skip(1).take_while(|line| line.starts_with("  "));
+            for example in examples.filter(|line| line.trim_start().starts_with(name)) {
+                // What stands behind two blanks is a remark, behind these signs the shell's.
+                let call = example.trim_start().split("  ").next().unwrap_or_default();
+                let call = call.split(['|', '>']).next().unwrap_or_default();
+                let taken = Arguments::try_parse_from(call.split_whitespace());
+                assert!(taken.is_ok(), "{call}: {}", taken.unwrap_err());
+                lines += 1;
+            }
+        });
+        assert!(lines > 40, "only {lines} examples were found");
+    }
 }

@@ -36,6 +36,11 @@ pub struct DbnArguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Version, schema, symbols, and how many records of each type and action.
+    #[command(after_help = "\
+Examples:
+  wiretape dbn info *.dbn.zst
+  wiretape tail --from oldest --dbn --until-end | wiretape dbn info /dev/stdin
+  wiretape dbn info --json esm4.mbo.dbn.zst | jq .records")]
     Info {
         /// DBN files.
         #[arg(required = true)]
@@ -43,6 +48,10 @@ enum Action {
     },
     /// Plays an MBO file into the book and compares it with an MBP-1 file of the same instrument
     /// and time, at records flagged last. Exit code 1 if they differ or share no time.
+    #[command(after_help = "\
+Examples:
+  wiretape dbn compare esm4.mbo.dbn.zst esm4.mbp-1.dbn.zst
+  wiretape dbn compare --json esm4.mbo.dbn.zst esm4.mbp-1.dbn.zst | jq .differences")]
     Compare {
         /// The MBO file.
         mbo: PathBuf,

@@ -42,6 +42,11 @@ pub struct QueryArguments {
 #[derive(Debug, Subcommand)]
 enum Question {
     /// Rows as they were published.
+    #[command(after_help = "\
+Examples:
+  wiretape query range --instrument AAPL --from 09:30 --to 09:31 --tz America/New_York
+  wiretape query range --kind quotes --instrument AAPL --limit 20
+  wiretape query range --kind events --date 2012-06-21 --format arrow > events.arrow")]
     Range {
         /// Which rows.
         #[arg(long, value_enum, default_value_t = KindName::Trades)]
@@ -50,6 +55,12 @@ enum Question {
         what: What,
     },
     /// Each trade with the last quote before it.
+    #[command(after_help = "\
+Examples:
+  wiretape query asof --instrument AAPL --tolerance 1s
+  wiretape query asof --by receive --format csv --output joined.csv
+
+The quote is the last one published before the trade, never one of the same time that came after.")]
     Asof {
         #[command(flatten)]
         what: What,
@@ -58,6 +69,14 @@ enum Question {
         tolerance: Option<u64>,
     },
     /// Bars of trades by time, volume or count.
+    #[command(after_help = "\
+Examples:
+  wiretape query bars --every 1m --instrument AAPL
+  wiretape query bars --every 1d --tz America/New_York
+  wiretape query bars --volume 10000 --format csv --output bars.csv
+  wiretape query bars --trades 100 --instrument AAPL
+
+A bar without a trade is left out. One that trades to come may still change has closed = false.")]
     Bars {
         #[command(flatten)]
         what: What,
@@ -68,8 +87,16 @@ enum Question {
         unprintable: bool,
     },
     /// What instruments the host holds.
+    #[command(after_help = "\
+Examples:
+  wiretape query instruments
+  wiretape query instruments --format json | jq -r .symbol")]
     Instruments,
     /// What is missing, loss by loss.
+    #[command(after_help = "\
+Examples:
+  wiretape query coverage
+  wiretape query coverage --format csv --output losses.csv")]
     Coverage,
 }
 

@@ -37,6 +37,11 @@ pub struct SegmentsArguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Remove segments whose writer has ended or died.
+    #[command(after_help = "\
+Examples:
+  wiretape segments remove            all that have no living writer
+  wiretape segments remove w0
+  wiretape segments remove --directory /dev/shm/test")]
     Remove {
         /// Worker names [default: all without a living writer].
         workers: Vec<String>,

@@ -29,8 +29,8 @@ Examples:
   wiretape metrics > /var/lib/node_exporter/textfile/wiretape.prom
   wiretape metrics --listen 127.0.0.1:9464     then scrape http://127.0.0.1:9464/metrics
 
-Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0; on packets lost in front of the worker, the
-same of wiretape_worker_socket_ring_full_total, wiretape_worker_socket_dropped_total,
+Alert on rate(wiretape_feed_lost_messages_total[1m]) > 0; on packets lost in front of the worker,
+the same of wiretape_worker_socket_ring_full_total, wiretape_worker_socket_dropped_total,
 wiretape_worker_frame_oversize_total, wiretape_worker_xdp_no_socket_total and
 wiretape_worker_xdp_unserved_total; on a ledger that does not close at rest,
 wiretape_worker_unaccounted_packets != 0 and rate(wiretape_worker_frames_total[1m]) == 0;
