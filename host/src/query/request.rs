@@ -7,7 +7,9 @@
 use super::bars::BarRule;
 use super::series::Window;
 use crate::store::{Axis, Kind};
+use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What all questions share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +67,32 @@ pub enum Request {
     Coverage {},
 }
 
+/// The fields of all questions.
+const FIELDS: [&str; 10] = [
+    "query",
+    "instruments",
+    "from",
+    "to",
+    "by",
+    "limit",
+    "kind",
+    "tolerance",
+    "rule",
+    "unprintable",
+];
+
 impl Request {
+    /// The question of a line. A field that no question has is an error: left aside, one that was
+    /// misspelt would give the answer to another question.
+    pub fn parse(line: &[u8]) -> Result<Request, serde_json::Error> {
+        let request = serde_json::from_slice(line)?;
+        let given: BTreeMap<String, IgnoredAny> = serde_json::from_slice(line)?;
+        match given.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            Some(name) => Err(serde_json::Error::unknown_field(name, &FIELDS)),
+            None => Ok(request),
+        }
+    }
+
     /// Of what and when, for the questions that have a scope.
     pub fn scope(&self) -> Option<&Scope> {
         match self {
@@ -109,7 +136,7 @@ mod tests {
         ];
         for request in requests {
             let line = serde_json::to_string(&request).unwrap();
-            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request, "{line}");
+            assert_eq!(Request::parse(line.as_bytes()).unwrap(), request, "{line}");
         }
         let short = r#"{"query":"bars","rule":{"volume":1000}}"#;
         let bars = Request::Bars {
@@ -117,6 +144,18 @@ mod tests {
             rule: BarRule::Volume(1000),
             unprintable: false,
         };
-        assert_eq!(serde_json::from_str::<Request>(short).unwrap(), bars);
+        assert_eq!(Request::parse(short.as_bytes()).unwrap(), bars);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_no_other_question() {
+        for line in [
+            r#"{"query":"range","instrument":["AAPL"]}"#,
+            r#"{"query":"asof","tolerence":5}"#,
+            r#"{"query":"coverage","From":1}"#,
+        ] {
+            let error = Request::parse(line.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("unknown field"), "{line}: {error}");
+        }
     }
 }

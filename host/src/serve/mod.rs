@@ -110,7 +110,7 @@ impl Service {
                 return io::copy(&mut lines.take(REST_MAX), &mut io::sink()).map(drop);
             }
             let stores: Vec<SharedStore> = self.hosted.stores();
-            let answer = serde_json::from_slice::<Request>(&line)
+            let answer = Request::parse(&line)
                 .map_err(|error| format!("the request is not understood: {error}"))
                 .and_then(|request| {
                     execute(&stores, &request, self.limits.rows).map_err(|error| error.to_string())
