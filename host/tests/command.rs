@@ -283,6 +283,24 @@ fn the_tape_is_printed_for_people_as_json_and_as_dbn() {
     assert!(json(&book)["bid_price"].is_string(), "{book}");
 }
 
+/// Whoever can write a segment can write anything into it.
+#[test]
+fn damaged_numbers_of_a_segment_cost_no_memory_and_end_no_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let segment = TestSegment::create(&directory.path().join("w.seg"), 5, 16);
+    let writer = segment.writer();
+    let instruments = u32::MAX;
+    writer.feed(0).unwrap().set_identity(&FeedIdentity { instruments, ..FeedIdentity::default() });
+    for counter in [Counter::NicStamped, Counter::NicUnstamped, Counter::NicRefused] {
+        writer.counters().set(counter, u64::MAX);
+    }
+    let status = ok(directory.path(), &["status", "--directory", "."]);
+    assert!(status.contains("18,446,744,073,709,551,615 of the NIC"), "{status}");
+    writer.header().set_state(State::Ended);
+    let tail = ["tail", "--from", "oldest", "--until-end", "--dbn", "--schema", "mbp-1"];
+    ok(directory.path(), &[&tail[..], &["--directory", "."]].concat());
+}
+
 #[test]
 fn a_book_says_when_it_may_be_wrong_and_when_nobody_keeps_it_any_more() {
     let directory = tempfile::tempdir().unwrap();

@@ -150,8 +150,8 @@ impl Ingest {
     }
 }
 
-/// First instrument and number of instruments of feed `index`.
-fn feed_range(segment: &Segment, index: usize) -> Option<(u32, u32)> {
+/// First instrument and number of instruments of feed `index`, within what the directory holds.
+pub fn feed_range(segment: &Segment, index: usize) -> Option<(u32, u32)> {
     let view = segment.view()?;
     // What a header says is an allegation: the directory's real length bounds it.
     let length = view.symbols().len() as u32;

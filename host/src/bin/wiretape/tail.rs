@@ -18,7 +18,7 @@ use wiretape_core::event::{Event, NO_INSTRUMENT, SymbolMsg, rtype};
 use wiretape_host::dbn::{
     DbnMetadata, DbnSchema, DbnVersion, DbnWriter, Tops, TopsMemory, dataset_of,
 };
-use wiretape_host::ingest::symbol_text;
+use wiretape_host::ingest::{feed_range, symbol_text};
 use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
 use wiretape_host::stop_signals::stop_on_signals;
 
@@ -244,9 +244,10 @@ const MISSED: u8 = 3;
 
 /// First instrument id and number of instruments of each feed.
 fn feeds(segment: Option<&Segment>) -> Vec<(u32, u32)> {
-    let Some(view) = segment.and_then(Segment::view) else { return Vec::new() };
-    let identities = view.feeds().map(|feed| feed.identity());
-    identities.map(|feed| (feed.first_instrument, feed.instruments)).collect()
+    let Some((segment, view)) = segment.and_then(|one| Some((one, one.view()?))) else {
+        return Vec::new();
+    };
+    (0..view.feeds().count()).map_while(|index| feed_range(segment, index)).collect()
 }
 
 /// Where the output goes.

@@ -43,7 +43,7 @@ fn print_stamps(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
     let of = |counter| look.counter(counter);
     let (stamped, unstamped) = (of(Counter::NicStamped), of(Counter::NicUnstamped));
     let refused = of(Counter::NicRefused);
-    if stamped + unstamped + refused == 0 {
+    if [stamped, unstamped, refused] == [0; 3] {
         return Ok(());
     }
     write!(out, "  receive times: {} of the NIC", grouped(stamped))?;
