@@ -268,6 +268,9 @@ fn the_tape_is_printed_for_people_as_json_and_as_dbn() {
         records += 1;
     }
     assert!(records > 1_000 && records <= head);
+    let dbn = wiretape(at, &[&tail[..], &["--dbn", "-i", "AAPL"]].concat()).stdout;
+    let decoder = dbn::decode::dbn::Decoder::new(&dbn[..]).unwrap();
+    assert_eq!(decoder.metadata().symbols, ["AAPL"], "the metadata name what the file holds");
 
     // A reader that has enough ends us quietly.
     let mut child = Command::new(env!("CARGO_BIN_EXE_wiretape"))

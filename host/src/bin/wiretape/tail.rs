@@ -410,8 +410,11 @@ impl<'a> Tail<'a> {
 
     fn metadata(&self, first: &Event) -> DbnMetadata {
         let header = first.header();
+        // Those whose records are left out would look as if they had not traded.
+        let wanted = &self.arguments.instrument;
+        let named = self.symbols.names.iter().map(|(id, name)| (*id, name.clone()));
         let mut symbols: Vec<(u32, String)> =
-            self.symbols.names.iter().map(|(id, name)| (*id, name.clone())).collect();
+            named.filter(|(_, name)| wanted.is_empty() || wanted.contains(name)).collect();
         symbols.sort();
         let dataset = dataset_of(header.publisher_id).to_owned();
         DbnMetadata { dataset, start: header.ts_event, symbols }
