@@ -275,6 +275,15 @@ fn check_xdp(place: Place<'_>, source: &Located<SourceTable>) -> Result<SourceCo
         );
         return Err(ConfigError::at(place, origin(&table.retain_frames), sentence));
     }
+    if let (true, Some(Located { value: true, origin })) = (retain_frames > 0, &table.huge_pages) {
+        let sentence = "huge_pages = true has no effect with retain_frames: frames that recorders \
+                        read lie in a file of ordinary pages; leave one of the two out";
+        return Err(ConfigError::at(place, *origin, sentence));
+    }
+    if let (None, Some(budget)) = (&table.busy_poll_us, &table.busy_poll_budget) {
+        let sentence = "'busy_poll_budget' is about busy polling, which 'busy_poll_us' turns on";
+        return Err(ConfigError::at(place, budget.origin, sentence));
+    }
     let timeout_us = within(place, &table.busy_poll_us, "busy_poll_us", 0, &BUSY_POLL_US)? as u32;
     let budget = &table.busy_poll_budget;
     let budget = within(place, budget, "busy_poll_budget", 64, &BUSY_POLL_BUDGET)? as u32;

@@ -159,19 +159,20 @@ fn what_is_of_the_wrong_kind_is_told_what_it_can_be_not_a_type_of_ours() {
 #[test]
 fn times_have_an_end_polling_the_kernels_bounds_and_folders_a_name() {
     let range = |from: &str, line: usize, key: &str, (min, max): (usize, usize)| {
+        let first = from.lines().next().unwrap();
         for value in [min, max] {
-            parse(&XDP.replacen(from, &format!("{from}\n{key} = {value}"), 1)).unwrap();
+            parse(&XDP.replacen(first, &format!("{from}\n{key} = {value}"), 1)).unwrap();
         }
         // TOML's largest number, which the kernel or the worker would take for another one.
         for value in [max + 1, i64::MAX as usize] {
-            let text = complaint(from, &format!("{from}\n{key} = {value}"));
+            let text = complaint(first, &format!("{from}\n{key} = {value}"));
             let says = format!("{key} must be from {min} to {max}, not {value}");
             assert_eq!(text, format!("capture.toml:{line}: {says}"));
         }
     };
     let group = "group = \"233.54.12.111:26477\"\nrecovery = [\"10.1.2.3:26400\"]";
     range("queue = 2", 11, "busy_poll_us", (0, 1_000_000));
-    range("queue = 2", 11, "busy_poll_budget", (1, 65_535));
+    range("queue = 2\nbusy_poll_us = 50", 12, "busy_poll_budget", (1, 65_535));
     range("date = 2012-06-21", 19, "reorder_us", (0, 60_000_000));
     let late = format!("{group}\nrecovery_ms = 86400001");
     let late = complaint("group = \"233.54.12.111:26477\"", &late);
@@ -261,6 +262,20 @@ fn depth_is_all_or_a_list_of_symbols() {
     let many: Vec<String> = (0..65).map(|n| format!("\"S{n}\"")).collect();
     let many = complain(&format!("depth = [{}]", many.join(",")));
     assert!(many.contains("at most 64 symbols can be listed, not 65"), "{many}");
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    let lonely = "capture.toml:10: 'busy_poll_budget' is about busy polling, which 'busy_poll_us' \
+                  turns on";
+    assert_eq!(complaint("queue = 2", "busy_poll_budget = 64"), lonely);
+    let both = |keys: &str| parse(&XDP.replacen("queue = 2", keys, 1));
+    // Turned off, with what it would have.
+    assert!(both("busy_poll_us = 0\nbusy_poll_budget = 64").is_ok());
+    let text = both("retain_frames = 64\nhuge_pages = true").unwrap_err().to_string();
+    assert!(text.starts_with("capture.toml:11: huge_pages = true has no effect"), "{text}");
+    assert!(both("retain_frames = 64\nhuge_pages = false").is_ok());
+    assert!(both("retain_frames = 64").is_ok());
 }
 
 #[test]
