@@ -10,7 +10,8 @@ mod meaning;
 mod servers;
 mod tables;
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub use wiretape_core::pipeline::Protocol;
 use crate::rights::Confinement;
 use crate::source::pcap::Speed;
 use crate::xsk::{BindMode, BusyPoll};
+
+/// Bytes of the longest configuration: many times what all that can be said takes.
+const LONGEST: u64 = 1 << 20;
 
 /// A complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,8 +276,7 @@ impl ConfigText {
         let (name, text) = match file {
             Some(path) => {
                 let name = path.display().to_string();
-                let text = fs::read_to_string(path)
-                    .map_err(|source| ConfigError::unreadable(&name, &source))?;
+                let text = read(path).map_err(|source| ConfigError::unreadable(&name, &source))?;
                 (name, text)
             }
             None => ("the command line".to_owned(), String::new()),
@@ -290,6 +293,16 @@ impl ConfigText {
     /// it is. Reads no file.
     pub fn check_beside(&self, running: &WorkerConfig) -> Result<Config, ConfigError> {
         parse(&self.name, &self.text, &self.flags, Some(running))
+    }
+}
+
+/// The text of a file, unless it has no end, as a device that was named by mistake.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > LONGEST {
+        true => Err(io::Error::other(format!("it is longer than {} KiB", LONGEST >> 10))),
+        false => Ok(text),
     }
 }
 

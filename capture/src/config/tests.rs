@@ -279,6 +279,13 @@ fn what_would_have_no_effect_is_refused() {
 }
 
 #[test]
+fn a_file_without_an_end_is_refused() {
+    let load = || Config::load(Some(Path::new("/dev/zero")), &Overrides::default());
+    let text = load().unwrap_err().to_string();
+    assert_eq!(text, "/dev/zero: cannot read the configuration: it is longer than 1024 KiB");
+}
+
+#[test]
 fn a_missing_file_is_one_sentence() {
     let path = Path::new("/nonexistent/capture.toml");
     let text = Config::load(Some(path), &Overrides::default()).unwrap_err().to_string();

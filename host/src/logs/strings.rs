@@ -68,8 +68,12 @@ impl LogStrings {
     pub fn read(path: &Path, program: &LogProgram) -> Result<LogStrings, StringsError> {
         let file = |source| StringsError::File { path: path.to_owned(), source };
         let bad = |source| StringsError::Program { path: path.to_owned(), source };
-        let bytes = fs::read(path).map_err(file)?;
         let metadata = fs::metadata(path).map_err(file)?;
+        if !metadata.is_file() {
+            // A device may have no end.
+            return Err(file(io::Error::other("it is no regular file")));
+        }
+        let bytes = fs::read(path).map_err(file)?;
         let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let elf =
             object::read::elf::ElfFile64::<object::Endianness>::parse(&bytes[..]).map_err(bad)?;

@@ -30,8 +30,9 @@ use finding::{Finding, Section, Verdict};
 use inquiry::RunningKernel;
 use machine::Machine;
 use serde_json::json;
-use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read, Write, stdout};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use worker::Worker;
 
@@ -112,11 +113,22 @@ fn workers(machine: &Machine, arguments: &DoctorArguments) -> Result<Vec<Worker>
     let mut workers = Vec::new();
     for path in &arguments.config {
         let wrong = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let text = text_of(path).map_err(|error| wrong(error.to_string()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         workers.extend(worker::parse(&name, &text).map_err(wrong)?);
     }
     Ok(workers)
+}
+
+/// The text of a configuration, unless it is longer than capture takes, as a device without an end.
+fn text_of(path: &Path) -> io::Result<String> {
+    const LONGEST: u64 = 1 << 20;
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > LONGEST {
+        true => Err(io::Error::other(format!("it is longer than {} KiB", LONGEST >> 10))),
+        false => Ok(text),
+    }
 }
 
 fn interfaces(
