@@ -33,8 +33,9 @@ Examples:
       Decode a capture file into a segment, as fast as it goes.
   wiretape-capture --pcap DEEP10.pcap.gz --groups
       List the groups in a capture file, and the --feed that decodes each.
-  wiretape-capture --interface eth1 --queue 2 --feed itch50-moldudp64@233.54.12.111:26477
-      Capture live; `wiretape-xdp load` must have been run on eth1 before.
+  wiretape-capture --interface eth1 --queue 2 \\
+      --feed itch50-moldudp64@233.54.12.111:26477,233.49.196.111:26477
+      Capture live, line A and line B; `wiretape-xdp load` must have been run on eth1 before.
 
 Flags win over the file. Exit codes: 0 ended cleanly, 1 failed, 2 wrong usage or configuration.
 A further signal, a second later or more, ends the process at once.";
@@ -111,8 +112,8 @@ struct Cli {
     /// Where wiretape-xdp pinned its maps [default: /sys/fs/bpf/wiretape].
     #[arg(long, value_name = "DIR")]
     pin_dir: Option<PathBuf>,
-    /// Decode this feed; may be given several times.
-    #[arg(long = "feed", value_name = "PROTOCOL@GROUP:PORT")]
+    /// Decode this feed, with line B behind a comma if it has two lines; may be given several times.
+    #[arg(long = "feed", value_name = "PROTOCOL@GROUP:PORT[,GROUP:PORT]")]
     feeds: Vec<String>,
     /// Trading date, where the packets' times do not tell it.
     #[arg(long, value_name = "YYYY-MM-DD")]

@@ -367,7 +367,13 @@ fn check_feed(
 ) -> Result<FeedConfig, ConfigError> {
     let table = &feed.value;
     let protocols = Protocol::ALL.map(|protocol| (protocol, protocol.name()));
-    let Some(protocol) = one_of(place, &table.protocol, "protocol", &protocols)? else {
+    // The name of its format alone will do, as it does for other commands.
+    let by_format = value(&table.protocol).and_then(|name| Protocol::from_name(&name));
+    let by_name = match by_format {
+        None => one_of(place, &table.protocol, "protocol", &protocols)?,
+        known => known,
+    };
+    let Some(protocol) = by_name else {
         let names = protocols.map(|(_, name)| name).join(", ");
         let sentence = format!("the feed has no protocol; there are: {names}");
         return Err(ConfigError::at(place, feed.origin, sentence));

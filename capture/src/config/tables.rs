@@ -154,7 +154,7 @@ pub struct Overrides {
     pub mode: Option<String>,
     /// `--pin-dir`
     pub pin_dir: Option<PathBuf>,
-    /// `--feed PROTOCOL@GROUP:PORT`: replaces the feeds.
+    /// `--feed PROTOCOL@GROUP:PORT[,GROUP:PORT]`: replaces the feeds.
     pub feeds: Vec<String>,
     /// `--date`: of all feeds that have none.
     pub date: Option<String>,

@@ -286,6 +286,12 @@ fn a_file_without_an_end_is_refused() {
 }
 
 #[test]
+fn a_protocol_goes_by_its_format_too() {
+    let config = parse(&XDP.replacen("itch50-moldudp64", "itch50", 1)).unwrap();
+    assert_eq!(config.feeds[0].protocol, Protocol::Itch50);
+}
+
+#[test]
 fn a_missing_file_is_one_sentence() {
     let path = Path::new("/nonexistent/capture.toml");
     let text = Config::load(Some(path), &Overrides::default()).unwrap_err().to_string();
