@@ -323,6 +323,24 @@ fn what_cannot_be_played_is_told_in_one_sentence_and_leaves_nothing() {
 }
 
 #[test]
+fn output_that_nobody_can_take_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut help = Command::new(env!("CARGO_BIN_EXE_wiretape-exchange"));
+    let output = help.arg("--help").stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write: No space left"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let limited = "ulimit -f 8; exec \"$0\" --sim --messages 5000 --write feed.pcap";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_wiretape-exchange")]);
+    let output = shell.current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+}
+
+#[test]
 fn a_socket_gets_every_packet_of_its_group() {
     let pair = match Pair::make() {
         Ok(pair) => pair,

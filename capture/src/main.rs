@@ -16,7 +16,7 @@ use wiretape_capture::run::{Notice, Summary, run};
 use wiretape_capture::source::pcap::CutRecord;
 use wiretape_capture::source::survey::Survey;
 
-use stop_signals::stop_on_signals;
+use stop_signals::{stop_on_signals, survive_file_limits};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -144,7 +144,13 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell_use(&told),
+    };
+    if let Err(error) = survive_file_limits() {
+        return fail(1, &format!("cannot handle signals: {error}"));
+    }
     if cli.man || cli.completions.is_some() {
         return print_about(cli.completions);
     }
@@ -243,6 +249,17 @@ fn print_about(shell: Option<Shell>) -> ExitCode {
         }
     }
     say(String::from_utf8_lossy(&text).trim_end())
+}
+
+/// Prints what was asked for instead of a run (help, the version), or what is wrong with the command
+/// line.
+fn tell_use(told: &clap::Error) -> ExitCode {
+    match told.print().and_then(|()| std::io::stdout().flush()) {
+        Err(error) if !told.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(1, &format!("cannot write: {error}"))
+        }
+        _ => ExitCode::from(told.exit_code() as u8),
+    }
 }
 
 /// Prints to stdout; a reader that went away is no failure of ours.

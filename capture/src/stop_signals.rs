@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level;
 use wiretape_capture::clock::monotonic_ns;
 
@@ -34,6 +34,13 @@ pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
         unsafe { low_level::register(signal, act) }?;
     }
     Ok(())
+}
+
+/// Has a write to a file that may not grow any further (`ulimit -f`) fail, where the signal for that
+/// would end the process without a word.
+pub fn survive_file_limits() -> io::Result<()> {
+    // What matters is that there is a handler; what it sets is looked at by nobody.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(|_| ())
 }
 
 /// Whether this process was started to outlive its terminal, as by `nohup`.

@@ -234,7 +234,14 @@ fn the_summary_names_what_was_not_used() {
 #[test]
 fn output_that_nobody_can_take_is_a_failure() {
     let place = Place::new(&day::pcap(&day::frames(&day::made_up(9), 9), 1_000));
-    for arguments in [&["--json"][..], &["--groups"], &["--check"], &["--completions", "bash"]] {
+    for arguments in [
+        &["--json"][..],
+        &["--groups"],
+        &["--check"],
+        &["--completions", "bash"],
+        &["--help"],
+        &["--version"],
+    ] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut command = place.replay(arguments);
         command.stdout(full);
@@ -243,6 +250,18 @@ fn output_that_nobody_can_take_is_a_failure() {
         assert_eq!(status.code(), Some(1), "{arguments:?}: {said}");
         assert!(said.contains("cannot write: No space left on device"), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let place = Place::new(&day::pcap(&day::frames(&day::made_up(9), 9), 1_000));
+    let replay = place.replay(&[]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+    limited.arg(replay.get_program()).args(replay.get_args());
+    let (code, _, stderr) = output(limited);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("cannot reserve") && stderr.contains("File too large"), "{stderr}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level;
 
 /// Signals that come sooner after the first one belong to the same request: `timeout`, process groups
@@ -38,6 +38,16 @@ pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
         unsafe { low_level::register(signal, act) }?;
     }
     Ok(())
+}
+
+/// Has a write to a file that may not grow any further (`ulimit -f`) fail, where the signal for that
+/// would end the process without a word.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn survive_file_limits() -> io::Result<()> {
+    // What matters is that there is a handler; what it sets is looked at by nobody.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(|_| ())
 }
 
 /// Whether this process was started to outlive its terminal, as by `nohup`.

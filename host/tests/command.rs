@@ -234,6 +234,9 @@ fn output_to_a_full_device_fails_every_command() {
         &["book", "AAPL", "--directory", "."],
         &["completions", "bash"],
         &["man"],
+        &["--help"],
+        &["--version"],
+        &["tail", "--help"],
     ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_wiretape"))
@@ -246,6 +249,26 @@ fn output_to_a_full_device_fails_every_command() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         assert!(said.contains(": No space left on device (os error 28)"), "{arguments:?}: {said}");
     }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut host = Command::new(env!("CARGO_BIN_EXE_wiretape-host"));
+    let output = host.arg("--version").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("No space left on device"));
+}
+
+/// The signal for a file that may not grow any further would end the process without a word.
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 1; exec \"$0\" completions bash > script"])
+        .arg(env!("CARGO_BIN_EXE_wiretape"))
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write: File too large"), "{said}");
 }
 
 #[test]

@@ -13,7 +13,10 @@ use wiretape_xdp::{CardChoice, Error, Group, Load, Steering, Unloaded, status};
 use cli::{Cli, Command, GroupCommand, LoadArgs, StatusArgs};
 
 fn main() -> ExitCode {
-    let mut cli = Cli::parse();
+    let mut cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell_use(&told),
+    };
     if let Ok(absolute) = std::path::absolute(&cli.pin_dir) {
         cli.pin_dir = absolute;
     }
@@ -31,6 +34,18 @@ fn main() -> ExitCode {
             tell(&format!("wiretape-xdp: {failure}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what was asked for instead of a command (help, the version), or what is wrong with the
+/// command line.
+fn tell_use(told: &clap::Error) -> ExitCode {
+    match told.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(&format!("wiretape-xdp: {}", Failure::Output(error)));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(told.exit_code() as u8),
     }
 }
 

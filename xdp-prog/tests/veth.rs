@@ -329,6 +329,16 @@ fn a_refusal_that_nobody_reads_is_a_refusal() {
 }
 
 #[test]
+fn help_that_nobody_can_take_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut help = tool(&["--help"], &std::env::temp_dir());
+    help.stdout(full);
+    let (code, output) = output(help);
+    assert_eq!(code, Some(1));
+    assert!(stderr(&output).contains("cannot write: No space left"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_private_mount_namespace_is_explained() {
     skip_without_rights!();
     let namespace = Namespace::with_veth("private", 1, 1);

@@ -13,7 +13,7 @@ use wiretape_core::event_loop::{EventLoop, FixedMemory};
 use wiretape_host::ingest::IngestSettings;
 use wiretape_host::reader::DEFAULT_DIRECTORY;
 use wiretape_host::serve::{Claim, Hosted, Limits, Segments, Service, default_socket_path};
-use wiretape_host::stop_signals::stop_on_signals;
+use wiretape_host::stop_signals::{stop_on_signals, survive_file_limits};
 use wiretape_host::store::Budget;
 
 /// Keeps the events of capture workers in memory and answers queries over them.
@@ -90,7 +90,10 @@ const LOOK_MS: u64 = 250;
 const ACCEPT_MS: u64 = 100;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => return tell_use(&told),
+    };
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the page or the script has read enough, as `| head` does.
@@ -99,6 +102,18 @@ fn main() -> ExitCode {
             say(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what was asked for instead of a run (help, the version), or what is wrong with the command
+/// line.
+fn tell_use(told: &clap::Error) -> ExitCode {
+    match told.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("cannot write: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(told.exit_code() as u8),
     }
 }
 
@@ -118,6 +133,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop)?;
+    survive_file_limits()?;
     for file in &arguments.dbn {
         // Its mistakes are the common ones: told before anything is made.
         wiretape_host::dbn::DbnFile::open(file)?;

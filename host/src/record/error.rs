@@ -73,6 +73,10 @@ fn full(source: &io::Error) -> &'static str {
             "; what was recorded until then is in the .part file: make room and start again, or have \
              it wait for room (--wait-for-room)"
         }
+        io::ErrorKind::FileTooLarge => {
+            "; no file may grow further here (ulimit -f, or LimitFSIZE= of a unit): raise that, or end \
+             files sooner (--rotate-mib)"
+        }
         io::ErrorKind::NotFound => "; the file or its folder was removed meanwhile: start again",
         _ => "",
     }

@@ -31,7 +31,10 @@ use cli::{Cli, Command};
 use summary::{InterfaceCounts, Summary, progress_line};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell_use(&told),
+    };
     let done = match &cli.command {
         Some(command) => print(command),
         None => run(&cli),
@@ -43,6 +46,18 @@ fn main() -> ExitCode {
             tell(&format!("wiretape-exchange: {}", told(&error)));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what was asked for instead of a run (help, the version), or what is wrong with the command
+/// line.
+fn tell_use(told: &clap::Error) -> ExitCode {
+    match told.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(&format!("wiretape-exchange: cannot write: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(told.exit_code() as u8),
     }
 }
 
@@ -86,6 +101,10 @@ fn run(cli: &Cli) -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot take signals")?;
     }
+    // A file that may not grow any further (`ulimit -f`) is to be an error of the write, where the
+    // signal for that would end the process without a word.
+    let beyond = signal_hook::consts::SIGXFSZ;
+    signal_hook::flag::register(beyond, Arc::default()).context("cannot take signals")?;
     // What libbpf has to say comes as an error, once.
     libbpf_rs::set_print(None);
     let interface = cli.sink.interface.as_deref().map(Interface::find).transpose()?;

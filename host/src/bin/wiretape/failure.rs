@@ -39,6 +39,9 @@ pub enum Failure {
     /// A recording cannot go on.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Signals cannot be handled.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
     /// Output failed.
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),

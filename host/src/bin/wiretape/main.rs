@@ -23,10 +23,14 @@ use clap::{CommandFactory, Parser};
 use failure::Failure;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use wiretape_host::stop_signals::survive_file_limits;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => return tell_use(&told),
+    };
+    match survive_file_limits().map_err(Failure::Signals).and_then(|()| run(arguments)) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
@@ -34,6 +38,18 @@ fn main() -> ExitCode {
             terminal::say(&failure);
             failure.exit_code()
         }
+    }
+}
+
+/// Prints what was asked for instead of a command (help, the version), or what is wrong with the
+/// command line.
+fn tell_use(told: &clap::Error) -> ExitCode {
+    match told.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            terminal::say(&Failure::Io(error));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(told.exit_code() as u8),
     }
 }
 
