@@ -28,8 +28,9 @@ pub const MESSAGE_BYTES: usize = 128 << 10;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an asker may take to make room for its answer.
 const HAND_OVER: Duration = Duration::from_millis(100);
-/// How long an answer may take: books of many gigabytes are touched meanwhile.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an answer may take: books of many gigabytes are touched meanwhile. Less than the 90 s after
+/// which systemd ends a reload without a word.
+const PATIENCE: Duration = Duration::from_secs(80);
 
 /// What became of a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,14 +234,16 @@ pub fn ask(path: &Path, question: &impl Serialize) -> Result<Answer, AskError> {
     remove_left(path);
     let own = Own::bind(path.with_extension(format!("reload.{}", std::process::id())))?;
     own.give_to(owner.uid()).map_err(not_allowed)?;
+    let no_answer = |source| AskError::NoAnswer { source };
+    own.socket.set_write_timeout(Some(HAND_OVER)).map_err(no_answer)?;
     own.socket.send_to(&message, path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => not_allowed(source),
+        io::ErrorKind::WouldBlock => no_answer(io::Error::other("others wait for theirs already")),
         _ => nobody(source),
     })?;
-    let no_answer = |source| AskError::NoAnswer { source };
     let mut buffer = vec![0; MESSAGE_BYTES];
     let is_asked = || still_listens(path, (owner.dev(), owner.ino()));
-    let length = own.answer(&mut buffer, is_asked).map_err(no_answer)?;
+    let length = own.answer(&mut buffer, PATIENCE, is_asked).map_err(no_answer)?;
     serde_json::from_slice(&buffer[..length]).map_err(|error| no_answer(error.into()))
 }
 
@@ -266,7 +269,12 @@ impl Own {
     }
 
     /// The length of the answer, while there is somebody to give one.
-    fn answer(&self, buffer: &mut [u8], is_asked: impl Fn() -> bool) -> io::Result<usize> {
+    fn answer(
+        &self,
+        buffer: &mut [u8],
+        patience: Duration,
+        is_asked: impl Fn() -> bool,
+    ) -> io::Result<usize> {
         self.socket.set_read_timeout(Some(LOOK))?;
         let (asked, mut waits) = (Instant::now(), true);
         loop {
@@ -275,8 +283,12 @@ impl Own {
                     if !waits {
                         return Err(io::Error::other("it ended meanwhile"));
                     }
-                    if asked.elapsed() >= PATIENCE {
-                        return Err(error);
+                    if asked.elapsed() >= patience {
+                        return Err(io::Error::other(format!(
+                            "none in {} s; it may still do what it was asked, and then says so where \
+                             it says when it starts",
+                            patience.as_secs()
+                        )));
                     }
                     // What it answered before it ended is there by the next look.
                     waits = is_asked();
@@ -348,6 +360,28 @@ mod tests {
             assert!(text.contains("it ended meanwhile"), "{text}");
         });
         assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+    }
+
+    #[test]
+    fn a_capture_that_takes_too_long_is_waited_for_no_longer_than_systemd_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Own::bind(dir.path().join("w.reload.1")).unwrap();
+        let text = own.answer(&mut [0; 8], LOOK, || true).unwrap_err().to_string();
+        assert!(text.starts_with("none in 1 s; it may still do"), "{text}");
+        // Of `ExecReload=`, unless the unit says otherwise.
+        assert!(PATIENCE + 2 * LOOK < Duration::from_secs(90));
+    }
+
+    #[test]
+    fn where_others_wait_already_an_asker_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = ControlSocket::path(dir.path(), "w");
+        let _socket = ControlSocket::bind(path.clone()).unwrap();
+        let crowd = UnixDatagram::unbound().unwrap();
+        crowd.set_nonblocking(true).unwrap();
+        while crowd.send_to(b"0", &path).is_ok() {}
+        let text = ask(&path, &"what is new?").unwrap_err().to_string();
+        assert!(text.contains("others wait for theirs already"), "{text}");
     }
 
     #[test]
