@@ -416,6 +416,7 @@ fn json(summary: &Summary) -> String {
         "segment": summary.segment,
         "frames": summary.frames,
         "events": summary.events,
+        "overwritten": summary.overwritten,
         "other_groups": summary.other_groups,
         "feeds": feeds,
         "ledger": {

@@ -232,6 +232,25 @@ fn the_summary_names_what_was_not_used() {
 }
 
 #[test]
+fn a_file_of_more_events_than_the_segment_holds_is_told_from_one_of_fewer() {
+    let place = Place::new(&day::pcap(&day::frames(&day::made_up(3_000), 9), 1_000));
+    let (_, all, _) = output(place.replay(&[]));
+    assert!(!all.contains("the segment holds"), "{all}");
+    let small = |arguments: &[&str]| {
+        let mut replay = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));
+        replay.args(["--event-slots", "1024", "--feed", day::FEED]).args(arguments);
+        replay.arg("--segment-dir").arg(place.segments());
+        replay.arg("--pcap").arg(place.dir.path().join("day.pcap"));
+        output(replay).1
+    };
+    let few = small(&[]);
+    assert!(few.contains("\nthe segment holds the latest 1024 of them"), "{few}");
+    let summary: serde_json::Value = serde_json::from_str(&small(&["--json"])).unwrap();
+    let number = |key: &str| summary[key].as_u64().unwrap();
+    assert_eq!(number("events") - number("overwritten"), 1024);
+}
+
+#[test]
 fn output_that_nobody_can_take_is_a_failure() {
     let place = Place::new(&day::pcap(&day::frames(&day::made_up(9), 9), 1_000));
     for arguments in [

@@ -18,6 +18,8 @@ pub struct Summary {
     pub frames: u64,
     /// Events published.
     pub events: u64,
+    /// Events of a capture file that the ring, which has the latest, holds no more.
+    pub overwritten: u64,
     /// Datagrams to groups of no feed.
     pub other_groups: u64,
     /// The feeds.
@@ -104,6 +106,10 @@ impl Summary {
             segment: path.to_owned(),
             frames: counters.get(Counter::Frames),
             events: counters.get(Counter::Events),
+            // Live readers follow; whoever looks at what a file gave mostly comes when it is over.
+            overwritten: file.map_or(0, |_| {
+                counters.get(Counter::Events).saturating_sub(segment.ring().capacity())
+            }),
             other_groups: counters.get(Counter::OtherGroup),
             feeds: (0..).map_while(feed).collect(),
             ledger: Ledger::read(&counters, live),
@@ -134,6 +140,13 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} frames, {} events, epoch {}", self.frames, self.events, self.epoch)?;
+        if self.overwritten > 0 {
+            writeln!(
+                f,
+                "the segment holds the latest {} of them: more with a larger event_slots",
+                self.events.saturating_sub(self.overwritten)
+            )?;
+        }
         for feed in &self.feeds {
             write!(
                 f,
