@@ -428,6 +428,7 @@ fn receive_by_capture(dir: &Path, core: usize, stop: &AtomicBool) -> Result<()> 
     );
     let config = Config::parse("latency", &text, &Overrides::default())?;
     let summary = run(&config, stop, &mut |notice| match notice {
+        Notice::Prepared => {}
         Notice::Started(_) => ready(),
         Notice::Warning(text) | Notice::Changed(text) => eprintln!("{text}"),
         Notice::BrokenOff(summary) => eprintln!("{summary}"),

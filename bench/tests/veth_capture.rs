@@ -379,8 +379,13 @@ impl Rig {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let (notices, started) = std::sync::mpsc::channel();
-            let handle = scope
-                .spawn(|| run(&config, &stop, &mut move |notice| notices.send(notice).unwrap()));
+            let handle = scope.spawn(|| {
+                let tell = &mut move |notice| match notice {
+                    Notice::Prepared => {}
+                    notice => notices.send(notice).unwrap(),
+                };
+                run(&config, &stop, tell)
+            });
             let segment = Segment::attach(&self.dir.path().join(format!("{name}.seg")));
             match started.recv_timeout(Duration::from_secs(5)) {
                 Ok(Notice::Started(text)) => {

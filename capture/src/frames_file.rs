@@ -17,7 +17,7 @@ use wiretape_core::frames::{FramesError, FramesSpec, FramesWriter};
 use wiretape_core::segment::QueueIdentity;
 use wiretape_core::sync::AtomicU64;
 
-use crate::segment_file::{MODE, MappedWords};
+use crate::segment_file::{MODE, MappedWords, link};
 use crate::xsk::{Memory, MemoryError};
 
 /// Why frames cannot be shared with recorders.
@@ -134,8 +134,7 @@ impl FramesFile {
             }
             _ => {}
         }
-        let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        link(Path::new(&nameless), &aside)
+        link(&self.file, &aside)
             .and_then(|()| fs::rename(&aside, &self.path))
             .map_err(failed("put the frames in place at"))
     }
@@ -144,25 +143,6 @@ impl FramesFile {
 /// Where recorders find the frames of `worker`.
 pub fn frames_path(dir: &Path, worker: &str) -> PathBuf {
     dir.join(format!("{worker}.frames"))
-}
-
-/// Makes `new` a name of what the link `of` points to.
-fn link(of: &Path, new: &Path) -> io::Result<()> {
-    use std::ffi::CString;
-    use std::os::unix::ffi::OsStrExt;
-    let of = CString::new(of.as_os_str().as_bytes())?;
-    let new = CString::new(new.as_os_str().as_bytes())?;
-    // SAFETY: both paths are NUL-terminated and outlive the call.
-    let linked = unsafe {
-        libc::linkat(
-            libc::AT_FDCWD,
-            of.as_ptr(),
-            libc::AT_FDCWD,
-            new.as_ptr(),
-            libc::AT_SYMLINK_FOLLOW,
-        )
-    };
-    if linked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
@@ -178,11 +178,12 @@ fn main() -> ExitCode {
     if cli.reload {
         return reload(&cli, &config);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    if let Err(error) = stop_on_signals(&stop) {
+    let (stop, prepared) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    if let Err(error) = stop_on_signals(&stop, &prepared) {
         return fail(1, &format!("cannot handle signals: {error}"));
     }
     let mut notice = |notice: Notice| match notice {
+        Notice::Prepared => prepared.store(true, Ordering::SeqCst),
         Notice::Started(text) if cli.json => tell(&text),
         Notice::Started(text) => {
             let _ = say(&text);

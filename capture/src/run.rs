@@ -51,6 +51,9 @@ use live::LiveParts;
 /// What is going on, for whoever wants to print it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// All is ready. Until now nothing was in place, and the process could have been ended at any time;
+    /// from now on the run has an end to come to.
+    Prepared,
     /// The worker runs; the text says what was granted.
     Started(String),
     /// Feeds came or went.
@@ -269,6 +272,7 @@ impl<'m> Control<'_, 'm> {
         };
         let needed =
             StillNeeded { connections: snapshots.is_some(), memberships: changes.is_some() };
+        notice(Notice::Prepared);
         self.header().set_heartbeat_ns(monotonic_ns());
         self.segment.start();
         // The frames first: who finds the segment finds those of its epoch.

@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! <dir>/<worker>.lock      held (flock) by the living capture; holds its pid
-//! <dir>/<worker>.seg.new   being laid out; a leftover of a killed start is removed
 //! <dir>/<worker>.seg       what readers map: mode 0640, so that none of them can write
 //! <dir>/<worker>.frames    frames shared with recorders, see `frames_file`
 //! ```
 //!
-//! A reader that maps `<worker>.seg` finds a whole segment, at any moment. When a capture starts
+//! A segment that is being laid out has no name, so that a start that is killed leaves nothing behind
+//! (or, on file systems that take no such files, `<worker>.seg.new`, which the next start removes). A
+//! reader that maps `<worker>.seg` finds a whole segment, at any moment. When a capture starts
 //! where another one was killed, the old segment is marked superseded after the new one is in
 //! place: its readers, who keep their mapping, learn of it there and open the path again.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -123,6 +126,7 @@ impl Drop for MappedWords {
 /// A worker's segment file and the lock on its name.
 #[derive(Debug)]
 pub struct SegmentFile {
+    file: File,
     map: MappedWords,
     predecessor: Option<MappedWords>,
     path: PathBuf,
@@ -144,10 +148,11 @@ impl SegmentFile {
         let path = dir.join(format!("{worker}.seg"));
         let aside = dir.join(format!("{worker}.seg.new"));
         let predecessor = open_predecessor(&path);
-        let map = make_aside(&aside, dir, bytes).inspect_err(|_| {
+        let (file, map) = make_aside(&aside, dir, bytes).inspect_err(|_| {
             let _ = fs::remove_file(&aside);
         })?;
         Ok(SegmentFile {
+            file,
             map,
             predecessor,
             path,
@@ -182,7 +187,12 @@ impl SegmentFile {
         if let (Some(old), Ok(new)) = (&old, SegmentView::attach(self.words())) {
             new.header().set_predecessor(old.header().epoch());
         }
-        fs::rename(&self.aside, &self.path)
+        let named = match self.aside.exists() {
+            true => Ok(()),
+            false => link(&self.file, &self.aside),
+        };
+        named
+            .and_then(|()| fs::rename(&self.aside, &self.path))
             .map_err(failed("put the segment in place at", &self.path))?;
         self.in_place.store(true, Ordering::Relaxed);
         if let Some(old) = old
@@ -297,20 +307,40 @@ fn open_predecessor(path: &Path) -> Option<MappedWords> {
     MappedWords::map(&file, bytes & !7).ok()
 }
 
-fn make_aside(aside: &Path, dir: &Path, bytes: usize) -> Result<MappedWords, SegmentFileError> {
+/// Gives a file that has no name `name`.
+pub(crate) fn link(file: &File, name: &Path) -> io::Result<()> {
+    let nameless = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let name = CString::new(name.as_os_str().as_bytes())?;
+    let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+    // SAFETY: both paths end in NUL and outlive the call.
+    match unsafe { libc::linkat(here, nameless.as_ptr(), here, name.as_ptr(), follow) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn make_aside(
+    aside: &Path,
+    dir: &Path,
+    bytes: usize,
+) -> Result<(File, MappedWords), SegmentFileError> {
     match fs::remove_file(aside) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             return Err(failed("remove the leftover", aside)(source));
         }
         _ => {}
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(aside)
-        .map_err(failed("create", aside))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(MODE);
+    let nameless = options.clone().custom_flags(libc::O_TMPFILE).open(dir);
+    let file = match nameless {
+        // Not every file system takes files without a name.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            options.create_new(true).open(aside)
+        }
+        result => result,
+    };
+    let file = file.map_err(failed("create", aside))?;
     file.set_permissions(Permissions::from_mode(MODE)) // whatever the umask
         .map_err(failed("set the mode of", aside))?;
     let room = |source| SegmentFileError::Room {
@@ -322,9 +352,11 @@ fn make_aside(aside: &Path, dir: &Path, bytes: usize) -> Result<MappedWords, Seg
     // Reserved now: a full file system would otherwise kill the worker when it touches the page.
     // SAFETY: no memory is involved.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as libc::off_t) } {
-        0 => MappedWords::map(&file, bytes).map_err(failed("map", aside)),
-        code => Err(room(io::Error::from_raw_os_error(code))),
+        0 => {}
+        code => return Err(room(io::Error::from_raw_os_error(code))),
     }
+    let map = MappedWords::map(&file, bytes).map_err(failed("map", aside))?;
+    Ok((file, map))
 }
 
 #[cfg(test)]
@@ -405,6 +437,18 @@ mod tests {
         let now = SegmentView::attach(second.words()).unwrap();
         assert_eq!((now.header().epoch(), now.header().state()), (2, State::Running));
         assert_eq!((view.header().predecessor(), now.header().predecessor()), (0, 1));
+        assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
+    }
+
+    #[test]
+    fn a_start_that_is_killed_leaves_nothing_that_takes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        // As an earlier version left it, or a file system that takes no files without a name.
+        fs::write(dir.path().join("w.seg.new"), "left").unwrap();
+        let starts = create(dir.path(), 1);
+        assert_eq!(names(dir.path()), ["w.lock"]);
+        starts.publish().unwrap();
+        assert_eq!(fs::metadata(starts.path()).unwrap().mode() & 0o777, MODE);
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
     }
 

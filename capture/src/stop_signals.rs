@@ -12,16 +12,25 @@ use wiretape_capture::clock::monotonic_ns;
 /// and supervisors send theirs twice.
 const SAME_REQUEST_NS: u64 = 1_000_000_000;
 
+const TOO_EARLY: &[u8] = b"wiretape-capture: stopped before it had started\n";
+
 /// Sets `stop` with the first signal, also with that of a terminal that is closed; one that comes
-/// later than [`SAME_REQUEST_NS`] after it ends the process at once.
-pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
+/// later than [`SAME_REQUEST_NS`] after it ends the process at once. So does the first as long as
+/// `prepared` is not set: a start, which may touch memory for a minute, has nothing to put in order.
+pub fn stop_on_signals(stop: &Arc<AtomicBool>, prepared: &Arc<AtomicBool>) -> io::Result<()> {
     let first_ns = Arc::new(AtomicU64::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         if signal == SIGHUP && hangups_are_ignored() {
             continue;
         }
-        let (stop, first_ns) = (Arc::clone(stop), Arc::clone(&first_ns));
+        let (stop, prepared) = (Arc::clone(stop), Arc::clone(prepared));
+        let first_ns = Arc::clone(&first_ns);
         let act = move || {
+            if !prepared.load(Ordering::SeqCst) {
+                // SAFETY: the bytes are there for good; whether anyone takes them does not matter.
+                unsafe { libc::write(2, TOO_EARLY.as_ptr().cast(), TOO_EARLY.len()) };
+                low_level::exit(0);
+            }
             let now = monotonic_ns().max(1);
             match first_ns.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => stop.store(true, Ordering::Relaxed),
@@ -29,8 +38,8 @@ pub fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
                 Err(_) => {}
             }
         };
-        // SAFETY: the handler reads a clock, touches atomics and calls _exit, which all may be done
-        // in a signal handler; it neither allocates nor panics.
+        // SAFETY: the handler reads a clock, touches atomics and calls write and _exit, which all may
+        // be done in a signal handler; it neither allocates nor panics.
         unsafe { low_level::register(signal, act) }?;
     }
     Ok(())

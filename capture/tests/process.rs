@@ -2,6 +2,7 @@
 //! clean end, a signal and a kill.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -248,6 +249,25 @@ fn a_file_of_more_events_than_the_segment_holds_is_told_from_one_of_fewer() {
     let summary: serde_json::Value = serde_json::from_str(&small(&["--json"])).unwrap();
     let number = |key: &str| summary[key].as_u64().unwrap();
     assert_eq!(number("events") - number("overwritten"), 1024);
+}
+
+/// Where memory of many gigabytes is touched, a start takes a minute.
+#[test]
+fn a_stop_is_heard_before_the_start_is_over() {
+    let place = Place::new(&[]);
+    let pipe = place.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut replay = place.command(&["--feed", day::FEED]);
+    replay.arg("--pcap").arg(&pipe).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Running(replay.spawn().unwrap());
+    // It waits for the file's first bytes, and has its handlers by then.
+    let _silent = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    child.signal(libc::SIGTERM);
+    let mut said = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "wiretape-capture: stopped before it had started\n");
+    assert_eq!(child.code(), Some(0));
+    assert_eq!(place.left_behind(), [""; 0]);
 }
 
 #[test]
