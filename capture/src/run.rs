@@ -71,7 +71,7 @@ pub fn run(
     notice: &mut dyn FnMut(Notice),
 ) -> Result<Summary, RunError> {
     let clock = ClockKeeper::new();
-    let epoch = utc_ns();
+    let epoch = SegmentFile::epoch(&config.worker.segment_dir, &config.worker.name, utc_ns());
     let spec = SegmentSpec {
         worker: &config.worker.name,
         epoch,

@@ -176,6 +176,14 @@ impl SegmentFile {
         }
     }
 
+    /// The epoch of a run of `worker` that begins now: UTC nanoseconds, but later than that of the run
+    /// before also where the clock was set back, for readers put events in order by it.
+    pub fn epoch(dir: &Path, worker: &str, utc_ns: u64) -> u64 {
+        let before = open_predecessor(&dir.join(format!("{worker}.seg")));
+        let before = before.as_ref().and_then(|map| SegmentView::attach(map.words()).ok());
+        before.map_or(utc_ns, |before| utc_ns.max(before.header().epoch().saturating_add(1)))
+    }
+
     /// The segment's words.
     pub fn words(&self) -> &[AtomicU64] {
         self.map.words()
@@ -438,6 +446,16 @@ mod tests {
         assert_eq!((now.header().epoch(), now.header().state()), (2, State::Running));
         assert_eq!((view.header().predecessor(), now.header().predecessor()), (0, 1));
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
+    }
+
+    #[test]
+    fn epochs_grow_also_where_the_clock_was_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(SegmentFile::epoch(dir.path(), "w", 7), 7);
+        create(dir.path(), 1_000).publish().unwrap();
+        assert_eq!(SegmentFile::epoch(dir.path(), "w", 999), 1_001);
+        assert_eq!(SegmentFile::epoch(dir.path(), "w", 5_000), 5_000);
+        assert_eq!(SegmentFile::epoch(dir.path(), "other", 7), 7);
     }
 
     #[test]
