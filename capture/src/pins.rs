@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,8 @@ const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 const BPF_OBJ_GET: i32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+/// Of linux/magic.h.
+const BPF_FS_MAGIC: i64 = 0xCAFE_4A11;
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
@@ -29,7 +32,7 @@ const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 pub enum PinError {
     /// The pin could not be opened.
     #[error(
-        "cannot open the pinned map {path}: {source}{}", open_hint(source),
+        "cannot open the pinned map {path}: {source}{}", open_hint(path, source),
         path = path.display()
     )]
     Open {
@@ -73,16 +76,38 @@ pub enum PinError {
     Processors(io::Error),
 }
 
-fn open_hint(source: &io::Error) -> &'static str {
+fn open_hint(path: &Path, source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
             "; run as root, or load the XDP program with --pin-group for this user's group"
+        }
+        io::ErrorKind::NotFound if !is_on_bpffs(path) => {
+            " (nor is there a bpf file system to hold it: `ip netns exec` hides it, nsenter \
+             --net=/run/netns/NAME does not); load the XDP program first (wiretape-xdp load), or name \
+             its pins with pin_dir"
         }
         io::ErrorKind::NotFound => {
             "; load the XDP program first (wiretape-xdp load), or name its pins with pin_dir"
         }
         _ => "",
     }
+}
+
+/// Whether a bpf file system is where `path` is, or would be.
+fn is_on_bpffs(path: &Path) -> bool {
+    let Some(there) = path.ancestors().find(|folder| folder.exists()) else { return false };
+    let Ok(there) = CString::new(there.as_os_str().as_bytes()) else { return false };
+    let mut about = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the path ends in NUL, and the structure is writable for the call.
+    if unsafe { libc::statfs(there.as_ptr(), about.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: every field is an integer, for which zeroes are a value.
+    let about = unsafe { about.assume_init() };
+    // The type differs between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    let kind = about.f_type as i64;
+    kind == BPF_FS_MAGIC
 }
 
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
@@ -395,6 +420,12 @@ mod tests {
         let error = XskMap::open(Path::new("/nonexistent/wiretape/xsks")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("/nonexistent/wiretape/xsks") && text.contains("load"), "{text}");
+        assert!(text.contains("nsenter --net"), "{text}");
+        let on_bpffs = Path::new("/sys/fs/bpf/wiretape/nosuch0/xsks");
+        if is_on_bpffs(on_bpffs) {
+            let text = XskMap::open(on_bpffs).unwrap_err().to_string();
+            assert!(text.contains("load") && !text.contains("nsenter"), "{text}");
+        }
         let source = io::Error::from_raw_os_error(libc::EMFILE);
         let text = PinError::Open { path: PathBuf::from("xsks"), source }.to_string();
         assert!(text.contains("Too many open files") && !text.contains("load"), "{text}");
