@@ -142,6 +142,23 @@ fn a_living_segment_is_not_removed() {
 }
 
 #[test]
+fn segments_stand_in_columns_however_long_their_states_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let segment = TestSegment::create(&directory.path().join("w0.seg"), 1, 16);
+    segment.beat();
+    std::fs::write(directory.path().join("a-worker-with-a-long-name.seg"), "no segment").unwrap();
+    let told = ok(directory.path(), &["segments", "--directory", "."]);
+    let lines: Vec<&str> = told.lines().collect();
+    let [head, broken, whole] = lines[..] else { panic!("{told}") };
+    let state = head.find("state").unwrap();
+    assert_eq!(broken.find("unreadable"), Some(state), "{told}");
+    assert_eq!(whole.find("running"), Some(state), "{told}");
+    let epoch = head.find("epoch").unwrap();
+    assert_eq!(whole[epoch..].trim(), "1", "{told}");
+    assert!(broken[epoch..].len() > 10 && broken.as_bytes()[epoch - 1] == b' ', "{told}");
+}
+
+#[test]
 fn the_segment_of_a_capture_that_stands_still_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);

@@ -88,9 +88,7 @@ fn list(arguments: &SegmentsArguments) -> Result<ExitCode, Failure> {
     if files.is_empty() && !arguments.json {
         writeln!(out, "no segment in {}", arguments.directory.display())?;
     }
-    if !files.is_empty() && !arguments.json {
-        writeln!(out, "{:<16} {:<24} {:>8} {:>10}  epoch", "worker", "state", "pid", "size")?;
-    }
+    let mut rows = Vec::new();
     for file in files {
         let size = fs::metadata(&file).map_or(0, |metadata| metadata.len());
         let name = file.file_stem().map(|name| name.to_string_lossy().into_owned());
@@ -98,21 +96,33 @@ fn list(arguments: &SegmentsArguments) -> Result<ExitCode, Failure> {
         let attached = Segment::attach(&file);
         let header =
             attached.as_ref().ok().and_then(|segment| segment.view()).map(|view| view.header());
-        let state = match &attached {
-            Ok(segment) => standing(segment),
-            Err(error) => format!("unreadable: {error}"),
+        let (state, why) = match &attached {
+            Ok(segment) => (standing(segment), None),
+            Err(error) => ("unreadable".to_owned(), Some(error.to_string())),
         };
         let (pid, epoch) = header.map_or((0, 0), |header| (header.pid(), header.epoch()));
         if arguments.json {
+            let state = why.map_or(state, |why| format!("unreadable: {why}"));
             let object = json!({
                 "worker": name, "path": file, "state": state, "pid": pid, "epoch": epoch,
                 "bytes": size,
             });
             writeln!(out, "{object}")?;
         } else {
-            let size = format!("{} MiB", size >> 20);
-            writeln!(out, "{name:<16} {state:<24} {pid:>8} {size:>10}  {epoch}")?;
+            let (size, last) = (format!("{} MiB", size >> 20), why.unwrap_or(epoch.to_string()));
+            rows.push([name, state, pid.to_string(), size, last]);
         }
+    }
+    if !rows.is_empty() {
+        rows.insert(0, ["worker", "state", "pid", "size", "epoch"].map(str::to_owned));
+    }
+    // The last column, which may hold a sentence, has no width.
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let [worker, state, pid, size] = [0, 1, 2, 3].map(width);
+    for [a, b, c, d, last] in &rows {
+        writeln!(out, "{a:<worker$}  {b:<state$}  {c:>pid$}  {d:>size$}  {last}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
