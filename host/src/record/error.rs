@@ -50,12 +50,42 @@ pub enum RecordError {
         /// The system's answer.
         source: io::Error,
     },
+    /// It was told to stop while it waited for room.
+    #[error(
+        "cannot {doing} {path}: {source}; stopped while it waited for room: {unwritten} packets that \
+         were read are in no file, nor are those that came after them ({missed} were missed before)",
+        path = path.display()
+    )]
+    StoppedWithoutRoom {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+        /// Packets of the whole recording that are in its files.
+        written: u64,
+        /// Those that were read, and are not.
+        unwritten: u64,
+        /// Those that the capture had taken back before they were read.
+        missed: u64,
+    },
     /// A block could not be encoded.
     #[error("cannot encode a pcapng block: {0}")]
     Encode(String),
     /// The writer thread could not be started.
     #[error("cannot start the writer thread: {0}")]
     Thread(io::Error),
+}
+
+impl RecordError {
+    /// With what only the reading end knows: how much was read, and missed.
+    pub(super) fn after(mut self, read: u64, missed_before: u64) -> RecordError {
+        if let RecordError::StoppedWithoutRoom { written, unwritten, missed, .. } = &mut self {
+            (*unwritten, *missed) = (read.saturating_sub(*written), missed_before);
+        }
+        self
+    }
 }
 
 fn hint(source: &io::Error) -> &'static str {

@@ -51,6 +51,8 @@ pub(super) struct Files {
     rotation: Rotation,
     output: Output,
     piece: Vec<u8>,
+    /// Packets that end in the piece.
+    packets: u64,
     open: Option<OpenFile>,
     flushed: Instant,
 }
@@ -59,7 +61,7 @@ impl Files {
     /// Files of `worker` that go to `output`.
     pub fn new(worker: String, rotation: Rotation, output: Output) -> Files {
         let (piece, flushed) = (output.piece(), Instant::now());
-        Files { worker, rotation, output, piece, open: None, flushed }
+        Files { worker, rotation, output, piece, packets: 0, open: None, flushed }
     }
 
     /// The worker whose recordings these are.
@@ -99,6 +101,15 @@ impl Files {
         Ok(())
     }
 
+    /// Appends a packet, which `write` does.
+    pub fn append_packet(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordError>,
+    ) -> Result<(), End> {
+        self.packets += 1;
+        self.append(write)
+    }
+
     /// Appends what `write` appends.
     pub fn append<T>(
         &mut self,
@@ -136,7 +147,7 @@ impl Files {
         self.flushed = Instant::now();
         if !self.piece.is_empty() {
             let full = std::mem::replace(&mut self.piece, self.output.piece());
-            self.output.write(full)?;
+            self.output.write(full, std::mem::take(&mut self.packets))?;
         }
         Ok(())
     }

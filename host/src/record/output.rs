@@ -124,8 +124,14 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 }
 
 enum Order {
-    Begin { stem: String },
-    Bytes(Vec<u8>),
+    Begin {
+        stem: String,
+    },
+    Bytes {
+        bytes: Vec<u8>,
+        /// How many end in them.
+        packets: u64,
+    },
     End,
 }
 
@@ -138,6 +144,8 @@ pub(super) struct Written {
     pub last: Option<PathBuf>,
     /// Their bytes on disk.
     pub bytes: u64,
+    /// Packets on disk, also of a file that is not finished.
+    packets: u64,
 }
 
 /// The reading thread's end of the writer thread.
@@ -182,8 +190,9 @@ impl Output {
                 for order in received {
                     match order {
                         Order::Begin { stem } => writer.begin(&stem)?,
-                        Order::Bytes(mut bytes) => {
+                        Order::Bytes { mut bytes, packets } => {
                             writer.write(&bytes)?;
+                            writer.written.packets += packets;
                             bytes.clear();
                             // No room means that there are enough.
                             let _ = back.try_send(bytes);
@@ -208,9 +217,9 @@ impl Output {
         self.send(Order::Begin { stem })
     }
 
-    /// Hands bytes over.
-    pub fn write(&self, bytes: Vec<u8>) -> Result<(), WriterGone> {
-        self.send(Order::Bytes(bytes))
+    /// Hands bytes over, and with them so many packets.
+    pub fn write(&self, bytes: Vec<u8>, packets: u64) -> Result<(), WriterGone> {
+        self.send(Order::Bytes { bytes, packets })
     }
 
     /// Ends the file.
@@ -315,7 +324,7 @@ impl Writer {
                     break (path, file);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(source) => return Err(output_error("create", &aside)(source)),
+                Err(source) => return Err(self.failed("create", &aside)(source)),
             }
         };
         let file = PatientFile { file, path: part(&path), patience: self.patience.clone() };
@@ -336,7 +345,8 @@ impl Writer {
         // A file that was removed would take all that comes, until its end, to nowhere.
         let is_there = fs::symlink_metadata(&sink.file().path);
         let result = is_there.and_then(|_| sink.write(bytes));
-        let result = result.map_err(output_error("write", &part(path)));
+        let aside = part(path);
+        let result = result.map_err(self.failed("write", &aside));
         if result.is_err() {
             self.remove_if_empty();
         }
@@ -346,13 +356,34 @@ impl Writer {
     fn end(&mut self) -> Result<(), RecordError> {
         let Some((sink, path)) = self.current.take() else { return Ok(()) };
         let aside = part(&path);
-        let PatientFile { file, .. } = sink.finish().map_err(output_error("write", &aside))?;
-        file.sync_all().map_err(output_error("write", &aside))?;
+        let PatientFile { file, .. } = sink.finish().map_err(self.failed("write", &aside))?;
+        file.sync_all().map_err(self.failed("write", &aside))?;
         fs::rename(&aside, &path).map_err(output_error("put in place", &path))?;
         self.written.files += 1;
         self.written.bytes += file.metadata().map_or(0, |metadata| metadata.len());
         self.written.last = Some(path);
         self.remove_old()
+    }
+
+    /// What a full disk means here depends on whether it was waited for.
+    fn failed(
+        &self,
+        doing: &'static str,
+        path: &Path,
+    ) -> impl Fn(io::Error) -> RecordError + use<> {
+        let waits = matches!(self.patience.when_full, WhenFull::Wait(_));
+        let (written, path) = (self.written.packets, path.to_owned());
+        move |source| match waits && is_full(&source) {
+            true => RecordError::StoppedWithoutRoom {
+                doing,
+                path: path.clone(),
+                source,
+                written,
+                unwritten: 0,
+                missed: 0,
+            },
+            false => output_error(doing, &path)(source),
+        }
     }
 
     /// Of a disk that has been full from the start nothing stays.

@@ -149,7 +149,8 @@ pub fn record(
     };
     let ended = recorder.follow(notice);
     let Recorder { files, mut recorded, .. } = recorder;
-    let written = files.into_output().finish();
+    let (read, missed) = (recorded.frames, recorded.missed);
+    let written = files.into_output().finish().map_err(|error| error.after(read, missed));
     match ended {
         // The writer's own error says more.
         Err(End::WriterGone) => written.map(|_| recorded),

@@ -268,11 +268,11 @@ impl<'r> Run<'r> {
             })?;
         }
         let interfaces = &mut self.interfaces;
-        self.files.append(|out| {
+        self.recorded.frames += 1;
+        self.files.append_packet(|out| {
             let interface = interfaces.number(index, bytes, out)?;
             pcapng::packet(out, interface, packet.ts_recv, bytes, missing)
         })?;
-        self.recorded.frames += 1;
         self.recorded.bytes += bytes.len() as u64;
         if let Some(queue) = self.queues.get_mut(index) {
             queue.totals.recorded += 1;
