@@ -36,7 +36,9 @@ impl Instant {
     /// Reads a time.
     pub fn parse(text: &str) -> Result<Instant, InstantError> {
         let form = || InstantError::Form(text.to_owned());
-        if text.len() > 8 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // 0 is the beginning of everything; other short numbers may be meant as times of day.
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        if text == "0" || text.len() > 8 && is_number {
             return text.parse().map(Instant::Nanoseconds).map_err(|_| form());
         }
         if let Ok(timestamp) = text.parse::<Timestamp>() {
@@ -147,6 +149,7 @@ mod tests {
             assert_eq!(new_york(text), Ok(open), "{text}");
         }
         assert_eq!(new_york("2012-06-21"), Ok(open - 34_200_000_000_000));
+        assert_eq!(new_york("0"), Ok(0));
     }
 
     #[test]

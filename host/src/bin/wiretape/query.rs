@@ -125,7 +125,8 @@ struct What {
     /// Up to this time, which is not included.
     #[arg(long, value_name = "TIME", value_parser = Instant::parse)]
     to: Option<Instant>,
-    /// Day of times without one [default: the latest day in the store].
+    /// Only this day, and that of times without one [default: all; for times, the latest day in the
+    /// store].
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<Date>,
     /// Which time to go by.
@@ -265,12 +266,18 @@ fn scope(what: &What, how: &How, socket: &Path) -> Result<Scope, Failure> {
     let resolve =
         |at: &Option<Instant>| at.as_ref().map(|at| at.resolve(&how.tz, || day)).transpose();
     let mut window = Window { from: resolve(&what.from)?, to: resolve(&what.to)? };
-    // A day by itself means that day.
-    if let (None, None, Some(date)) = (window.from, window.to, what.date) {
-        let midnight = |date: Date| Instant::Civil(date.at(0, 0, 0, 0), date.to_string());
-        window.from = Some(midnight(date).resolve(&how.tz, || None)?);
-        let next = date.tomorrow().ok().map(midnight);
-        window.to = next.map(|next| next.resolve(&how.tz, || None)).transpose()?;
+    // A day means that day, as far as no time says more.
+    if let Some(date) = what.date {
+        let midnight = |date: Date| {
+            let midnight = Instant::Civil(date.at(0, 0, 0, 0), date.to_string());
+            midnight.resolve(&how.tz, || None)
+        };
+        if window.from.is_none() {
+            window.from = Some(midnight(date)?);
+        }
+        if window.to.is_none() {
+            window.to = date.tomorrow().ok().map(midnight).transpose()?;
+        }
     }
     let by = match what.by {
         By::Exchange => Axis::Exchange,
@@ -381,3 +388,37 @@ fn say_coverage(coverage: &Coverage, how: &How) -> Result<(), Failure> {
 
 /// Losses that are shown with an answer.
 const SHOWN_LOSSES: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        query: QueryArguments,
+    }
+
+    fn window(arguments: &str) -> (Option<u64>, Option<u64>) {
+        let arguments = ["query", "range"].into_iter().chain(arguments.split_whitespace());
+        let QueryArguments { question, how } = Command::parse_from(arguments).query;
+        let Question::Range { what, .. } = question else { panic!("{question:?}") };
+        let Window { from, to } = scope(&what, &how, Path::new("/nowhere")).unwrap().window;
+        (from, to)
+    }
+
+    #[test]
+    fn a_day_ends_where_no_time_says_so() {
+        let (midnight, hour) = (1_340_236_800_000_000_000, 3_600_000_000_000);
+        let (from, to) = (Some(midnight), Some(midnight + 24 * hour));
+        assert_eq!(window("--date 2012-06-21"), (from, to));
+        let nine = Some(midnight + 9 * hour);
+        assert_eq!(window("--date 2012-06-21 --from 09:00"), (nine, to));
+        assert_eq!(window("--date 2012-06-21 --to 09:00"), (from, nine));
+        let new_york = window("--date 2012-06-21 --from 05:00 --tz America/New_York");
+        assert_eq!(new_york, (nine, Some(midnight + 28 * hour)));
+        assert_eq!(window("--from 2012-06-21T09:00"), (nine, None));
+        assert_eq!(window("--from 0"), (Some(0), None));
+    }
+}
