@@ -42,7 +42,10 @@ fn an_interface_is_examined_mended_and_put_back() {
     // A program and a configuration: what was asked for is there.
     let group = "239.54.12.111:26477";
     rig.load_xdp(&[group]);
-    assert!(finding(&rig, "xdp")["is"].as_str().is_some_and(|is| is.contains("native mode")));
+    let program = finding(&rig, "xdp");
+    assert!(program["is"].as_str().is_some_and(|is| is.contains("native mode")), "{program}");
+    // By its name, which the kernel tells.
+    assert_eq!(program["verdict"], "good", "{program}");
     let config = rig.config(
         "w.toml",
         &format!(

@@ -5,6 +5,7 @@ use super::netlink::{Attributes, Netlink, find, find_u8, find_u32};
 use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// How an XDP program is attached, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct Timekeeping {
 pub trait Inquiry {
     /// Kind of an interface and its XDP program.
     fn link(&self, interface: &str) -> io::Result<Link>;
+    /// The name of a BPF program by its id: of its function, as far as the kernel keeps it.
+    fn program_name(&self, id: u32) -> io::Result<String>;
     /// `enum netdev_xdp_act`: what the driver can do for XDP.
     fn xdp_features(&self, interface: &str) -> io::Result<u64>;
     /// `enum netdev_xdp_rx_metadata`: what the driver tells XDP programs of a packet.
@@ -106,6 +109,41 @@ const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 const NETDEV_A_DEV_XDP_RX_METADATA_FEATURES: u16 = 5;
+
+// Of the kernel's uapi/linux/bpf.h.
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+/// `struct bpf_prog_info` up to its name, which is the last thing that is asked for.
+const PROG_INFO_BYTES: usize = PROG_INFO_NAME + 16;
+const PROG_INFO_NAME: usize = 64;
+
+/// Part of `union bpf_attr`: by an id.
+#[derive(Default)]
+#[repr(C)]
+struct ById {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// Part of `union bpf_attr`: what a descriptor is of.
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    bytes: u32,
+    info: u64,
+}
+
+/// The bare system call; the number that it answers with.
+fn bpf<T>(command: libc::c_int, question: &mut T) -> io::Result<libc::c_int> {
+    let bytes = size_of::<T>();
+    // SAFETY: `question` is as long as is said, and is what the command takes; pointers in it are to
+    // memory that is alive and as long as it says.
+    match unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(question), bytes) } {
+        ..0 => Err(io::Error::last_os_error()),
+        number => Ok(number as libc::c_int),
+    }
+}
 
 /// The interface's index in this network namespace.
 pub fn interface_index(interface: &str) -> io::Result<u32> {
@@ -144,6 +182,23 @@ impl Inquiry for RunningKernel {
             Some(Attached { mode, program: find_u32(xdp, IFLA_XDP_PROG_ID).unwrap_or(0) })
         });
         Ok(Link { kind, xdp })
+    }
+
+    fn program_name(&self, id: u32) -> io::Result<String> {
+        let program = bpf(BPF_PROG_GET_FD_BY_ID, &mut ById { id, ..ById::default() })?;
+        // SAFETY: a new descriptor, which nobody else owns.
+        let program = unsafe { OwnedFd::from_raw_fd(program) };
+        let mut info = [0u64; PROG_INFO_BYTES / 8];
+        let mut question = InfoByFd {
+            fd: program.as_raw_fd() as u32,
+            bytes: PROG_INFO_BYTES as u32,
+            info: info.as_mut_ptr() as u64,
+        };
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut question)?;
+        let info: Vec<u8> = info.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let name = info.get(PROG_INFO_NAME..).unwrap_or_default();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(name).into_owned())
     }
 
     fn xdp_features(&self, interface: &str) -> io::Result<u64> {

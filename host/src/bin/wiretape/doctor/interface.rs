@@ -88,19 +88,33 @@ fn xdp_modes(machine: &Machine, interface: &str) -> Finding {
     }
 }
 
+/// The name of the program that wiretape-xdp loads (`steer.bpf.c`).
+const STEER: &str = "steer";
+
 fn xdp_program(machine: &Machine, interface: &str) -> Finding {
-    let (name, should) = ("xdp", "a program in native mode");
+    let (name, should) = ("xdp", "Wiretape's program, in native mode");
     let load = format!("wiretape-xdp load --interface {interface}");
     match machine.kernel.link(interface) {
         Ok(link) => match link.xdp {
-            Some(xdp) if xdp.mode == "native" => {
-                let is = format!("program {} in native mode", xdp.program);
-                Finding::new(name, Verdict::Good, is, should)
-            }
             Some(xdp) => {
                 let is = format!("program {} in {} mode", xdp.program, xdp.mode);
-                let unload = format!("wiretape-xdp unload --interface {interface} && {load}");
-                Finding::new(name, Verdict::Notable, is, should).mend(unload)
+                match (machine.kernel.program_name(xdp.program), xdp.mode) {
+                    (Ok(whose), _) if whose != STEER => {
+                        let is = format!("{is}, not Wiretape's but '{whose}'");
+                        Finding::new(name, Verdict::Notable, is, should)
+                            .mend(format!("bpftool net detach xdp dev {interface} && {load}"))
+                    }
+                    (Ok(_), "native") => Finding::new(name, Verdict::Good, is, should),
+                    (Err(_), "native") => {
+                        let is = format!("{is}; whose it is, the kernel tells root alone");
+                        Finding::new(name, Verdict::Unknown, is, should)
+                    }
+                    _ => {
+                        let unload =
+                            format!("wiretape-xdp unload --interface {interface} && {load}");
+                        Finding::new(name, Verdict::Notable, is, should).mend(unload)
+                    }
+                }
             }
             None => Finding::new(name, Verdict::Notable, "no program", should).mend(load),
         },

@@ -15,6 +15,8 @@ use std::path::Path;
 /// What a made-up kernel answers; `None` answers nothing.
 struct Answers {
     good: Option<bool>,
+    /// Id of the XDP program.
+    program: u32,
 }
 
 impl Answers {
@@ -29,8 +31,15 @@ impl Answers {
 
 impl Inquiry for Answers {
     fn link(&self, _: &str) -> io::Result<Link> {
-        let xdp = |mode| Link { kind: None, xdp: Some(Attached { mode, program: 7 }) };
+        let xdp = |mode| Link { kind: None, xdp: Some(Attached { mode, program: self.program }) };
         self.of(xdp("native"), xdp("generic"))
+    }
+
+    fn program_name(&self, id: u32) -> io::Result<String> {
+        match id {
+            7 => Ok("steer".to_owned()),
+            _ => Ok("xdp_firewall".to_owned()),
+        }
     }
 
     fn xdp_features(&self, _: &str) -> io::Result<u64> {
@@ -132,7 +141,7 @@ fn lay_out(root: &Path, good: bool) {
 }
 
 fn machine(root: &Path, good: Option<bool>) -> (Machine, Vec<Section>) {
-    let machine = Machine::new(root, Box::new(Answers { good }));
+    let machine = Machine::new(root, Box::new(Answers { good, program: 7 }));
     let sections = examine(&machine, &["eth1".to_owned()], &[worker()]);
     (machine, sections)
 }
@@ -160,6 +169,18 @@ fn a_good_machine_needs_nothing() {
     print(&mut out, &sections, false).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("0 notable, 0 bad, 0 unknown"), "{text}");
+}
+
+#[test]
+fn somebody_elses_xdp_program_is_not_taken_for_wiretapes() {
+    let root = tempfile::tempdir().unwrap();
+    lay_out(root.path(), true);
+    let kernel = Answers { good: Some(true), program: 8 };
+    let machine = Machine::new(root.path(), Box::new(kernel));
+    let sections = examine(&machine, &["eth1".to_owned()], &[worker()]);
+    let found = find(&sections, "xdp");
+    assert_eq!(found.verdict, Verdict::Notable);
+    assert_eq!(found.is, "program 8 in native mode, not Wiretape's but 'xdp_firewall'");
 }
 
 #[test]
@@ -294,7 +315,7 @@ fn mended(paths: &[&str]) -> Vec<Section> {
 #[test]
 fn a_change_half_made_can_be_taken_back() {
     let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let machine = Machine::new(root.path(), Box::new(Answers { good: None }));
+    let machine = Machine::new(root.path(), Box::new(Answers { good: None, program: 7 }));
     let now = || fs::read_to_string(root.path().join("sys/a")).unwrap();
     put(root.path(), "/sys/a", "0");
     let (sections, mut out) = (mended(&["/sys/a", "/sys/none", "/sys/after"]), Vec::new());
@@ -312,7 +333,7 @@ fn a_change_half_made_can_be_taken_back() {
 #[test]
 fn a_record_of_an_earlier_boot_or_that_others_can_write_changes_nothing() {
     let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let machine = Machine::new(root.path(), Box::new(Answers { good: None }));
+    let machine = Machine::new(root.path(), Box::new(Answers { good: None, program: 7 }));
     let now = || fs::read_to_string(root.path().join("sys/a")).unwrap();
     put(root.path(), "/sys/a", "0");
     put(root.path(), "/proc/sys/kernel/random/boot_id", "one");
@@ -351,7 +372,7 @@ fn a_worker_of_several_queues_is_one_worker() {
     lay_out(root.path(), false);
     let of = |source: &str, good| {
         let text = format!("[worker]\ncore = 3\n[source]\ninterface = \"eth1\"\n{source}\n");
-        let machine = Machine::new(root.path(), Box::new(Answers { good: Some(good) }));
+        let machine = Machine::new(root.path(), Box::new(Answers { good: Some(good), program: 7 }));
         examine(&machine, &["eth1".to_owned()], &parse("w", &text).unwrap())
     };
     let told = |sections: &[Section], name: &str| {
