@@ -4,6 +4,7 @@
 mod itch_worker;
 
 use itch_worker::{Memory, SMALL, START, frame, payload};
+use proptest::prelude::*;
 use wiretape_core::event::{GapMsg, MboMsg, gap_reason, rtype};
 use wiretape_core::feed::arbiter::Patience;
 use wiretape_core::segment::{FeedCounter, LineCounter, SegmentView};
@@ -95,6 +96,41 @@ fn a_damaged_number_in_front_hides_nothing_of_the_day() {
     }
 }
 
+proptest! {
+    /// Wherever the day stands, whatever the damaged number is, and wherever among the first packets it
+    /// comes: from the third packet on all that comes is published, once and in order.
+    #[test]
+    fn one_damaged_number_costs_two_packets_at_most(
+        first in prop_oneof![1..3_u64, 60..70_u64, 1..1_u64 << 40],
+        counts in prop::collection::vec(1..4_u64, 4..8),
+        place in 0..5_usize,
+        says in prop_oneof![0..100_u64, any::<u64>().prop_map(|n| n >> 1), 0..1_u64 << 40],
+        pause in prop_oneof![Just(0_u64), Just(1), Just(4_000)],
+    ) {
+        prop_assume!(says.abs_diff(first) > 1 << 25);
+        let (mut packets, mut next, mut at) = (Vec::new(), first, 0);
+        for count in counts {
+            packets.push((0, next..next + count, at));
+            (next, at) = (next + count, at + pause);
+        }
+        let third: u64 = packets[2].1.start;
+        let place = place.min(packets.len());
+        let when = packets[place.saturating_sub(1)].2;
+        packets.insert(place, (0, says..says + 1, when));
+        let mut memory = Memory::new(SMALL);
+        let (mut pipeline, view) = memory.worker(PATIENCE, None);
+        for (line, numbers, at) in &packets {
+            let payload = payload(numbers.start, numbers.end);
+            pipeline.on_frame(&frame(*line, &payload), START + at * MS);
+        }
+        pipeline.finish(START + 100_000 * MS);
+        // Records have the lower half of a number.
+        let expected: Vec<u64> = (third..next).map(|number| number & 0xFFFF_FFFF).collect();
+        let (published, _) = told(&view);
+        prop_assert!(published.ends_with(&expected), "{published:?} {packets:?}");
+    }
+}
+
 #[test]
 fn who_joins_late_begins_with_the_first_packet_when_the_second_comes() {
     let packets = [(0, DAY..DAY + 2, 0), (1, DAY..DAY + 2, 0), (0, DAY + 2..DAY + 3, 0)];
@@ -108,6 +144,14 @@ fn who_joins_late_begins_with_the_first_packet_when_the_second_comes() {
     assert_eq!(take(&packets), ((vec![DAY, DAY + 1, DAY + 2], joined(DAY)), 0));
     // Nothing else comes.
     assert_eq!(take(&packets[..1]), ((vec![DAY + 2], joined(DAY + 2)), 0));
+}
+
+/// Those that might have overtaken message 1 wait for it; the first that could not have waits behind
+/// them, and does not begin the session in their place.
+#[test]
+fn who_joins_near_the_beginning_keeps_all_that_came() {
+    let packets: Vec<Came> = (50..70).map(|number| (0, number..number + 1, 0)).collect();
+    assert_eq!(take(&packets), (((50..70).collect(), joined(50)), 0));
 }
 
 #[test]

@@ -240,13 +240,15 @@ impl<'m> Arbiter<'m> {
     }
 
     /// Whether `packet`, before which nothing started, may have overtaken the first: as many
-    /// packets as that could wait. (Who joins by a snapshot has what went before from there.) Or it is
-    /// one not to be believed alone.
+    /// packets as that could wait. (Who joins by a snapshot has what went before from there.) Or it comes
+    /// behind one that waits for that, or is one not to be believed alone.
     #[cold]
     fn is_early<'t, T: Translator<'t>>(&self, packet: &Packet) -> bool {
-        let may_overtake = self.join.is_none() && packet.seq <= self.window.capacity() as u64;
+        let near = self.window.capacity() as u64;
+        let may_overtake = self.join.is_none() && packet.seq <= near;
+        let behind = |front: Held| front.first <= near && front.first < packet.seq;
         packet.seq > 1
-            && (may_overtake || packet.seq > JUMP_LIMIT)
+            && (may_overtake || packet.seq > JUMP_LIMIT || self.window.front().is_some_and(behind))
             && !self.is_of_other_session::<T>(packet)
     }
 
