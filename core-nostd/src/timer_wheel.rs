@@ -430,7 +430,8 @@ mod tests {
         ]
     }
 
-    /// From one end of time to the other there are 2^32 turns of the top wheel.
+    /// From one end of time to the other there are 2^32 turns of the top wheel: who walks them all does not
+    /// come to the end of this test.
     #[test]
     fn a_clock_that_jumps_over_ages_is_followed_at_once() {
         let mut nodes = vec![TimerNode::new(); 4];
@@ -439,7 +440,6 @@ mod tests {
         for deadline in [last, 1 << 33, middle, middle + 1] {
             wheel.schedule(deadline, deadline).unwrap();
         }
-        let start = std::time::Instant::now();
         let mut due = |now| -> Vec<u64> {
             core::iter::from_fn(|| wheel.pop_due(now)).map(|fired| fired.item).collect()
         };
@@ -448,7 +448,6 @@ mod tests {
         assert_eq!(due(middle), [middle]);
         assert_eq!(due(last - 1), [middle + 1]);
         assert_eq!(due(u64::MAX), [last]);
-        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
     }
 
     proptest! {
