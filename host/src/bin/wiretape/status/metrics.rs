@@ -26,7 +26,8 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[command(after_help = "\
 Examples:
   wiretape metrics
-  cd /var/lib/node_exporter/textfile && (wiretape metrics > wiretape.new; mv wiretape.new wiretape.prom)
+  cd /var/lib/node_exporter/textfile &&
+    (wiretape metrics > wiretape.new; mv wiretape.new wiretape.prom)
       For node_exporter, which never finds half of it; where there is no segment, it finds nothing.
   wiretape metrics --listen 127.0.0.1:9464     then scrape http://127.0.0.1:9464/metrics
 
