@@ -207,11 +207,9 @@ fn the_level_feed_ends_in_the_levels_of_the_same_market() {
 }
 
 fn shared(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join(name);
+    let shared = std::env::var_os("WIRETAPE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    let path = shared.join("data").join(name);
     if !path.exists() {
         println!("skipped: {name} is not in ../shared/data");
     }

@@ -26,11 +26,11 @@ const INTERFACE: &str = "vb";
 const GROUP: &str = "224.2.3.10:16648";
 
 fn deep10() -> Option<PathBuf> {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
+    let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),
         PathBuf::from,
     );
-    let path = data.join("iex/DEEP10.pcap.gz");
+    let path = shared.join("data/iex/DEEP10.pcap.gz");
     let there = path.exists();
     if !there {
         println!("skipped: {} is not there", path.display());

@@ -1,9 +1,7 @@
 //! The order book on real exchange days, against books that others published.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+mod real_data;
 
-use flate2::read::GzDecoder;
 use wiretape_core::arena::Arena;
 use wiretape_core::book::{
     BookError, BookSpec, EitherIndex, HashIndex, LevelView, OrderBook, OrderIndex, PagedIndex,
@@ -14,28 +12,6 @@ use wiretape_core::wire::itch50::Message;
 
 /// Units of an ITCH price (1e-4) in those of the book (1e-9).
 const ITCH_PRICE: i64 = 100_000;
-
-/// A file of the real captures; `None`, with the reason printed, where they are absent.
-fn capture(name: &str) -> Option<Vec<u8>> {
-    let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    );
-    let path = shared.join("data").join(name);
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            println!("skipped: {}: {error}", path.display());
-            None
-        }
-    }
-}
-
-fn gunzip(bytes: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
-    plain
-}
 
 /// The messages of a day file: each behind its length in two bytes.
 fn messages(mut day: &[u8]) -> impl Iterator<Item = Message<'_>> {
@@ -93,8 +69,8 @@ fn with_books(test: impl Fn(OrderBook<'_, EitherIndex<'_>>)) {
 #[test]
 fn ten_thousand_messages_of_aapl_end_in_the_published_book() {
     let (Some(day), Some(expected)) = (
-        capture("itch/aapl-20200130-10k.itch"),
-        capture("itch/aapl-20200130-10k.expected-book.txt"),
+        real_data::read("itch/aapl-20200130-10k.itch"),
+        real_data::read("itch/aapl-20200130-10k.expected-book.txt"),
     ) else {
         return;
     };
@@ -150,21 +126,21 @@ fn depth<I: OrderIndex>(book: &OrderBook<'_, I>, locate: u32, rows: &mut [DepthL
 #[test]
 fn the_day_of_aapl_and_amzn_equals_every_published_row() {
     let (Some(day), Some(rows)) = (
-        capture("itch/nasdaq-20120621-aapl-amzn.itch.gz"),
-        capture("itch/nasdaq-20120621-aapl-amzn.depth.csv.gz"),
+        real_data::read("itch/nasdaq-20120621-aapl-amzn.itch.gz"),
+        real_data::read("itch/nasdaq-20120621-aapl-amzn.depth.csv.gz"),
     ) else {
         return;
     };
-    let day = gunzip(&day);
+    let rows = String::from_utf8(rows).unwrap();
     with_books(|mut book| {
-        let mut rows = BufReader::new(GzDecoder::new(&rows[..])).lines().skip(1);
+        let mut rows = rows.lines().skip(1);
         let mut row = rows.next();
         let mut compared = 0;
         let mut ordinal = 0_u64;
         for message in messages(&day) {
             ordinal += 1;
             apply(&mut book, &message).unwrap();
-            while let Some(Ok(text)) = &row {
+            while let Some(text) = row {
                 let (at, rest) = text.split_once(',').unwrap();
                 if at.parse::<u64>().unwrap() != ordinal {
                     break;

@@ -3,13 +3,11 @@
 //! as it is then.
 
 mod deep_worker;
+mod real_data;
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::PathBuf;
 
 use deep_worker::{MIDNIGHT, SPEC, as_frame, frame, level, trade, with_worker};
-use flate2::read::GzDecoder;
 use wiretape_core::event::{MboMsg, SymbolMsg, UNDEF_PRICE, action, flags};
 use wiretape_core::segment::{FeedCounter, SegmentSpec, health};
 use wiretape_core::wire::deep10::{EVENT_COMPLETE, PROTOCOL};
@@ -203,16 +201,7 @@ fn a_trade_inside_an_event_shows_no_half_changed_book() {
 /// one instrument whose event has not ended.
 #[test]
 fn no_instrument_of_a_real_day_stays_behind_its_book() {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let name = "iex/DEEP10.pcap.gz";
-    let Ok(bytes) = std::fs::read(data.join(name)) else {
-        return println!("skipped: {name} is not in ../shared/data");
-    };
-    let mut day = Vec::new();
-    GzDecoder::new(&bytes[..]).read_to_end(&mut day).unwrap();
+    let Some(day) = real_data::read("iex/DEEP10.pcap.gz") else { return };
     let size = SegmentSpec { event_slots: 1 << 14, instruments: 16_384, depths: 0, ..SPEC };
     with_worker(&size, |mut worker| {
         let mut books: BTreeMap<u32, [BTreeMap<i64, u32>; 2]> = BTreeMap::new();

@@ -2,12 +2,10 @@
 //! message of invented and of real flow.
 
 mod itch_worker;
+mod real_data;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
-use std::path::PathBuf;
 
-use flate2::read::GzDecoder;
 use itch_worker::{MIDNIGHT, Memory, OneByOne, Size};
 use proptest::prelude::*;
 use wiretape_core::event::{NO_INSTRUMENT, UNDEF_PRICE};
@@ -265,16 +263,7 @@ proptest! {
 
 #[test]
 fn the_real_day_has_the_depth_of_a_plain_book_at_every_fiftieth_message() {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let name = "itch/nasdaq-20120621-aapl-amzn.itch.gz";
-    let Ok(bytes) = std::fs::read(data.join(name)) else {
-        return println!("skipped: {name} is not in ../shared/data");
-    };
-    let mut day = Vec::new();
-    GzDecoder::new(&bytes[..]).read_to_end(&mut day).unwrap();
+    let Some(day) = real_data::read("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
     with_worker(&symbols(&[b"AAPL    "]), 1, |mut worker| {
         let mut feed = Feed::default();
         let mut compared = 0;

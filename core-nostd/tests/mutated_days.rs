@@ -3,12 +3,10 @@
 //! venue sends, as other types, cut short; packets that are lost, and sessions that begin anew.
 
 mod itch_worker;
+mod real_data;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
-use std::path::PathBuf;
 
-use flate2::read::GzDecoder;
 use itch_worker::{LINES, MIDNIGHT, Memory, PORT, Size};
 use wiretape_core::event::{MboMsg, UNDEF_PRICE, action, flags, rtype};
 use wiretape_core::feed::arbiter::Patience;
@@ -342,23 +340,6 @@ fn compare(day: &[u8], seed: u64) {
     assert!(feed.counter(FeedCounter::BookErrors) > 0, "something was wrong");
 }
 
-fn shared(name: &str) -> Option<Vec<u8>> {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let Ok(bytes) = std::fs::read(data.join(name)) else {
-        println!("skipped: {name} is not in ../shared/data");
-        return None;
-    };
-    if !name.ends_with(".gz") {
-        return Some(bytes);
-    }
-    let mut plain = Vec::new();
-    GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
-    Some(plain)
-}
-
 /// Seeds to try: one of its own with `WIRETAPE_SEED`, many with `WIRETAPE_SEEDS`.
 fn seeds() -> std::ops::Range<u64> {
     let value = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
@@ -370,7 +351,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn a_morning_of_one_stock_with_anything_wrong_has_the_books_of_the_specification() {
-    let Some(day) = shared("itch/aapl-20200130-10k.itch") else { return };
+    let Some(day) = real_data::read("itch/aapl-20200130-10k.itch") else { return };
     for seed in seeds() {
         println!("seed {seed}");
         // Its locate code is one of the day's thousands.
@@ -387,7 +368,7 @@ fn a_morning_of_one_stock_with_anything_wrong_has_the_books_of_the_specification
 
 #[test]
 fn a_day_of_two_stocks_with_anything_wrong_has_the_books_of_the_specification() {
-    let Some(day) = shared("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
+    let Some(day) = real_data::read("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
     for seed in seeds() {
         println!("seed {seed}");
         let begin = day.len() / 16;

@@ -1,10 +1,9 @@
 //! The way from frame to event on real exchange bytes, and on damaged ones.
 
-use std::io::Read;
-use std::path::PathBuf;
+mod real_data;
+
 use std::sync::atomic::AtomicU64;
 
-use flate2::read::GzDecoder;
 use proptest::prelude::*;
 use wiretape_core::arena::Arena;
 use wiretape_core::book::{BookSpec, HashIndex, OrderBook};
@@ -80,23 +79,6 @@ impl Memory {
     }
 }
 
-fn capture(name: &str) -> Option<Vec<u8>> {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let Ok(bytes) = std::fs::read(data.join(name)) else {
-        println!("skipped: {name} is not in ../shared/data");
-        return None;
-    };
-    if !name.ends_with(".gz") {
-        return Some(bytes);
-    }
-    let mut plain = Vec::new();
-    GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
-    Some(plain)
-}
-
 /// One frame of MoldUDP64 with `messages`, the first of which has number `sequence`.
 fn frame(sequence: u64, messages: &[&[u8]]) -> Vec<u8> {
     let mut payload = vec![0; 1400];
@@ -132,7 +114,7 @@ fn drain(reader: &mut Reader<'_>, mut each: impl FnMut(u64, &Event)) {
 
 #[test]
 fn a_nasdaq_day_gives_events_that_rebuild_its_books() {
-    let Some(day) = capture("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
+    let Some(day) = real_data::read("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
     let mut memory = Memory::new(1 << 10, 64);
     let (mut pipeline, view) = memory.worker(Protocol::Itch50);
     let mut reader = view.events().reader_from_oldest();
@@ -199,7 +181,7 @@ fn a_nasdaq_day_gives_events_that_rebuild_its_books() {
 
 /// The day's first messages, for the tests of damage.
 fn some_messages() -> Option<Vec<Vec<u8>>> {
-    let day = capture("itch/aapl-20200130-10k.itch")?;
+    let day = real_data::read("itch/aapl-20200130-10k.itch")?;
     Some(BinaryFile::new(&day).take(600).map(<[u8]>::to_vec).collect())
 }
 

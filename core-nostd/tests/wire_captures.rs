@@ -1,39 +1,15 @@
 //! The decoders on real packets and real day files, against counts that others published, and the
 //! encoders against the very bytes that the exchanges sent.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::PathBuf;
+mod real_data;
 
-use flate2::read::GzDecoder;
+use std::collections::{BTreeMap, BTreeSet};
+
 use wiretape_core::wire::binaryfile::{BinaryFile, Ending};
 use wiretape_core::wire::checksum::Sum;
 use wiretape_core::wire::frame::{Datagram, FrameError, Route};
 use wiretape_core::wire::iextp::{self, Segment, Stream};
 use wiretape_core::wire::{deep10, itch50, moldudp64, tops16};
-
-/// A file of the real captures, unpacked; `None`, with the reason printed, where it is absent.
-fn capture(name: &str) -> Option<Vec<u8>> {
-    let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    );
-    let path = shared.join("data").join(name);
-    let packed = match std::fs::read(&path) {
-        Ok(packed) => packed,
-        Err(error) => {
-            println!("skipped: {}: {error}", path.display());
-            return None;
-        }
-    };
-    let mut bytes = Vec::new();
-    if name.ends_with(".gz") {
-        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
-    } else {
-        bytes = packed;
-    }
-    Some(bytes)
-}
 
 /// The frames of a classic little-endian pcap; the last may be cut by the end of the file. (The
 /// TOPS capture is one, too, whatever its name says.)
@@ -87,7 +63,7 @@ fn assert_encodes_alike(frame: &[u8], datagram: &Datagram<'_>, segment: &Segment
 
 #[test]
 fn deep10_has_the_published_counts() {
-    let Some(bytes) = capture("iex/DEEP10.pcap.gz") else { return };
+    let Some(bytes) = real_data::read("iex/DEEP10.pcap.gz") else { return };
     let (mut packets, mut heartbeats, mut restarts) = (0, 0, 0);
     let mut cut = Vec::new();
     let mut types = Counts::new();
@@ -143,7 +119,7 @@ fn deep10_has_the_published_counts() {
 
 #[test]
 fn tops16_has_the_published_counts_and_no_gap() {
-    let Some(bytes) = capture("iex/TOPS16.pcapng.gz") else { return };
+    let Some(bytes) = real_data::read("iex/TOPS16.pcapng.gz") else { return };
     let mut packets = 0;
     let mut types = Counts::new();
     let mut symbols = BTreeSet::new();
@@ -206,7 +182,7 @@ fn itch_counts(bytes: &[u8]) -> Counts {
 
 #[test]
 fn the_nasdaq_day_has_the_published_counts() {
-    let Some(bytes) = capture("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
+    let Some(bytes) = real_data::read("itch/nasdaq-20120621-aapl-amzn.itch.gz") else { return };
     let expected = counts([
         ('A', 149_376),
         ('D', 126_946),
@@ -223,7 +199,7 @@ fn the_nasdaq_day_has_the_published_counts() {
 
 #[test]
 fn the_aapl_morning_has_the_published_counts() {
-    let Some(bytes) = capture("itch/aapl-20200130-10k.itch") else { return };
+    let Some(bytes) = real_data::read("itch/aapl-20200130-10k.itch") else { return };
     let expected = counts([
         ('A', 4_758),
         ('D', 4_083),

@@ -21,11 +21,11 @@ use wiretape_host::ingest::book::BookMemory;
 
 /// A file or folder of the shared data; `None`, said aloud, where it is absent.
 fn shared(name: &str) -> Option<PathBuf> {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     );
-    let path = data.join(name);
+    let path = shared.join("data").join(name);
     if !path.exists() {
         println!("skipped: {name} is not in ../shared/data");
         return None;

@@ -34,11 +34,11 @@ pub struct Rig {
 
 /// A capture file or data file of the project's shared data, if it is there.
 pub fn shared(name: &str) -> Option<PathBuf> {
-    let root = match std::env::var_os("WIRETAPE_SHARED") {
+    let shared = match std::env::var_os("WIRETAPE_SHARED") {
         Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
     };
-    let path = root.join(name);
+    let path = shared.join("data").join(name);
     if path.exists() {
         return Some(path);
     }

@@ -22,11 +22,11 @@ pub const MIDNIGHT: u64 = 1_340_251_200_000_000_000;
 
 /// A file of `../shared/data`, unpacked; `None`, said aloud, where it is absent.
 pub fn shared(name: &str) -> Option<Vec<u8>> {
-    let data = std::env::var_os("WIRETAPE_SHARED").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    let shared = std::env::var_os("WIRETAPE_SHARED").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     );
-    let Ok(bytes) = std::fs::read(data.join(name)) else {
+    let Ok(bytes) = std::fs::read(shared.join("data").join(name)) else {
         println!("skipped: {name} is not in ../shared/data");
         return None;
     };
