@@ -30,6 +30,7 @@ subjects=(
 spared() {
     case "$1 $2" in
         "skiplist/reader.rs fence(Acquire);"*) echo "comes behind the fence of the leaf that was read, in node.rs" ;;
+        "ring/spsc.rs let position = read.load("*) echo "loads before it that stores after it must not reach: loom shows no load buffering" ;;
         "node_pool.rs "*"free_from(self.head.load"*) echo "a figure for a page, of some moment" ;;
         "node_pool.rs "*"exchange(head, emptier, "*) echo "the head was loaded with acquire, or by an exchange that failed" ;;
         *) return 1 ;;

@@ -143,6 +143,25 @@ fn two_readers_do_not_disturb_each_other() {
     });
 }
 
+/// A writer that takes over from one that ended before it committed, and learns of that from the ring
+/// alone.
+#[test]
+fn what_a_writer_left_uncommitted_is_whole_when_its_successor_commits_it() {
+    explore(2, || {
+        let ring = ring(2);
+        let first = thread::spawn(move || drop(ring.writer().publish(&event(1))));
+        let reading = thread::spawn(move || visit_committed(ring.reader_from(1), 1));
+        let mut second = ring.writer();
+        while second.next_sequence() == 1 {
+            thread::yield_now();
+            second = ring.writer();
+        }
+        second.commit();
+        first.join().unwrap();
+        assert!((1..=2).contains(&reading.join().unwrap()));
+    });
+}
+
 /// A futex: the word is compared, and the sleep begun, under a lock that who wakes takes too.
 struct Futex {
     lock: Mutex<()>,

@@ -169,6 +169,31 @@ fn an_end_attached_in_another_thread_sees_the_whole_ring() {
     });
 }
 
+/// A producer that attaches where another one stopped, and learns of that from the ring alone.
+#[test]
+fn what_a_producer_left_reaches_the_consumer_through_its_successor() {
+    explore(3, || {
+        let words = words(spsc::words_needed::<1>(2));
+        spsc::create::<1>(words, 2).unwrap();
+        let producer = move || spsc::WordProducer::<1>::attach(words).unwrap();
+        let first = thread::spawn(move || producer().push([1]).unwrap());
+        let reading = thread::spawn(move || {
+            let mut consumer = spsc::WordConsumer::<1>::attach(words).unwrap();
+            // Nothing is given back.
+            let items: Vec<_> = consumer.read(2).collect();
+            assert_eq!(items, [[1], [2]][..items.len()]);
+        });
+        let mut second = producer();
+        while second.room() > 1 {
+            thread::yield_now();
+            second = producer();
+        }
+        second.push([2]).unwrap();
+        first.join().unwrap();
+        reading.join().unwrap();
+    });
+}
+
 /// Two producers with one item each and two consumers, on two slots.
 fn hands_each_item_out_once<S>(ring: Ring<'static, S>)
 where

@@ -126,7 +126,9 @@ impl<'m> Ring<'m> {
         let mut next = self.head().wrapping_add(1);
         // Each slot has one stamp: it is passed once at most.
         for _ in 0..self.capacity() {
-            match self.stamp(next).load(Ordering::Relaxed) {
+            // Acquire: pairs with the release of the stamp in an earlier writer's `publish`. Who acquires
+            // the head that this one commits sees that one's events.
+            match self.stamp(next).load(Ordering::Acquire) {
                 published if published >= next => next = published.wrapping_add(1),
                 _ => break,
             }

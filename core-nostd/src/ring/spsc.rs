@@ -218,7 +218,9 @@ impl<'m, const W: usize> WordConsumer<'m, W> {
 
 impl<'m, S: Slots> Producer<'m, S> {
     fn new(slots: S, write: &'m AtomicU64, read: &'m AtomicU64, mask: usize) -> Self {
-        let position = write.load(Ordering::Relaxed);
+        // Acquire pairs with the release in an earlier producer's `publish`: whoever acquires what this
+        // one publishes sees that one's items too.
+        let position = write.load(Ordering::Acquire);
         // Full until the first look at the consumer's position.
         Producer {
             slots,
@@ -363,7 +365,9 @@ impl<'m, S: Slots> Producer<'m, S> {
 
 impl<'m, S: Slots> Consumer<'m, S> {
     fn new(slots: S, write: &'m AtomicU64, read: &'m AtomicU64, mask: usize) -> Self {
-        let position = read.load(Ordering::Relaxed);
+        // Acquire pairs with the release in an earlier consumer's `give_back`: its reads are over before
+        // the slots are given back once more.
+        let position = read.load(Ordering::Acquire);
         // Empty until the first look at the producer's position.
         Consumer {
             slots,
