@@ -118,7 +118,11 @@ impl<'m> Worker<'m> {
                 }
                 Polled::Idle => {
                     idle_polls = idle_polls.saturating_add(1);
-                    if idle_polls == SPINS_BEFORE_REST {
+                    let look = match self.log.holds_back() {
+                        true => idle_polls.is_multiple_of(SPINS_BEFORE_REST),
+                        false => idle_polls == SPINS_BEFORE_REST,
+                    };
+                    if look {
                         self.log.look();
                     }
                     self.rest(source, idle_polls);
@@ -418,6 +422,49 @@ mod tests {
         assert_eq!(feed.gauge(FeedGauge::Levels), 2);
         // The first level, and then the gap.
         assert_eq!(worker.log.said_of(0, FeedCounter::Gaps), 1);
+    }
+
+    /// Hands over packets that contradict themselves, a millisecond apart, and is silent then for
+    /// longer than the log keeps anything back.
+    struct Malformed {
+        frame: Vec<u8>,
+        left: u64,
+        silent_since: Option<Instant>,
+    }
+
+    impl Source for Malformed {
+        fn poll(&mut self, sink: &mut impl FnMut(&[u8], u64)) -> Result<Polled, SourceError> {
+            if self.left == 0 {
+                let since = *self.silent_since.get_or_insert_with(Instant::now);
+                let over = since.elapsed() > Duration::from_millis(1_500);
+                return Ok(if over { Polled::Ended } else { Polled::Idle });
+            }
+            self.left -= 1;
+            sink(&self.frame, RECEIVED + 1_000_000_000 - self.left * 1_000_000);
+            Ok(Polled::Frames(1))
+        }
+
+        fn wait(&self, _: Duration) {}
+
+        fn drops(&self) -> SourceDrops {
+            SourceDrops::default()
+        }
+    }
+
+    #[test]
+    fn what_the_log_held_back_is_said_in_silence() {
+        let (words, mut books) = (words(), vec![0; 1 << 20]);
+        let mut worker = worker(&words, &mut books);
+        let mut frame = vec![0; 300];
+        let route = Route::to_group([10, 0, 0, 1], GROUP, 40_000, PORT);
+        let length = route.emit(0, &[1; 60], &mut frame).unwrap();
+        frame.truncate(length);
+        let mut source = Malformed { frame, left: 100, silent_since: None };
+        worker.run_to_end(&mut source, &Orders::default()).unwrap();
+        let feed = SegmentView::attach(&words).unwrap();
+        let feed = feed.feed(0).unwrap();
+        assert_eq!(feed.counter(FeedCounter::MalformedPackets), 100);
+        assert_eq!(worker.log.said_of(0, FeedCounter::MalformedPackets), 100);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! The worker does not log at each mishap, which it counts, but what has been counted since it
 //! last said so: at most ten times a second of each kind, and nothing is left out, as the next
-//! message of a kind has what was counted meanwhile.
+//! message of a kind has what was counted meanwhile. That next one is said when the second is over,
+//! packets or none, and in any case before the worker, or the feed, ends.
 //!
 //! Format strings are symbols of the program, as defmt makes them; arguments are plain numbers
 //! only. That is what makes do without defmt's linker script, which a hosted program cannot have:
@@ -120,6 +121,8 @@ pub struct WorkerLog<'m> {
     instruments_full: u64,
     limits: [[Limit; KINDS]; MAX_FEEDS],
     next_look_ns: u64,
+    /// Whether the limit of some kind kept something back at the latest look.
+    held_back: bool,
 }
 
 impl<'m> WorkerLog<'m> {
@@ -139,6 +142,7 @@ impl<'m> WorkerLog<'m> {
             instruments_full: 0,
             limits: [[Limit::default(); KINDS]; MAX_FEEDS],
             next_look_ns: 0,
+            held_back: false,
         }
     }
 
@@ -156,7 +160,7 @@ impl<'m> WorkerLog<'m> {
 
     /// Says what there is to be said, and that the worker ends.
     pub fn end(&mut self) {
-        self.look();
+        self.look_without_limits();
         let counters = self.segment.counters();
         let (frames, events) = (counters.get(Counter::Frames), counters.get(Counter::Events));
         self.say(0, Kind::Life, || {
@@ -176,7 +180,7 @@ impl<'m> WorkerLog<'m> {
 
     /// Says what there is to be said of a feed, and that it was removed.
     pub fn feed_removed(&mut self, feed: usize) {
-        self.look();
+        self.look_without_limits();
         let name = feed as u8;
         self.say(feed, Kind::Feeds, || defmt::info!("feed {=u8}: removed", name));
     }
@@ -197,9 +201,21 @@ impl<'m> WorkerLog<'m> {
         self.said[feed][place]
     }
 
+    /// Whether there is more to be said than the limits allowed at the latest look.
+    pub fn holds_back(&self) -> bool {
+        self.held_back
+    }
+
+    /// The last look before an end: nobody would say later what the limits keep back.
+    fn look_without_limits(&mut self) {
+        self.limits = [[Limit::default(); KINDS]; MAX_FEEDS];
+        self.look();
+    }
+
     /// Looks at the counters, and says which have moved.
     #[cold]
     pub fn look(&mut self) {
+        self.held_back = false;
         for feed in 0..self.feeds {
             let Some(writer) = self.segment.feed(feed) else { continue };
             let now = WATCHED.map(|counter| count(&writer, counter));
@@ -261,13 +277,21 @@ impl<'m> WorkerLog<'m> {
             );
         });
         note(self, Kind::Book, &[8], &|| {
-            defmt::warn!("feed {=u8}: {=u64} messages could not be applied to a book", name, book);
+            defmt::warn!(
+                "feed {=u8}: {=u64} messages could not be applied to a book",
+                name,
+                book
+            );
         });
         note(self, Kind::Window, &[9], &|| {
             defmt::warn!("feed {=u8}: the reorder window was full, {=u64} times", name, window);
         });
         note(self, Kind::Life, &[10], &|| {
-            defmt::info!("feed {=u8}: end of session announced, {=u64} times", name, ends);
+            defmt::info!(
+                "feed {=u8}: end of session announced, {=u64} times",
+                name,
+                ends
+            );
         });
         if let Some(said) = self.said.get_mut(feed) {
             *said = after;
@@ -286,6 +310,7 @@ impl<'m> WorkerLog<'m> {
             *limit = Limit { since: now, said: 0 };
         }
         if limit.said >= BURST {
+            self.held_back = true;
             return false;
         }
         limit.said += 1;
@@ -376,6 +401,38 @@ mod tests {
         log.look();
         let all = last_numbers(&view);
         assert_eq!(all.iter().sum::<u64>(), 1_500 + 4 + 1, "{all:?}");
+    }
+
+    #[test]
+    fn what_was_held_back_is_said_before_an_end() {
+        let words = words();
+        let segment = SegmentWriter::create(&words, &spec()).unwrap();
+        segment.start();
+        let view = SegmentView::attach(&words).unwrap();
+        let mut log = WorkerLog::new(segment);
+        let feed = segment.feed(1).unwrap();
+        let burst = |log: &mut WorkerLog<'_>| {
+            for _ in 0..=2 * BURST {
+                feed.add(FeedCounter::Restarts, 1);
+                log.look();
+            }
+            assert!(log.holds_back());
+        };
+        let each = u64::from(2 * BURST + 1);
+        burst(&mut log);
+        log.feed_removed(1);
+        assert!(!log.holds_back());
+        burst(&mut log);
+        log.end();
+        let mut reader = view.logs().unwrap();
+        let mut restarts = 0;
+        while let Some(frame) = reader.read().unwrap() {
+            // The string's number, the feed's, a count.
+            if let Some(&[_, _, 1, ref count @ ..]) = frame.bytes().first_chunk::<11>() {
+                restarts += u64::from_le_bytes(*count);
+            }
+        }
+        assert_eq!(restarts, 2 * each);
     }
 
     #[test]
