@@ -466,6 +466,10 @@ fn check_depth(place: Place<'_>, table: &FeedTable) -> Result<Option<DepthChoice
             return Err(wrong(format!("'{name}' is no symbol: one to eight letters")));
         }
         symbol[..name.len()].copy_from_slice(name.as_bytes());
+        // One that is named again has its place already.
+        if symbols.contains(&symbol) {
+            continue;
+        }
         if symbols.push(symbol).is_err() {
             let (most, many) = (symbols.capacity(), names.len());
             let sentence =

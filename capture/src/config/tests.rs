@@ -256,6 +256,9 @@ fn depth_is_all_or_a_list_of_symbols() {
     let config = with("depth = [\"AAPL\", \"BRK.B\"]").unwrap();
     let expected = DepthChoice::Symbols([*b"AAPL    ", *b"BRK.B   "].into_iter().collect());
     assert_eq!((config.feeds[0].depths(), &config.feeds[0].depth), (2, &Some(expected)));
+    // Named twice it still is one instrument, with one place.
+    let twice = with("depth = [\"AAPL\", \"BRK.B\", \"AAPL\"]").unwrap();
+    assert_eq!((&twice.feeds[0].depth, twice.worker.depth_slots), (&config.feeds[0].depth, 2));
     let complain = |keys: &str| with(keys).unwrap_err().to_string();
     assert!(complain("depth = \"some\"").contains("capture.toml:8: depth is \"all\" or a list"));
     assert!(complain("depth = [\"TOOLONGNAME\"]").contains("'TOOLONGNAME' is no symbol"));
