@@ -34,15 +34,13 @@ fn what_the_worker_says_is_printed_with_the_strings_of_its_program() {
     let text = succeed(&mut logs(&rig, &[]));
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].contains("info  worker starts: epoch "), "{text}");
-    assert!(lines.last().is_some_and(|line| line.contains("worker ends: ")), "{text}");
-    let lost = |line: &&&str| line.contains("messages lost in");
+    assert!(lines.last().is_some_and(|line| line.contains("worker ends, ")), "{text}");
     let numbers = |line: &&str| {
-        let (head, tail) = line.split_once(" messages lost in ").expect("a loss");
-        let number = |text: &str| text.parse::<u64>().expect("a number");
-        let lost = number(head.rsplit(' ').next().unwrap_or_default());
-        (lost, number(tail.split(' ').next().unwrap_or_default()))
+        let (lost, gaps) =
+            line.split_once("feed feed0: messages lost: ")?.1.split_once(", gaps: ")?;
+        Some((lost.parse().expect("a number"), gaps.parse().expect("a number")))
     };
-    let said: Vec<(u64, u64)> = lines.iter().filter(lost).map(numbers).collect();
+    let said: Vec<(u64, u64)> = lines.iter().filter_map(numbers).collect();
     // Packets are lost whole: their messages, at least those named.
     assert!(said.iter().map(|(lost, _)| lost).sum::<u64>() >= 22, "{text}");
     assert_eq!(said.iter().map(|(_, gaps)| gaps).sum::<u64>(), 2, "{text}");
@@ -52,7 +50,7 @@ fn what_the_worker_says_is_printed_with_the_strings_of_its_program() {
     for line in grave.lines() {
         let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(object["level"], "warn", "{line}");
-        assert!(object["text"].as_str().is_some_and(|text| text.starts_with("feed 0: ")));
+        assert!(object["text"].as_str().is_some_and(|text| text.starts_with("feed feed0: ")));
     }
 }
 

@@ -297,7 +297,7 @@ fn a_feed_comes_and_goes_while_another_one_flows() {
     let logs = succeed(
         Command::new(binary("wiretape")).args(["logs", "--segment"]).arg(rig.segment("wire")),
     );
-    assert!(logs.contains("feed 1: added") && logs.contains("feed 1: removed"), "{logs}");
+    assert!(logs.contains("feed two: added") && logs.contains("feed two: removed"), "{logs}");
     let flags = std::fs::read_to_string(format!("/proc/{}/status", capture.pid())).unwrap();
     assert!(
         flags.contains("Seccomp:\t2") && flags.contains("CapEff:\t0000000000000000"),

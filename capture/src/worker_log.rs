@@ -165,7 +165,7 @@ impl<'m> WorkerLog<'m> {
         let (frames, events) = (counters.get(Counter::Frames), counters.get(Counter::Events));
         self.say(0, Kind::Life, || {
             defmt::info!(
-                "worker ends: {=u64} frames taken, {=u64} events published",
+                "worker ends, frames taken: {=u64}, events published: {=u64}",
                 frames,
                 events
             );
@@ -229,14 +229,14 @@ impl<'m> WorkerLog<'m> {
         if oversize != self.oversize {
             let more = oversize.wrapping_sub(self.oversize);
             let said = self.say(0, Kind::OtherFrames, || {
-                defmt::warn!("{=u64} packets dropped: too long for a frame", more);
+                defmt::warn!("packets dropped, too long for a frame: {=u64}", more);
             });
             self.oversize = if said { oversize } else { self.oversize };
         }
         if full != self.instruments_full {
             let more = full.wrapping_sub(self.instruments_full);
             let said = self.say(0, Kind::InstrumentsFull, || {
-                defmt::warn!("{=u64} messages of instruments that there is no room for", more);
+                defmt::warn!("messages of instruments that there is no room for: {=u64}", more);
             });
             self.instruments_full = if said { full } else { self.instruments_full };
         }
@@ -254,23 +254,23 @@ impl<'m> WorkerLog<'m> {
             }
         };
         note(self, Kind::JoinedLate, &[2], &|| {
-            defmt::warn!("feed {=u8}: joined late, {=u64} messages were sent before", name, late);
+            defmt::warn!("feed {=u8}: joined late, messages sent before: {=u64}", name, late);
         });
         note(self, Kind::Gaps, &[0, 1], &|| {
-            defmt::warn!("feed {=u8}: {=u64} messages lost in {=u64} gaps", name, lost, gaps);
+            defmt::warn!("feed {=u8}: messages lost: {=u64}, gaps: {=u64}", name, lost, gaps);
         });
         note(self, Kind::Restarts, &[3], &|| {
-            defmt::warn!("feed {=u8}: the session started over, {=u64} times", name, restarts);
+            defmt::warn!("feed {=u8}: times the session started over: {=u64}", name, restarts);
         });
         note(self, Kind::NewSessions, &[4], &|| {
-            defmt::warn!("feed {=u8}: another session took over, {=u64} times", name, sessions);
+            defmt::warn!("feed {=u8}: times another session took over: {=u64}", name, sessions);
         });
         note(self, Kind::Malformed, &[5], &|| {
-            defmt::warn!("feed {=u8}: {=u64} malformed packets", name, malformed);
+            defmt::warn!("feed {=u8}: malformed packets: {=u64}", name, malformed);
         });
         note(self, Kind::Unknown, &[6, 7], &|| {
             defmt::warn!(
-                "feed {=u8}: {=u64} messages of unknown type, {=u64} of a wrong length",
+                "feed {=u8}: messages of unknown type: {=u64}, of a wrong length: {=u64}",
                 name,
                 unknown,
                 bad
@@ -278,17 +278,17 @@ impl<'m> WorkerLog<'m> {
         });
         note(self, Kind::Book, &[8], &|| {
             defmt::warn!(
-                "feed {=u8}: {=u64} messages could not be applied to a book",
+                "feed {=u8}: messages that could not be applied to a book: {=u64}",
                 name,
                 book
             );
         });
         note(self, Kind::Window, &[9], &|| {
-            defmt::warn!("feed {=u8}: the reorder window was full, {=u64} times", name, window);
+            defmt::warn!("feed {=u8}: times the reorder window was full: {=u64}", name, window);
         });
         note(self, Kind::Life, &[10], &|| {
             defmt::info!(
-                "feed {=u8}: end of session announced, {=u64} times",
+                "feed {=u8}: times the end of the session was announced: {=u64}",
                 name,
                 ends
             );

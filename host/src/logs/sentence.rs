@@ -48,13 +48,21 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// Puts `frame` together with its string.
-    pub fn of(frame: &LogFrame, strings: &LogStrings) -> Sentence {
+    /// Puts `frame` together with its string. Where that speaks of a feed by its number, the text
+    /// has the name that `feed_name` knows, if it does.
+    pub fn of(
+        frame: &LogFrame,
+        strings: &LogStrings,
+        feed_name: impl Fn(usize) -> Option<String>,
+    ) -> Sentence {
         let bytes = frame.bytes();
         let number = bytes.first_chunk::<2>().map(|number| u16::from_le_bytes(*number));
         let found = number.and_then(|number| strings.get(number));
         let (level, text) = match found {
-            Some(string) => (string.level, text(&string.format, bytes.get(2..).unwrap_or(&[]))),
+            Some(string) => {
+                let arguments = bytes.get(2..).unwrap_or(&[]);
+                (string.level, text(&string.format, arguments, feed_name))
+            }
             None => (Level::Error, format!("a frame whose string is not known: {}", hex(bytes))),
         };
         Sentence { ts: frame.ts, level, text }
@@ -87,7 +95,10 @@ impl fmt::Display for Value {
     }
 }
 
-fn text(format: &str, mut bytes: &[u8]) -> String {
+/// What stands in front of a feed's number in the worker's sentences.
+const BEFORE_FEED: &str = "feed ";
+
+fn text(format: &str, mut bytes: &[u8], feed_name: impl Fn(usize) -> Option<String>) -> String {
     let Ok(fragments) = parse(format, ParserMode::ForwardsCompatible) else {
         return format!("{format} [{}]", hex(bytes));
     };
@@ -109,11 +120,27 @@ fn text(format: &str, mut bytes: &[u8]) -> String {
         }
     }
     let mut out = String::new();
+    let mut of_feed = false;
     for fragment in &fragments {
         match fragment {
-            Fragment::Literal(literal) => out.push_str(literal),
+            Fragment::Literal(literal) => {
+                out.push_str(literal);
+                of_feed = literal.ends_with(BEFORE_FEED);
+            }
             Fragment::Parameter(parameter) => {
-                match values.iter().find(|(index, _)| *index == parameter.index) {
+                let value = values.iter().find(|(index, _)| *index == parameter.index);
+                let name = match value {
+                    Some((_, Value::Unsigned(number))) if of_feed => {
+                        usize::try_from(*number).ok().and_then(&feed_name)
+                    }
+                    _ => None,
+                };
+                of_feed = false;
+                if let Some(name) = name {
+                    out.push_str(&name);
+                    continue;
+                }
+                match value {
                     Some((_, value)) => show(&mut out, value, parameter.hint.as_ref()),
                     None => out.push('?'),
                 }
@@ -196,7 +223,9 @@ mod tests {
     fn said(format: &str, arguments: &[u8]) -> String {
         let strings = LogStrings::of(&[(0xFA12, Level::Warn, format)]);
         let bytes = [&0xFA12u16.to_le_bytes()[..], arguments].concat();
-        let sentence = Sentence::of(&LogFrame::new(5, &bytes).unwrap(), &strings);
+        // Of two feeds.
+        let name = |feed: usize| Some(["itch", "deep"].get(feed)?.to_string());
+        let sentence = Sentence::of(&LogFrame::new(5, &bytes).unwrap(), &strings, name);
         assert_eq!((sentence.ts, sentence.level), (5, Level::Warn));
         sentence.text
     }
@@ -213,12 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn a_feed_has_its_name_where_that_is_known() {
+        let arguments = [&[1u8][..], &1u64.to_le_bytes()].concat();
+        assert_eq!(said("feed {=u8}: lost {=u64}", &arguments), "feed deep: lost 1");
+        assert_eq!(said("feed {=u8}: lost {=u64}", &[2, 1, 0, 0, 0, 0, 0, 0, 0]), "feed 2: lost 1");
+        assert_eq!(said("feeds: {=u8}, then feed {=u8}", &[1, 0]), "feeds: 1, then feed itch");
+    }
+
+    #[test]
     fn what_is_too_short_too_long_or_unknown_is_shown_as_it_is() {
         assert_eq!(said("feed {=u8}: {=u64}", &[3, 1]), "feed 3: ? [01]");
         assert_eq!(said("done", &[0xAB, 0xCD]), "done [abcd]");
         let strings = LogStrings::of(&[(1, Level::Info, "x")]);
         let frame = LogFrame::new(0, &[2, 0, 9]).unwrap();
-        let sentence = Sentence::of(&frame, &strings);
+        let sentence = Sentence::of(&frame, &strings, |_| None);
         assert_eq!(sentence.level, Level::Error);
         assert_eq!(sentence.text, "a frame whose string is not known: 020009");
     }
@@ -232,7 +269,7 @@ mod tests {
             let strings = LogStrings::of(&[(0, Level::Info, &format)]);
             let bytes = [&[0, 0][..], &bytes].concat();
             if let Some(frame) = LogFrame::new(0, &bytes) {
-                let _ = Sentence::of(&frame, &strings);
+                let _ = Sentence::of(&frame, &strings, |feed| Some(feed.to_string()));
             }
         }
     }

@@ -11,7 +11,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use wiretape_core::segment::{LogFrame, LogProgram};
+use wiretape_core::segment::{LogProgram, SegmentView};
 use wiretape_host::logs::{Level, LogStrings, Sentence, StringsError};
 use wiretape_host::reader::{Liveness, Segment};
 use wiretape_host::result::text::{self, TimeStyle};
@@ -107,7 +107,10 @@ fn print(arguments: &LogsArguments, segment: &Segment) -> Result<(), Failure> {
             || matches!(segment.liveness(), Liveness::Over(_));
         loop {
             match reader.read() {
-                Ok(Some(frame)) => print_one(&mut out, arguments, &frame, &strings)?,
+                Ok(Some(frame)) => {
+                    let sentence = Sentence::of(&frame, &strings, |feed| name_of(&view, feed));
+                    print_one(&mut out, arguments, &sentence)?;
+                }
                 Ok(None) => break,
                 Err(lost) => {
                     say(&format!("messages {} through {} are gone", lost.first, lost.end - 1))
@@ -122,13 +125,17 @@ fn print(arguments: &LogsArguments, segment: &Segment) -> Result<(), Failure> {
     }
 }
 
+/// What the feed is called that the segment has in this place.
+fn name_of(view: &SegmentView<'_>, feed: usize) -> Option<String> {
+    let name = view.feed(feed)?.identity().name;
+    (!name.is_empty()).then(|| name.as_str().to_owned())
+}
+
 fn print_one(
     out: &mut impl Write,
     arguments: &LogsArguments,
-    frame: &LogFrame,
-    strings: &LogStrings,
+    sentence: &Sentence,
 ) -> Result<(), Failure> {
-    let sentence = Sentence::of(frame, strings);
     if sentence.level < arguments.level.level() {
         return Ok(());
     }
