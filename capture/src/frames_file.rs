@@ -36,8 +36,8 @@ pub enum FramesFileError {
     /// There is not that much memory on the file system.
     #[error(
         "cannot reserve {bytes} bytes for frames shared with recorders in {dir}: {source}; lower \
-         frames, make room (captures that are over left theirs: `wiretape segments remove`), or leave \
-         retain_frames out", dir = dir.display()
+         frames, make room (captures that are over left theirs: `wiretape segments remove \
+         --directory {dir}`), or leave retain_frames out", dir = dir.display()
     )]
     Room {
         /// Size of the file.

@@ -58,7 +58,7 @@ pub enum SegmentFileError {
     #[error(
         "cannot reserve {bytes} bytes for the segment {path}: {source}; lower event_slots or \
          instruments, or make room in {dir}: segments of captures that are over stay there \
-         (`wiretape segments remove`)", path = path.display(), dir = dir.display()
+         (`wiretape segments remove --directory {dir}`)", path = path.display(), dir = dir.display()
     )]
     Room {
         /// Size of the segment.
@@ -514,7 +514,8 @@ mod tests {
         let error = SegmentFile::create(dir.path(), "w", bytes).unwrap_err().to_string();
         // The run before was killed, and has the room: nobody but the operator can give it back.
         assert!(error.contains("cannot reserve"), "{error}");
-        assert!(error.contains("`wiretape segments remove`"), "{error}");
+        let mend = format!("`wiretape segments remove --directory {}`", dir.path().display());
+        assert!(error.contains(&mend), "{error}");
         assert_eq!(names(dir.path()), ["w.lock", "w.seg"]);
     }
 }

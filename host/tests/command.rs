@@ -71,7 +71,10 @@ fn wrong_use_and_missing_partners_are_told_apart_by_exit_code() {
     fails(&["query", "range", "--from", "soon", "--socket", "no.sock"], 2, "09:30");
     fails(&["query", "range", "--socket", "no.sock"], 1, "is wiretape-host running?");
     fails(&["status", "--directory", "none"], 1, "no segment in none");
-    fails(&["tail", "--segment", "w0", "--directory", "none"], 1, "none/w0.seg");
+    let elsewhere = ["tail", "--segment", "w0", "--directory", "none"];
+    fails(&elsewhere, 1, "none/w0.seg");
+    fails(&elsewhere, 1, "(`wiretape segments --directory none` lists what is there)");
+    fails(&["tail", "--segment", "w0.seg"], 1, "(`wiretape segments --directory .` lists");
     std::fs::write(directory.path().join("bad.seg"), [0xFF; 8192]).unwrap();
     fails(&["digest", "--directory", "."], 1, "not a wiretape segment");
     for name in ["a.seg", "b.seg"] {

@@ -1,5 +1,6 @@
 //! A segment that another process writes.
 
+use super::directory::DEFAULT_DIRECTORY;
 use super::mapping::{Mapping, open};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
@@ -12,13 +13,24 @@ use wiretape_core::segment::{AttachError as LayoutError, EPOCH_NONE, SegmentView
 /// sign of life every few milliseconds; a machine under load may keep it from doing so for long.
 pub const HEARTBEAT_STALE: Duration = Duration::from_secs(2);
 
+/// The command that lists the segments of the directory of `path`.
+fn listing(path: &Path) -> String {
+    match path.parent() {
+        Some(directory) if directory == Path::new("") => "wiretape segments --directory .".into(),
+        Some(directory) if directory != Path::new(DEFAULT_DIRECTORY) => {
+            format!("wiretape segments --directory {}", directory.display())
+        }
+        _ => "wiretape segments".to_owned(),
+    }
+}
+
 /// Why a segment cannot be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// There is no such file.
     #[error(
         "no segment at {path}: is wiretape-capture running, and does its worker have this name? \
-         (`wiretape segments` lists what is there)", path = path.display()
+         (`{list}` lists what is there)", path = path.display(), list = listing(path)
     )]
     NotFound {
         /// Where it was sought.
