@@ -54,25 +54,46 @@ pub enum Command {
     /// Show mode, program, groups and counters.
     ///
     /// At rest, seen = passed + fragments + malformed + matched, and matched = redirected +
-    /// no-socket; where the driver is asked for receive times, it was for each that was redirected. `socket` says whether a receive queue has an AF_XDP socket; root is told, others
-    /// see a question mark.
+    /// no-socket; where the driver is asked for receive times, it was for each that was redirected.
+    /// `socket` says whether a receive queue has an AF_XDP socket; root is told, others see a
+    /// question mark.
+    #[command(after_help = "\
+Examples:
+  wiretape-xdp status
+  wiretape-xdp status --interface eth1 --json | jq '.[].groups'")]
     Status(StatusArgs),
 
     /// Put this version's program in place of the running one.
     ///
     /// The exchange happens between two packets. Groups, counters and sockets stay.
+    #[command(after_help = "\
+Examples:
+  wiretape-xdp replace --interface eth1")]
     Replace(ReplaceArgs),
 
     /// Detach the program and remove its pins.
+    #[command(after_help = "\
+Examples:
+  wiretape-xdp unload --interface eth1")]
     Unload(InterfaceArg),
 
     /// List, add or remove groups while the program runs.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  wiretape-xdp group list --interface eth1
+  wiretape-xdp group add --interface eth1 233.54.12.112:26477
+  wiretape-xdp group remove --interface eth1 233.54.12.112:26477"
+    )]
     Group(GroupCommand),
 
     /// Print a completion script for a shell.
     ///
     /// For bash: wiretape-xdp completions bash > /etc/bash_completion.d/wiretape-xdp
+    #[command(after_help = "\
+Examples:
+  source <(wiretape-xdp completions bash)")]
     Completions {
         /// Which shell.
         shell: Shell,
@@ -195,6 +216,9 @@ pub struct ReplaceArgs {
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// Show the groups.
+    #[command(after_help = "\
+Examples:
+  wiretape-xdp group list --interface eth1")]
     List {
         #[command(flatten)]
         interface: InterfaceArg,
@@ -205,6 +229,10 @@ pub enum GroupCommand {
     },
 
     /// Steer more groups from now on.
+    #[command(after_help = "\
+Examples:
+  wiretape-xdp group add --interface eth1 233.54.12.112:26477 233.49.196.112:26477
+  wiretape-xdp group add --interface eth1 --to-queue 3 233.54.12.112:26477")]
     Add {
         #[command(flatten)]
         change: GroupChange,
@@ -215,6 +243,9 @@ pub enum GroupCommand {
     },
 
     /// Leave groups to the kernel from now on.
+    #[command(after_help = "\
+Examples:
+  wiretape-xdp group remove --interface eth1 233.54.12.112:26477")]
     Remove(GroupChange),
 }
 
@@ -237,6 +268,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_how_it_is_written() {
+        fn look(command: &clap::Command) {
+            for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+                let help = one.get_after_help().or_else(|| one.get_after_long_help());
+                let help = help.map(ToString::to_string).unwrap_or_default();
+                let name = one.get_name();
+                assert!(help.contains("wiretape-xdp ") && help.contains(name), "{name}: {help}");
+                look(one);
+            }
+        }
+        look(&Cli::command());
     }
 
     #[test]
