@@ -104,9 +104,7 @@ fn an_open_ledger_is_shown_and_fails_the_status_of_a_run_that_is_over() {
     assert!(text(&live.stdout).contains("does NOT close: 1 packets unaccounted"));
     assert_eq!(live.status.code(), Some(0), "packets may be in flight");
     assert!(!text(&live.stdout).contains('\x1b'), "no colours into a pipe");
-    assert!(
-        text(&live.stdout).contains("1,234 messages were of instruments that there is no room")
-    );
+    assert!(text(&live.stdout).contains("1,234 messages were of instruments that there is no room"));
     writer.header().set_state(State::Ended);
     let over = wiretape(directory.path(), &["status", "--directory", ".", "--json"]);
     assert_eq!(over.status.code(), Some(1));
@@ -311,6 +309,17 @@ fn the_tape_is_printed_for_people_as_json_and_as_dbn() {
         records += 1;
     }
     assert!(records > 1_000 && records <= head);
+
+    std::fs::write(at.join("day.dbn"), &dbn).unwrap();
+    let piped = Command::new(env!("CARGO_BIN_EXE_wiretape"))
+        .args(["dbn", "info", "-"])
+        .stdin(std::fs::File::open(at.join("day.dbn")).unwrap())
+        .output()
+        .unwrap();
+    let told = ok(at, &["dbn", "info", "day.dbn"]);
+    assert_eq!(text(&piped.stdout), told.replacen("day.dbn", "-", 1));
+    assert!(told.contains(" records of 2 instruments, "), "{told}");
+
     let dbn = wiretape(at, &[&tail[..], &["--dbn", "-i", "AAPL"]].concat()).stdout;
     let decoder = dbn::decode::dbn::Decoder::new(&dbn[..]).unwrap();
     assert_eq!(decoder.metadata().symbols, ["AAPL"], "the metadata name what the file holds");

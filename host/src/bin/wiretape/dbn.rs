@@ -39,10 +39,10 @@ enum Action {
     #[command(after_help = "\
 Examples:
   wiretape dbn info *.dbn.zst
-  wiretape tail --from oldest --dbn --until-end | wiretape dbn info /dev/stdin
+  wiretape tail --from oldest --dbn --until-end | wiretape dbn info -
   wiretape dbn info --json esm4.mbo.dbn.zst | jq .records")]
     Info {
-        /// DBN files.
+        /// DBN files; - is standard input.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -66,18 +66,24 @@ pub fn run(arguments: &DbnArguments) -> Result<ExitCode, Failure> {
     match &arguments.action {
         Action::Info { files } => {
             for path in files {
-                let census = Census::take(DbnFile::open(path)?)?;
+                let census = Census::take(open(path)?)?;
                 info(&mut out, path, &census, arguments)?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Action::Compare { mbo, mbp1 } => {
-            let found = compare(DbnFile::open(mbo)?, DbnFile::open(mbp1)?)?;
+            let found = compare(open(mbo)?, open(mbp1)?)?;
             print_comparison(&mut out, &found, arguments)?;
             let agree = found.differences == 0 && found.compared_mbo != 0;
             Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// The file, or standard input for `-`.
+fn open(path: &Path) -> Result<DbnFile, Failure> {
+    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    Ok(DbnFile::open(path)?)
 }
 
 fn moment(time: u64, zone: &TimeZone) -> String {
