@@ -289,6 +289,12 @@ fn fail(code: u8, text: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// How many of what: "1 feed", "2 feeds".
+fn counted(count: usize, of: &str) -> String {
+    let many = if count == 1 { "" } else { "s" };
+    format!("{count} {of}{many}")
+}
+
 fn describe(config: &Config) -> String {
     let worker = &config.worker;
     let core = worker.core.map_or("any core".to_owned(), |core| format!("core {core}"));
@@ -308,13 +314,13 @@ fn describe(config: &Config) -> String {
         SourceConfig::Pcap(pcap) => format!("pcap {}", pcap.path.display()),
     };
     let mut text = format!(
-        "worker {} on {core}: {} event slots, {} instruments, room for {} feeds and the depth of {} \
-         instruments, in {}\nsource {source}",
+        "worker {} on {core}: {} event slots, room for {}, {} and the depth of {}, in {}\nsource \
+         {source}",
         worker.name,
         worker.event_slots,
-        worker.instruments,
-        worker.feed_slots,
-        worker.depth_slots,
+        counted(worker.feed_slots, "feed"),
+        counted(worker.instruments, "instrument"),
+        counted(worker.depth_slots, "instrument"),
         worker.segment_dir.display()
     );
     if worker.snapshot_feeds {
@@ -323,20 +329,20 @@ fn describe(config: &Config) -> String {
     for feed in &config.feeds {
         let date = feed.date.map_or(String::new(), |date| format!(", {date}"));
         text += &format!(
-            "\nfeed {}: {} at {}, {} instruments, {} orders, {} levels, {}{date}",
+            "\nfeed {}: {} at {}, {}, {}, {}, {}{date}",
             feed.name,
             feed.protocol.name(),
             feed.groups().map(|group| group.to_string()).collect::<Vec<_>>().join(" and "),
-            feed.instruments,
-            feed.max_orders,
-            feed.max_levels,
+            counted(feed.instruments, "instrument"),
+            counted(feed.max_orders, "order"),
+            counted(feed.max_levels, "level"),
             feed.time_zone
         );
         text += &match &feed.depth {
             None => String::new(),
             Some(DepthChoice::All) => "; depth of all instruments".to_owned(),
             Some(DepthChoice::Symbols(symbols)) => {
-                format!("; depth of {} instruments", symbols.len())
+                format!("; depth of {}", counted(symbols.len(), "instrument"))
             }
         };
         text += &match &feed.recovery {

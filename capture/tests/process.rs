@@ -198,7 +198,7 @@ fn damage_ends_the_run_with_a_reason_and_the_segment_with_what_came_before() {
     let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&summary["frames"], &summary["feeds"][0]["messages"]), (&1.into(), &9.into()));
     let (code, stdout, _) = output(place.replay(&[]));
-    assert_eq!((code, stdout.contains("\n1 frames, ")), (1, true), "{stdout}");
+    assert_eq!((code, stdout.contains("\n1 frame, ")), (1, true), "{stdout}");
     let map = map(&place.segments().join("capture.seg")).unwrap();
     let view = SegmentView::attach(map.words()).unwrap();
     assert_eq!(view.header().state(), State::Ended);
@@ -222,7 +222,7 @@ fn the_summary_names_what_was_not_used() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     let unused = " 0 restarts, 9 duplicate messages, 1 unknown messages\n";
     assert!(stdout.contains(unused), "{stdout}");
-    assert!(stdout.contains("\n1 messages were of instruments that there is no room"), "{stdout}");
+    assert!(stdout.contains("\n1 message of instruments that there is no room"), "{stdout}");
     assert!(stdout.contains("could be used: 1 not ipv4, 2 fragment\n"), "{stdout}");
     let (_, stdout, _) = output(place.replay(&["--json"]));
     let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();

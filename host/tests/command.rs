@@ -101,10 +101,10 @@ fn an_open_ledger_is_shown_and_fails_the_status_of_a_run_that_is_over() {
     writer.counters().set(Counter::SocketRingFull, 1);
     segment.beat();
     let live = wiretape(directory.path(), &["status", "--directory", "."]);
-    assert!(text(&live.stdout).contains("does NOT close: 1 packets unaccounted"));
+    assert!(text(&live.stdout).contains("does NOT close; packets unaccounted: 1"));
     assert_eq!(live.status.code(), Some(0), "packets may be in flight");
     assert!(!text(&live.stdout).contains('\x1b'), "no colours into a pipe");
-    assert!(text(&live.stdout).contains("1,234 messages were of instruments that there is no room"));
+    assert!(text(&live.stdout).contains("1,234 messages of instruments that there is no room"));
     writer.header().set_state(State::Ended);
     let over = wiretape(directory.path(), &["status", "--directory", ".", "--json"]);
     assert_eq!(over.status.code(), Some(1));

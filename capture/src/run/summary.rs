@@ -137,9 +137,16 @@ impl Summary {
     }
 }
 
+/// How many of what: "1 gap", "2 gaps".
+fn counted(count: u64, of: &str) -> String {
+    let many = if count == 1 { "" } else { "s" };
+    format!("{count} {of}{many}")
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} frames, {} events, epoch {}", self.frames, self.events, self.epoch)?;
+        let (frames, events) = (counted(self.frames, "frame"), counted(self.events, "event"));
+        writeln!(f, "{frames}, {events}, epoch {}", self.epoch)?;
         if self.overwritten > 0 {
             writeln!(
                 f,
@@ -150,16 +157,15 @@ impl fmt::Display for Summary {
         for feed in &self.feeds {
             write!(
                 f,
-                "feed {}: {} packets ({} malformed), {} messages, {} events, {} gaps ({} messages \
-                 lost), {} restarts",
+                "feed {}: {} ({} malformed), {}, {}, {} ({} lost), {}",
                 feed.name,
-                feed.packets,
+                counted(feed.packets, "packet"),
                 feed.malformed,
-                feed.messages,
-                feed.events,
-                feed.gaps,
-                feed.lost_messages,
-                feed.restarts
+                counted(feed.messages, "message"),
+                counted(feed.events, "event"),
+                counted(feed.gaps, "gap"),
+                counted(feed.lost_messages, "message"),
+                counted(feed.restarts, "restart")
             )?;
             for (counter, messages) in &feed.unused {
                 write!(f, ", {messages} {}", counter.name().replace('_', " "))?;
@@ -169,9 +175,8 @@ impl fmt::Display for Summary {
         if self.beyond_instruments > 0 {
             writeln!(
                 f,
-                "{} messages were of instruments that there is no room for, and not used: raise \
-                 `instruments`",
-                self.beyond_instruments
+                "{} of instruments that there is no room for, not used: raise `instruments`",
+                counted(self.beyond_instruments, "message")
             )?;
         }
         let refused: Vec<String> = self.refused().map(|(name, n)| format!("{n} {name}")).collect();
@@ -179,12 +184,13 @@ impl fmt::Display for Summary {
             writeln!(f, "frames without a datagram that could be used: {}", refused.join(", "))?;
         }
         if self.other_groups > 0 {
-            writeln!(f, "{} packets were for groups of no feed", self.other_groups)?;
+            writeln!(f, "{} for groups of no feed", counted(self.other_groups, "packet"))?;
         }
         match (self.ledger.redirected, self.ledger.closes()) {
             (Some(packets), true) => write!(
                 f,
-                "ledger closed: {packets} packets redirected, {} of them dropped on the way in",
+                "ledger closed: {} redirected, {} of them dropped on the way in",
+                counted(packets, "packet"),
                 self.ledger.lost()
             )?,
             (None, true) => write!(f, "ledger closed: every frame accounted for")?,
@@ -199,12 +205,12 @@ impl fmt::Display for Summary {
         if self.unserved > 0 {
             write!(
                 f,
-                "\n{} packets of steered groups came on other queues, where no socket was",
-                self.unserved
+                "\n{} of steered groups came on other queues, where no socket was",
+                counted(self.unserved, "packet")
             )?;
         }
         if self.snapped > 0 {
-            write!(f, "\n{} packets of the file were cut by a snap length", self.snapped)?;
+            write!(f, "\n{} cut by a snap length", counted(self.snapped, "packet"))?;
         }
         if self.untimed > 0 {
             write!(

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::instant::parse_zone;
 use crate::segments::standing;
 use crate::source::Source;
-use crate::terminal::grouped;
+use crate::terminal::{counted, grouped};
 use clap::Args;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -247,9 +247,10 @@ fn print_state(
     writeln!(out, "{symbol} ({worker}) at {}", moment(m.ts_event, zone, TimeStyle::Plain))?;
     let bid = format!("{} x {}", m.bid_sz, price(m.bid_px));
     let ask = format!("{} x {}", price(m.ask_px), m.ask_sz);
-    writeln!(out, "  bid {bid:>20} | {ask:<20} ask   ({} and {} orders)", m.bid_ct, m.ask_ct)?;
-    let (volume, trades) = (grouped(m.volume), grouped(m.trades));
-    writeln!(out, "  last {} x {}, {volume} in {trades} trades", price(m.last_px), m.last_sz)?;
+    let ask_ct = counted(m.ask_ct.into(), "order");
+    writeln!(out, "  bid {bid:>20} | {ask:<20} ask   ({} and {ask_ct})", m.bid_ct)?;
+    let (volume, trades) = (grouped(m.volume), counted(m.trades, "trade"));
+    writeln!(out, "  last {} x {}, {volume} in {trades}", price(m.last_px), m.last_sz)?;
     let status = if m.status.is_ascii_graphic() { char::from(m.status) } else { '-' };
     writeln!(out, "  status {status}, {} orders or levels in the book", grouped(m.orders))
 }

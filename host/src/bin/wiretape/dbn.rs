@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::instant::parse_zone;
-use crate::terminal::grouped;
+use crate::terminal::{counted, grouped};
 use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -116,11 +116,12 @@ fn info(
         writeln!(out, "{object}")?;
         return Ok(());
     }
-    let records = grouped(census.records);
     writeln!(out, "{}", path.display())?;
     writeln!(out, "  DBN version {}, {schema}, {}", census.version, census.dataset)?;
-    let (instruments, last) = (grouped(census.instruments), grouped(census.flagged_last));
-    writeln!(out, "  {records} records of {instruments} instruments, {last} flagged last")?;
+    let records = counted(census.records, "record");
+    let instruments = counted(census.instruments, "instrument");
+    let last = grouped(census.flagged_last);
+    writeln!(out, "  {records} of {instruments}, {last} flagged last")?;
     if let Some((from, to)) = span {
         writeln!(out, "  received {from} to {to}")?;
     }
@@ -178,10 +179,10 @@ fn print_comparison(
     }
     let (mbo, mbp1) = (grouped(found.compared_mbo), grouped(found.compared_mbp1));
     writeln!(out, "{mbo} MBO and {mbp1} MBP-1 records flagged last compared")?;
-    writeln!(out, "  {} instruments", found.instruments)?;
-    writeln!(out, "  {} MBO records outside the time of MBP-1", grouped(found.outside))?;
-    let (differ, counts) = (grouped(found.differences), grouped(found.only_counts));
-    writeln!(out, "  {differ} differences, {counts} of them only in the number of orders")?;
+    writeln!(out, "  {}", counted(found.instruments as u64, "instrument"))?;
+    writeln!(out, "  {} outside the time of MBP-1", counted(found.outside, "MBO record"))?;
+    let (differ, counts) = (counted(found.differences, "difference"), grouped(found.only_counts));
+    writeln!(out, "  {differ}, {counts} of them only in the number of orders")?;
     for one in &found.first {
         let at = moment(one.ts_recv, &arguments.tz);
         writeln!(out, "  instrument {} at {at}", one.instrument)?;

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::instant::parse_duration;
 use crate::source::Source;
-use crate::terminal::{grouped, say};
+use crate::terminal::{counted, grouped, say};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -131,8 +131,9 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
     let progress = !arguments.quiet && stderr().is_terminal();
     let mut notice = |notice: RecordNotice| match notice {
         RecordNotice::Missed { queue, first, end } => {
-            let (count, last) = (grouped(end.saturating_sub(first)), end.saturating_sub(1));
-            say(&format!("MISSED {count} packets of {queue}, {first} through {last}"));
+            let (count, last) = (end.saturating_sub(first), end.saturating_sub(1));
+            let count = counted(count, "packet");
+            say(&format!("MISSED {count} of {queue}, {first} through {last}"));
         }
         RecordNotice::RunMissed { epoch } => {
             say(&format!("MISSED all of epoch {epoch}, and of any between it and the last"));
@@ -170,7 +171,8 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
         writeln!(out, "{object}")?;
     } else if !arguments.quiet {
         let (files, size) = (recorded.files, recorded.file_bytes >> 10);
-        write!(out, "{}; {files} files, {} KiB", sentence(&recorded), grouped(size))?;
+        let files = counted(files, "file");
+        write!(out, "{}; {files}, {} KiB", sentence(&recorded), grouped(size))?;
         match &recorded.last_file {
             Some(path) => writeln!(out, ", the last {}", path.display())?,
             None => writeln!(out)?,
@@ -190,15 +192,15 @@ fn tell_room(path: &Path, room: Room) {
 }
 
 fn sentence(recorded: &Recorded) -> String {
-    let (frames, missed) = (grouped(recorded.frames), grouped(recorded.missed));
+    let (frames, missed) = (counted(recorded.frames, "packet"), grouped(recorded.missed));
     let damaged = match recorded.damaged {
         0 => String::new(),
         damaged => format!(", {damaged} damaged"),
     };
     let runs = match recorded.runs_missed {
         0 => String::new(),
-        runs => format!(", and at least {runs} whole runs"),
+        runs => format!(", and at least {}", counted(runs, "whole run")),
     };
-    let bytes = grouped(recorded.bytes);
-    format!("{frames} packets, {bytes} bytes recorded, {missed} missed{runs}{damaged}")
+    let bytes = counted(recorded.bytes, "byte");
+    format!("{frames}, {bytes} recorded, {missed} missed{runs}{damaged}")
 }

@@ -53,8 +53,20 @@ pub fn grouped(count: u64) -> String {
     out
 }
 
+/// How many of what: "1 gap", "2,000 gaps".
+pub fn counted(count: u64, of: &str) -> String {
+    let many = if count == 1 { "" } else { "s" };
+    format!("{} {of}{many}", grouped(count))
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn one_is_not_several() {
+        let of = |count| super::counted(count, "gap");
+        assert_eq!([of(0), of(1), of(2_000)], ["0 gaps", "1 gap", "2,000 gaps"]);
+    }
+
     #[test]
     fn thousands_stand_apart() {
         assert_eq!(super::grouped(0), "0");

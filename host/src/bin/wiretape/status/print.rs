@@ -1,7 +1,7 @@
 //! Status for people.
 
 use super::look::{FeedLook, LineLook, Look, QueueLook, type_name};
-use crate::terminal::{Tone, grouped, tinted};
+use crate::terminal::{Tone, counted, grouped, tinted};
 use std::io::{self, Write};
 use wiretape_core::event::UNDEF_PRICE;
 use wiretape_core::segment::{Counter, FeedCounter, FeedGauge, LedgerRow, LineCounter};
@@ -19,10 +19,10 @@ pub fn print(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result<()
     let (frames, events) = (look.counter(Counter::Frames), look.counter(Counter::Events));
     writeln!(
         out,
-        "  {} packets ({}/s), {} events ({}/s), ring holds {} of them",
-        grouped(frames),
+        "  {} ({}/s), {} ({}/s), ring holds {} of them",
+        counted(frames, "packet"),
         grouped(look.frames_per_s.round() as u64),
-        grouped(events),
+        counted(events, "event"),
         grouped(look.events_per_s.round() as u64),
         grouped(look.head.min(look.ring)),
     )?;
@@ -71,6 +71,7 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     };
     writeln!(out, "  feed {name} ({protocol}, {group}:{port}){removed}")?;
     let count = |counter| grouped(feed.counter(counter));
+    let counts = |counter, of| counted(feed.counter(counter), of);
     let session = match feed.session_name() {
         name if name.is_empty() && feed.session.joining => "no session joined yet".to_owned(),
         name if name.is_empty() => "no packet yet".to_owned(),
@@ -79,15 +80,15 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     let ended = if feed.session.ended { ", ended" } else { "" };
     writeln!(
         out,
-        "    {session}{ended}; {} restarts, {} new sessions",
-        count(FeedCounter::Restarts),
-        count(FeedCounter::NewSessions),
+        "    {session}{ended}; {}, {}",
+        counts(FeedCounter::Restarts, "restart"),
+        counts(FeedCounter::NewSessions, "new session"),
     )?;
     let (gaps, lost) = (feed.counter(FeedCounter::Gaps), feed.counter(FeedCounter::LostMessages));
     let text = match gaps {
         0 => tinted("no gap", Tone::Good, coloured),
         _ => {
-            let text = format!("{} gaps, {} messages lost", grouped(gaps), grouped(lost));
+            let text = format!("{}, {} lost", counted(gaps, "gap"), counted(lost, "message"));
             tinted(&text, Tone::Bad, coloured)
         }
     };
@@ -97,11 +98,11 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     };
     writeln!(
         out,
-        "    {} packets, {} messages, {} heartbeats, {} duplicates; {text}{late}",
-        count(FeedCounter::Packets),
-        count(FeedCounter::Messages),
-        count(FeedCounter::Heartbeats),
-        count(FeedCounter::DuplicatePackets),
+        "    {}, {}, {}, {}; {text}{late}",
+        counts(FeedCounter::Packets, "packet"),
+        counts(FeedCounter::Messages, "message"),
+        counts(FeedCounter::Heartbeats, "heartbeat"),
+        counts(FeedCounter::DuplicatePackets, "duplicate"),
     )?;
     for (name, line) in ["A", "B", "recovery"].iter().zip(&feed.lines) {
         print_line(out, name, line, feed, coloured)?;
@@ -139,9 +140,10 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
     } else if taken != "0" || failed != "0" {
         writeln!(
             out,
-            "    {taken} snapshots taken ({} messages), {failed} not to be had; {} packets waited",
-            count(FeedCounter::SnapshotMessages),
-            count(FeedCounter::SnapshotHeldPackets),
+            "    {} taken ({}), {failed} not to be had; {} waited",
+            counts(FeedCounter::Snapshots, "snapshot"),
+            counts(FeedCounter::SnapshotMessages, "message"),
+            counts(FeedCounter::SnapshotHeldPackets, "packet"),
         )?;
     }
     if feed.session.maybe_bad_book && !feed.session.joining {
@@ -162,16 +164,16 @@ fn print_feed(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Resu
 /// How full the books' memory is; notable once four fifths were ever in use, or depth had no room.
 fn print_books(out: &mut impl Write, feed: &FeedLook, coloured: bool) -> io::Result<()> {
     let kinds = [
-        ("orders", FeedGauge::Orders, FeedGauge::OrdersPeak, FeedGauge::OrdersCapacity),
-        ("levels", FeedGauge::Levels, FeedGauge::LevelsPeak, FeedGauge::LevelsCapacity),
+        ("order", FeedGauge::Orders, FeedGauge::OrdersPeak, FeedGauge::OrdersCapacity),
+        ("level", FeedGauge::Levels, FeedGauge::LevelsPeak, FeedGauge::LevelsCapacity),
     ];
     let mut parts = Vec::new();
     for (name, now, peak, capacity) in kinds {
         let [now, peak, capacity] = [now, peak, capacity].map(|gauge| feed.gauge(gauge));
         if capacity > 0 {
             let text = format!(
-                "{} {name} (most {}, room for {})",
-                grouped(now),
+                "{} (most {}, room for {})",
+                counted(now, name),
                 grouped(peak),
                 grouped(capacity)
             );
@@ -204,28 +206,28 @@ fn print_line(
     coloured: bool,
 ) -> io::Result<()> {
     let count = |counter| grouped(line.counter(counter));
+    let counts = |counter, of| counted(line.counter(counter), of);
     if line.address.1 == 0 {
         return writeln!(
             out,
-            "    recovery: {} messages asked for, {} taken, {} too late; {} requests, {} answers, \
-             {} timeouts",
-            grouped(feed.counter(FeedCounter::RequestedMessages)),
+            "    recovery: {} asked for, {} taken, {} too late; {}, {}, {}",
+            counted(feed.counter(FeedCounter::RequestedMessages), "message"),
             count(LineCounter::Taken),
             count(LineCounter::Stale),
-            grouped(feed.counter(FeedCounter::RecoveryRequests)),
-            grouped(feed.counter(FeedCounter::RecoveryAnswers)),
-            grouped(feed.counter(FeedCounter::RecoveryTimeouts)),
+            counted(feed.counter(FeedCounter::RecoveryRequests), "request"),
+            counted(feed.counter(FeedCounter::RecoveryAnswers), "answer"),
+            counted(feed.counter(FeedCounter::RecoveryTimeouts), "timeout"),
         );
     }
     let address = std::net::Ipv4Addr::from(line.address.0);
     let lost = match line.lost {
         0 => tinted("nothing lost", Tone::Good, coloured),
-        lost => tinted(&format!("{} messages lost", grouped(lost)), Tone::Notable, coloured),
+        lost => tinted(&format!("{} lost", counted(lost, "message")), Tone::Notable, coloured),
     };
     let late = match line.late_ns {
         Some([packets, p50, p99, max]) => format!(
-            "; later in {} packets: p50 {} ns, p99 {}, max {}",
-            grouped(packets),
+            "; later in {}: p50 {} ns, p99 {}, max {}",
+            counted(packets, "packet"),
             grouped(p50),
             grouped(p99),
             grouped(max)
@@ -234,11 +236,10 @@ fn print_line(
     };
     writeln!(
         out,
-        "    line {name} ({address}:{}): {} packets, {} messages, {} taken, {lost}, {} out of order, \
-         {} twice{late}",
+        "    line {name} ({address}:{}): {}, {}, {} taken, {lost}, {} out of order, {} twice{late}",
         line.address.1,
-        count(LineCounter::Packets),
-        count(LineCounter::Messages),
+        counts(LineCounter::Packets, "packet"),
+        counts(LineCounter::Messages, "message"),
         count(LineCounter::Taken),
         count(LineCounter::Filled),
         count(LineCounter::Duplicates),
@@ -249,24 +250,23 @@ fn print_market(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
     let market = &look.market;
     writeln!(
         out,
-        "  market: {} instruments, {} quoted, {} traded; {} shares in {} trades",
-        grouped(market.announced as u64),
+        "  market: {}, {} quoted, {} traded; {} in {}",
+        counted(market.announced as u64, "instrument"),
         grouped(market.quoted as u64),
         grouped(market.traded as u64),
-        grouped(market.volume),
-        grouped(market.trades),
+        counted(market.volume, "share"),
+        counted(market.trades, "trade"),
     )?;
     let beyond = look.counter(Counter::InstrumentsFull);
     if beyond > 0 {
         let text = format!(
-            "{} messages were of instruments that there is no room for, and not used: raise \
-             `instruments`",
-            grouped(beyond)
+            "{} of instruments that there is no room for, not used: raise `instruments`",
+            counted(beyond, "message")
         );
         writeln!(out, "    {}", tinted(&text, Tone::Bad, coloured))?;
     }
     if market.doubtful > 0 {
-        let text = format!("{} books may be wrong", grouped(market.doubtful as u64));
+        let text = format!("books that may be wrong: {}", grouped(market.doubtful as u64));
         writeln!(out, "    {}", tinted(&text, Tone::Notable, coloured))?;
     }
     let price = |value: i64| {
@@ -322,7 +322,7 @@ fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
             tinted(&text, Tone::Notable, coloured)
         }
         n => {
-            let text = format!("does NOT close: {n} packets unaccounted");
+            let text = format!("does NOT close; packets unaccounted: {n}");
             tinted(&text, Tone::Bad, coloured)
         }
     };
@@ -360,14 +360,14 @@ fn print_ledger(out: &mut impl Write, look: &Look, coloured: bool) -> io::Result
     let unserved = look.counter(Counter::XdpUnserved);
     if unserved > 0 {
         let text = format!(
-            "{} packets of steered groups came on other queues, where no socket was (xdp unserved)",
-            grouped(unserved)
+            "{} of steered groups came on other queues, where no socket was (xdp unserved)",
+            counted(unserved, "packet")
         );
         writeln!(out, "    {}", tinted(&text, Tone::Bad, coloured))?;
     }
     let lost = ledger.lost();
     if lost > 0 {
-        let text = format!("{} packets were dropped on the way in", grouped(lost));
+        let text = format!("{} dropped on the way in", counted(lost, "packet"));
         writeln!(out, "    {}", tinted(&text, Tone::Bad, coloured))?;
     }
     if look.counter(Counter::SourceCut) > 0 {
