@@ -108,11 +108,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Group(command) => change_groups(cli, command, &mut out),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "wiretape-xdp", &mut script);
-            Ok(out.write_all(&script)?)
-        }
+        Command::Completions { shell } => Ok(out.write_all(cli::completions(*shell).as_bytes())?),
         Command::Man { dir: None } => Ok(clap_mangen::Man::new(Cli::command()).render(&mut out)?),
         Command::Man { dir: Some(dir) } => Ok(clap_mangen::generate_to(Cli::command(), dir)?),
     }
