@@ -12,6 +12,7 @@ mod live;
 mod summary;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -105,7 +106,12 @@ pub fn run(
     segment.header().set_source(&text);
     let frames = frames.as_ref();
     let file = &file;
-    let control = Control { config, segment, file, frames, clock: &clock, stop, ends: &ends, text };
+    let enough = match &source {
+        OpenSource::Pcap(source) => source.reader().enough(),
+        OpenSource::Live(..) => Arc::default(),
+    };
+    let control =
+        Control { config, segment, file, frames, clock: &clock, stop, ends: &ends, enough, text };
     match source {
         OpenSource::Pcap(mut source) => {
             // A file has no reason to be polled while its next packet is not due.
@@ -250,6 +256,8 @@ struct Control<'r, 'm> {
     stop: &'r AtomicBool,
     /// Tells the other threads than the worker that the run is over.
     ends: &'r AtomicBool,
+    /// Tells a worker that waits for more of a pipe that no more is wanted.
+    enough: Arc<AtomicBool>,
     text: String,
 }
 
@@ -355,6 +363,7 @@ impl<'m> Control<'_, 'm> {
                 self.header().set_state(State::Draining);
             }
             orders.drain();
+            self.enough.store(true, Ordering::Relaxed);
             let ended: Result<(), SourceError> = match handle.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),

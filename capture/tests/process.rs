@@ -2,7 +2,7 @@
 //! clean end, a signal and a kill.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -203,6 +203,44 @@ fn damage_ends_the_run_with_a_reason_and_the_segment_with_what_came_before() {
     let view = SegmentView::attach(map.words()).unwrap();
     assert_eq!(view.header().state(), State::Ended);
     assert_eq!(view.feed(0).unwrap().counter(FeedCounter::Packets), 1);
+}
+
+/// A first signal is heard also by a worker that waits for more of a pipe.
+#[test]
+fn a_pipe_that_falls_silent_ends_with_the_first_signal() {
+    let messages = day::made_up(300);
+    let pcap = day::pcap(&day::frames(&messages, 9), 1_000);
+    let place = Place::new(&pcap);
+    let pipe = place.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = place.command(&["--feed", day::FEED]);
+    command.arg("--pcap").arg(&pipe);
+    // For reading as well, so that it opens though nobody reads yet.
+    let mut writer = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    writer.write_all(&pcap).unwrap();
+    let segment = place.segments().join("capture.seg");
+    let mut running = Running::start(command, &segment);
+    let start = Instant::now();
+    let taken = || map(&segment).map(|map| counted(&map));
+    while taken() != Some(messages.len() as u64) {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?} messages after 10 s", taken());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.signal(libc::SIGTERM);
+    let ended = loop {
+        if let Some(status) = running.0.try_wait().unwrap() {
+            break status.code();
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "it did not hear the signal");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((ended, state(&segment)), (Some(0), Some(State::Ended)));
+    drop(writer);
+}
+
+fn counted(map: &MappedWords) -> u64 {
+    let view = SegmentView::attach(map.words()).unwrap();
+    view.feed(0).unwrap().counter(FeedCounter::Messages)
 }
 
 /// What gave nothing is named where the run sums up, not only where somebody looks for it.

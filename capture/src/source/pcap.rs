@@ -11,18 +11,22 @@
 //! the accounting of positions are ours (see `docs/decisions/pcap-parser.md`).
 
 mod error;
+mod pipe;
 mod player;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use pcap_parser::nom::Err as Parse;
 use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
 
 use super::gzip::GzipMembers;
 use super::link_layer::LinkLayer;
+use pipe::Pipe;
 
 pub use error::{CutRecord, PcapError};
 pub use player::{PcapSource, Speed};
@@ -139,6 +143,7 @@ pub struct Reader {
     foreign: Option<Foreign>,
     cut: Option<CutRecord>,
     last_ts_ns: u64,
+    enough: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -146,10 +151,19 @@ impl Reader {
     pub fn open(path: impl AsRef<Path>) -> Result<Reader, PcapError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        match File::open(path) {
-            Ok(file) => Reader::from_read(name, file),
-            Err(source) => Err(PcapError::Open { path: name, source }),
+        let failed = |source| PcapError::Open { path: path.display().to_string(), source };
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_file() {
+            return Reader::from_read(name, file);
         }
+        let enough = Arc::default();
+        let reader = Reader::from_read(name, Pipe::new(file, Arc::clone(&enough)))?;
+        Ok(Reader { enough, ..reader })
+    }
+
+    /// To be set when no more is wanted: a pipe that has nothing then is at its end.
+    pub fn enough(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.enough)
     }
 
     /// Reads a capture from anything; `name` stands in messages.
@@ -186,6 +200,7 @@ impl Reader {
             foreign: None,
             cut: None,
             last_ts_ns: 0,
+            enough: Arc::default(),
         };
         reader.recognise()?;
         Ok(reader)
