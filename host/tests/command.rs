@@ -171,6 +171,9 @@ fn the_segment_of_a_capture_that_stands_still_is_not_removed() {
     let lock = std::fs::File::open(path("w.lock")).unwrap();
     lock.try_lock().unwrap();
 
+    let nothing = ok(directory.path(), &["segments", "remove", "--directory", "none"]);
+    assert_eq!(nothing, "no segment in none\n");
+
     // Of all: the dead one goes, and what is left is told of.
     let all = wiretape(directory.path(), &["segments", "remove", "--directory", "."]);
     assert_eq!(all.status.code(), Some(0));

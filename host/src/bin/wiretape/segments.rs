@@ -132,6 +132,9 @@ fn remove(directory: &Path, workers: &[String], force: bool) -> Result<ExitCode,
         true => segment_files(directory)?,
         false => workers.iter().map(|name| Source::file_of(directory, name)).collect(),
     };
+    if files.is_empty() {
+        writeln!(stdout(), "no segment in {}", directory.display())?;
+    }
     let mut refused = false;
     for file in files {
         let lives = match Segment::attach(&file) {
