@@ -3,6 +3,7 @@
 use super::finding::{Finding, Fix, Section, Step};
 use super::machine::Machine;
 use crate::failure::Failure;
+use crate::terminal::counted;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
@@ -150,8 +151,9 @@ pub fn fix(
             break;
         }
     }
-    let undo = "wiretape doctor --undo takes them back; none outlives the next boot";
-    writeln!(out, "{} changes on record: {undo}", record.changes.len())?;
+    let undo = "wiretape doctor --undo takes all back; none outlives the next boot";
+    let changes = counted(record.changes.len() as u64, "change");
+    writeln!(out, "{changes} on record: {undo}")?;
     Ok(failed)
 }
 

@@ -54,7 +54,8 @@ transparent), governor, deferred interrupts, busy polling of all sockets, the BP
 It leaves alone what needs a boot, moves interrupts, changes the number of queues or the
 clock, stops a service or edits a configuration. No change outlives the next boot.
 
-Exit codes: 0 nothing bad, 1 something bad, or a change that failed, 2 wrong usage.")]
+Exit codes: 0 nothing bad, 1 something bad, 2 wrong usage. With --fix or --undo: 0 all that it
+does was done, whatever else is bad, 1 a change that failed.")]
 pub struct DoctorArguments {
     /// Interface to examine; can be repeated.
     #[arg(long, short, value_name = "NAME")]
