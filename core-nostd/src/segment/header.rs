@@ -111,11 +111,15 @@ impl<'m> Header<'m> {
             self.set(word::REGIONS + 2 * i, region.offset as u64);
             self.set(word::REGIONS + 2 * i + 1, region.words as u64);
         }
-        self.set(word::MAGIC, MAGIC);
+        if let Some(magic) = self.words.get(word::MAGIC) {
+            // Pairs with the acquire load in `magic`.
+            magic.store(MAGIC, Ordering::Release);
+        }
     }
 
+    /// The first word: who sees the magic sees version, hash and regions.
     pub(super) fn magic(&self) -> u64 {
-        self.get(word::MAGIC)
+        self.words.get(word::MAGIC).map_or(0, |magic| magic.load(Ordering::Acquire))
     }
     pub(super) fn version(&self) -> u64 {
         self.get(word::VERSION)

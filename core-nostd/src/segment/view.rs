@@ -82,13 +82,11 @@ impl<'m> SegmentView<'m> {
     pub fn attach(words: &'m [AtomicU64]) -> Result<Self, AttachError> {
         let too_short = AttachError::TooShort { bytes: words.len().saturating_mul(8) };
         let header = Header::new(words).ok_or(too_short)?;
-        if header.magic() != MAGIC {
+        match header.magic() {
+            MAGIC => {}
             // All zero: the writer has made the file and not yet filled it in.
-            return Err(if header.magic() == 0 {
-                AttachError::NotReady
-            } else {
-                AttachError::Magic
-            });
+            0 => return Err(AttachError::NotReady),
+            _ => return Err(AttachError::Magic),
         }
         if header.version() != u64::from(VERSION) {
             return Err(AttachError::Version { expected: VERSION, found: header.version() });
