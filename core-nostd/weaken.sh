@@ -24,7 +24,7 @@ subjects=(
     "ring/spsc.rs loom_rings" "ring/mpmc.rs loom_rings" "ring/shared.rs loom_rings"
     "ring/broadcast.rs loom_broadcast" "ring/wake.rs loom_broadcast"
     "node_pool.rs loom_pool" "segment/cell.rs loom_cell"
-    "segment/header.rs loom_segment" "segment/feeds.rs loom_segment"
+    "segment/header.rs loom_segment" "segment/feeds.rs loom_segment" "histogram.rs loom_segment"
     "skiplist/node.rs loom_skiplist" "skiplist/reader.rs loom_skiplist" "skiplist/writer.rs loom_skiplist"
 )
 # Those that may be weaker, and why.

@@ -1,11 +1,12 @@
-//! Interleavings of what a segment's readers go by: its state, and that of a feed's block. The real
-//! code; how to run it and what loom cannot show: see `loom_rings.rs`.
+//! Interleavings of what a segment's readers go by: its state, that of a feed's block, the counts of a
+//! histogram. The real code; how to run it and what loom cannot show: see `loom_rings.rs`.
 #![cfg(loom)]
 
 use std::sync::Arc;
 
 use loom::thread;
 use wiretape_core::event::Event;
+use wiretape_core::histogram::{Histogram, HistogramSnapshot};
 use wiretape_core::segment::{
     AttachError, FeedCounter, FeedIdentity, FeedState, SegmentLayout, SegmentSpec, SegmentView,
     SegmentWriter, State,
@@ -109,4 +110,25 @@ fn a_feed_that_is_there_has_its_name_and_one_that_was_removed_all_that_it_counte
             }
         },
     );
+}
+
+#[test]
+fn sum_and_extremes_of_a_snapshot_cover_every_value_that_it_counted() {
+    explore(2, || {
+        let words = words(Histogram::WORDS);
+        let there = words.clone();
+        // The one that looks is the second to run: loom then shows it every store of the first.
+        let looking = thread::spawn(move || {
+            let seen = HistogramSnapshot::take(&there).unwrap();
+            let counted: Vec<u64> = seen.buckets().map(|(value, _)| value).collect();
+            assert!(seen.sum() >= counted.iter().sum(), "{counted:?} in {}", seen.sum());
+            for value in counted {
+                assert!(seen.min() <= Some(value) && seen.max() >= value, "{value}: {seen:?}");
+            }
+        });
+        let mut histogram = Histogram::attach(&words).unwrap();
+        histogram.record(5);
+        histogram.record(3);
+        looking.join().unwrap();
+    });
 }
