@@ -236,7 +236,7 @@ mod tests {
     const RECORDS: u64 = 3;
 
     fn whole() -> Vec<u8> {
-        let metadata = DbnMetadata { dataset: "XNAS.ITCH".into(), start: 7, symbols: vec![] };
+        let metadata = DbnMetadata { dataset: "XNAS.ITCH".into(), start: 7, ..Default::default() };
         let mut bytes = Vec::new();
         let (schema, version) = (DbnSchema::Mbo, DbnVersion::default());
         let mut writer =

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::Range;
 
 use dbn::encode::EncodeRecord;
 use dbn::encode::dbn::{MetadataEncoder, RecordEncoder};
@@ -73,6 +74,8 @@ pub struct DbnMetadata {
     pub dataset: String,
     /// UTC nanoseconds of the first record.
     pub start: u64,
+    /// When it was received, UTC nanoseconds. In a replay that is another day.
+    pub received: u64,
     /// Instrument ids and their symbols.
     pub symbols: Vec<(u32, String)>,
 }
@@ -88,10 +91,7 @@ pub fn dataset_of(publisher_id: u16) -> &'static str {
 
 impl DbnMetadata {
     fn encoded(&self, schema: DbnSchema, version: DbnVersion) -> Metadata {
-        let day = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.start))
-            .map_or(time::Date::MIN, time::OffsetDateTime::date);
-        // Trading in the evening goes on beyond midnight UTC, under the same numbers.
-        let end = day.saturating_add(time::Duration::days(2));
+        let days = self.days();
         let mut mappings: Vec<SymbolMapping> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         for (id, symbol) in &self.symbols {
@@ -101,9 +101,11 @@ impl DbnMetadata {
             if place == mappings.len() {
                 mappings.push(SymbolMapping { raw_symbol: symbol.clone(), intervals: vec![] });
             }
-            let interval =
-                MappingInterval { start_date: day, end_date: end, symbol: id.to_string() };
-            mappings[place].intervals.push(interval);
+            mappings[place].intervals.extend(days.iter().map(|days| MappingInterval {
+                start_date: days.start,
+                end_date: days.end,
+                symbol: id.to_string(),
+            }));
         }
         Metadata::builder()
             .version(version.0)
@@ -115,6 +117,25 @@ impl DbnMetadata {
             .symbols(mappings.iter().map(|mapping| mapping.raw_symbol.clone()).collect())
             .mappings(mappings)
             .build()
+    }
+
+    /// The days that the symbols hold for. Readers look them up by receive time, as DBN has it, or by
+    /// the exchange's.
+    fn days(&self) -> Vec<Range<time::Date>> {
+        let day = |ts: u64| {
+            time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ts))
+                .map_or(time::Date::MIN, time::OffsetDateTime::date)
+        };
+        // Trading in the evening goes on beyond midnight UTC, under the same numbers.
+        let from = |first: time::Date| first..first.saturating_add(time::Duration::days(2));
+        let times = [self.start, self.received].into_iter().filter(|ts| *ts > 0);
+        let mut days: Vec<_> = times.map(|ts| from(day(ts))).collect();
+        days.sort_by_key(|days| days.start);
+        match days[..] {
+            [] => vec![from(day(self.start))],
+            [ref first, ref second] if second.start <= first.end => vec![first.start..second.end],
+            _ => days,
+        }
     }
 }
 
@@ -301,6 +322,7 @@ mod tests {
         DbnMetadata {
             dataset: "XNAS.ITCH".into(),
             start: 1_340_236_800_000_000_000,
+            received: 1_340_236_800_000_000_500,
             symbols: vec![(13, "AAPL".into()), (42, "AMZN".into())],
         }
     }
@@ -398,6 +420,29 @@ mod tests {
             let at = |ts| days.get_for_ts(ts, id).map(String::as_str);
             assert_eq!(at(metadata.start + day + 3_600_000_000_000), Some("AAPL"), "{id}");
             assert_eq!(at(metadata.start + 2 * day), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn symbols_of_a_replay_are_mapped_for_the_days_of_both_its_clocks() {
+        let day = 86_400_000_000_000;
+        for (later, unmapped) in [(0, 2), (1, 3), (2, 4), (9, 2), (9, 8), (9, 11)] {
+            let mut metadata = metadata();
+            metadata.received = metadata.start + later * day;
+            for _ in 0..2 {
+                let days = metadata.encoded(DbnSchema::Mbo, DbnVersion::default());
+                let days = days.symbol_map().unwrap();
+                let first = metadata.start.min(metadata.received);
+                let at = |after: u64| days.get_for_ts(first + after * day, 13).is_some();
+                assert_eq!((at(0), at(1), at(later), at(later + 1)), (true, true, true, true));
+                assert!(!at(unmapped), "{unmapped} days after the first of two, {later} apart");
+                std::mem::swap(&mut metadata.start, &mut metadata.received);
+            }
+        }
+        // A file without records, and a record without a receive time.
+        for start in [0, metadata().start] {
+            let metadata = DbnMetadata { start, received: 0, ..metadata() };
+            assert_eq!(metadata.days().len(), 1);
         }
     }
 

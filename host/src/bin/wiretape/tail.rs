@@ -417,7 +417,7 @@ impl<'a> Tail<'a> {
             named.filter(|(_, name)| wanted.is_empty() || wanted.contains(name)).collect();
         symbols.sort();
         let dataset = dataset_of(header.publisher_id).to_owned();
-        DbnMetadata { dataset, start: header.ts_event, symbols }
+        DbnMetadata { dataset, start: header.ts_event, received: first.ts_recv(), symbols }
     }
 
     fn finish(mut self) -> Result<(), Failure> {
