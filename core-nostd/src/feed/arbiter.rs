@@ -356,6 +356,9 @@ pub fn on_payload<'m, T: Translator<'m>>(
         Ok(found) => found,
         Err(cause) => return malformed(translator, arbiter, line, cause),
     };
+    if let Err(cause) = translator.claim(&checked) {
+        return malformed(translator, arbiter, line, cause);
+    }
     if line != RECOVERY_LINE {
         translator.channel().arrived(&packet);
     }

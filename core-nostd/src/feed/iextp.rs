@@ -80,7 +80,42 @@ pub trait Dialect<'m>: Sized {
 pub struct IexFeed<'m, D> {
     venue: Venue<'m>,
     dialect: D,
+    stream: OwnStream,
 }
+
+/// Which of the IEX-TP channels that share a group is the feed's: the first, for as long as it is heard.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnStream {
+    channel_id: u32,
+    /// The one before it.
+    previous_id: u32,
+    /// When its latest packet was sent; `None` while it has had but one, which may be damaged.
+    heard_ns: Option<u64>,
+}
+
+impl OwnStream {
+    /// Silence after which another channel takes over. Heartbeats come every second.
+    const SILENCE_NS: u64 = 60_000_000_000;
+
+    /// Whether a packet of channel `id` is of the stream.
+    #[inline]
+    fn claims(&mut self, id: u32, sent_ns: u64) -> bool {
+        if id == self.channel_id {
+            self.heard_ns = Some(sent_ns);
+            return true;
+        }
+        if self.heard_ns.is_some_and(|heard| heard.abs_diff(sent_ns) <= Self::SILENCE_NS) {
+            return false;
+        }
+        self.heard_ns = (id == self.previous_id).then_some(sent_ns);
+        (self.previous_id, self.channel_id) = (self.channel_id, id);
+        true
+    }
+}
+
+/// Causes for which a sound segment is not used, behind those of [`iextp::SegmentError`].
+const OTHER_PROTOCOL: usize = iextp::SegmentError::COUNT;
+const OTHER_CHANNEL: usize = OTHER_PROTOCOL + 1;
 
 /// IEX as a feed knows it: session, symbols, and which message is at hand.
 #[derive(Debug)]
@@ -110,18 +145,22 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
         let dialect = D::new(instruments, spec, arena)?;
         let symbols = SymbolIndex::new(instruments, arena)?;
         let venue = Venue { channel, symbols, sequence: 0, sent_ns: 0 };
-        Ok(IexFeed { venue, dialect })
+        Ok(IexFeed { venue, dialect, stream: OwnStream::default() })
     }
 
     fn packet_error_name(cause: usize) -> &'static str {
-        iextp::SegmentError::ALL.get(cause).map_or("other_protocol", |error| error.name())
+        match cause {
+            OTHER_PROTOCOL => "other_protocol",
+            OTHER_CHANNEL => "other_channel",
+            _ => iextp::SegmentError::ALL.get(cause).map_or("other", |error| error.name()),
+        }
     }
 
     #[inline]
     fn check<'p>(payload: &'p [u8]) -> Result<(Packet, iextp::Segment<'p>), usize> {
         let segment = iextp::Segment::parse(payload).map_err(|error| error.index())?;
         if !D::PROTOCOLS.contains(&segment.protocol()) {
-            return Err(iextp::SegmentError::COUNT);
+            return Err(OTHER_PROTOCOL);
         }
         let count = u64::from(segment.message_count());
         let sent_ns = segment.send_time();
@@ -134,6 +173,14 @@ impl<'m, D: Dialect<'m>> Translator<'m> for IexFeed<'m, D> {
             fingerprint: sent_ns,
         };
         Ok((packet, segment))
+    }
+
+    #[inline]
+    fn claim(&mut self, segment: &iextp::Segment<'_>) -> Result<(), usize> {
+        match self.stream.claims(segment.channel_id(), segment.send_time()) {
+            true => Ok(()),
+            false => Err(OTHER_CHANNEL),
+        }
     }
 
     #[inline]

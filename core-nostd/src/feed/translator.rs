@@ -57,6 +57,16 @@ pub trait Translator<'m>: Sized {
     /// be used then.
     fn check<'p>(payload: &'p [u8]) -> Result<(Packet, Self::Checked<'p>), usize>;
 
+    /// Whether a packet, which is new on its line, is of the stream that the feed follows, where
+    /// others can share its group.
+    ///
+    /// # Errors
+    /// As of [`check`](Self::check).
+    #[inline]
+    fn claim(&mut self, _checked: &Self::Checked<'_>) -> Result<(), usize> {
+        Ok(())
+    }
+
     /// Takes a packet in its turn: asks the session what is new in it, and publishes that.
     fn take(
         &mut self,
