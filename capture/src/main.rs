@@ -379,16 +379,18 @@ fn survey_json(survey: &Survey) -> String {
                 "packets": seen.packets,
                 "protocol": seen.protocol.map(|protocol| protocol.name()),
                 "iex_messages": seen.iex_messages,
+                "iex_channels": seen.iex_channels,
                 "other_mold": seen.other_mold,
             })
         })
         .collect();
-    let Survey { packets, others, snapped, cut, .. } = survey;
+    let Survey { packets, others, snapped, foreign, cut, .. } = survey;
     serde_json::json!({
         "packets": packets,
         "others": others,
         "groups": groups,
         "snapped": snapped,
+        "foreign": foreign.map_or(0, |foreign| foreign.packets),
         "cut": cut.map(cut_json),
     })
     .to_string()
@@ -403,6 +405,11 @@ fn json(summary: &Summary) -> String {
                 "name": feed.name,
                 "packets": feed.packets,
                 "malformed": feed.malformed,
+                "malformed_causes": feed
+                    .malformed_causes
+                    .iter()
+                    .map(|(name, packets)| ((*name).to_owned(), (*packets).into()))
+                    .collect::<serde_json::Map<_, _>>(),
                 "messages": feed.messages,
                 "events": feed.events,
                 "gaps": feed.gaps,
@@ -438,6 +445,7 @@ fn json(summary: &Summary) -> String {
         "refused": refused,
         "beyond_instruments": summary.beyond_instruments,
         "snapped": summary.snapped,
+        "untimed": summary.untimed,
         "foreign": summary.foreign.map_or(0, |foreign| foreign.packets),
         "cut": summary.cut.map(cut_json),
     })

@@ -37,13 +37,13 @@ fn mold(sequence: u64, message: &[u8]) -> Vec<u8> {
     builder.finish().to_vec()
 }
 
-fn deep() -> Vec<u8> {
-    iex(deep10::PROTOCOL)
+fn deep(channel: u32) -> Vec<u8> {
+    iex(deep10::PROTOCOL, channel)
 }
 
-fn iex(messages: u16) -> Vec<u8> {
+fn iex(messages: u16, channel: u32) -> Vec<u8> {
     let mut buffer = [0; 200];
-    let mut stream = Stream::new(messages, 1, 7);
+    let mut stream = Stream::new(messages, channel, 7);
     let mut builder = iextp::Builder::new(&mut buffer, &mut stream).unwrap();
     assert!(builder.push(b"a message"));
     builder.finish(1_500).to_vec()
@@ -66,12 +66,12 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let mut frames: Vec<_> = (1..4).map(|n| frame([233, 54, 12, 111], 26_477, &itch(n))).collect();
     // One packet that somebody else sent to the group does not change what it is.
     frames.push(frame([233, 54, 12, 111], 26_477, b"something else"));
-    frames.extend([1, 2].map(|_| frame([224, 2, 3, 10], 16_648, &deep())));
+    frames.extend([1, 2].map(|channel| frame([224, 2, 3, 10], 16_648, &deep(channel))));
     frames.push(frame([239, 1, 1, 1], 5_000, b"neither"));
     // TOPS 1.5 is taken as 1.6.
-    frames.extend([1; 5].map(|_| frame([224, 2, 3, 12], 16_650, &iex(0x8002))));
+    frames.extend([1; 5].map(|_| frame([224, 2, 3, 12], 16_650, &iex(0x8002, 1))));
     // IEX has more than the messages that are known here.
-    frames.extend([1, 2, 3].map(|_| frame([224, 2, 3, 11], 16_649, &iex(0x8005))));
+    frames.extend([1, 2, 3].map(|_| frame([224, 2, 3, 11], 16_649, &iex(0x8005, 1))));
     // Nasdaq sends options by the same transport, and a type may even have the same letter.
     let options = [&b"T\0\0\0\0"[..], b"A\0\0and what follows there", b"o"];
     frames.extend(options.map(|message| frame([233, 54, 12, 101], 18_001, &mold(1, message))));
@@ -87,21 +87,27 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
         packets,
         protocol,
         iex_messages: None,
+        iex_channels: 0,
         other_mold: false,
     };
     let expected = Survey {
         groups: vec![
-            seen("224.2.3.12:16650", 5, Some(Protocol::Tops16)),
+            GroupSeen { iex_channels: 1, ..seen("224.2.3.12:16650", 5, Some(Protocol::Tops16)) },
             seen("233.54.12.111:26477", 4, Some(Protocol::Itch50)),
-            GroupSeen { iex_messages: Some(0x8005), ..seen("224.2.3.11:16649", 3, None) },
+            GroupSeen {
+                iex_messages: Some(0x8005),
+                iex_channels: 1,
+                ..seen("224.2.3.11:16649", 3, None)
+            },
             GroupSeen { other_mold: true, ..seen("233.54.12.101:18001", 3, None) },
-            seen("224.2.3.10:16648", 2, Some(Protocol::Deep10)),
+            GroupSeen { iex_channels: 2, ..seen("224.2.3.10:16648", 2, Some(Protocol::Deep10)) },
             seen("233.54.12.102:18002", 1, Some(Protocol::Itch50)),
             seen("239.1.1.1:5000", 1, None),
         ],
         packets: 20,
         others: 1,
         snapped: 0,
+        foreign: None,
         cut: None,
     };
     assert_eq!(Survey::read(&path).unwrap(), expected);
@@ -116,6 +122,8 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
     assert!(said.contains("IEX-TP, message protocol 0x8005, which is not known here"), "{said}");
+    let channels = "deep10-iextp@224.2.3.10:16648 (2 channels, of which a feed takes the first)";
+    assert!(said.contains(channels), "{said}");
     assert!(said.contains("MoldUDP64, whose messages are not those of ITCH 5.0"), "{said}");
     let (code, said) = run(&[]);
     assert_eq!(code, Some(2), "{said}");
@@ -125,6 +133,50 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let (code, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("15 packets for groups of no feed"), "{said}");
+    let feed = "tops16-iextp@224.2.3.11:16649";
+    let (_, said) = run(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
+    assert!(said.contains(": 3 packets (3 malformed: 3 other protocol), 0 messages"), "{said}");
+}
+
+/// A pcapng file of two interfaces, Ethernet and one that is not decoded, with a packet of each and one
+/// without a time.
+#[test]
+fn packets_that_are_not_decoded_or_have_no_time_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("two.pcapng");
+    let mut file = Vec::new();
+    let mut block = |kind: u32, body: &[u8]| {
+        let length = (12 + body.len().next_multiple_of(4)) as u32;
+        file.extend([kind, length].as_bytes());
+        file.extend(body);
+        file.resize(file.len().next_multiple_of(4), 0);
+        file.extend(length.as_bytes());
+    };
+    block(0x0A0D_0D0A, [0x1A2B_3C4D_u32, 1, u32::MAX, u32::MAX].as_bytes());
+    block(1, [1_u32, 0].as_bytes());
+    block(1, [127_u32, 0].as_bytes());
+    let frame = frame([233, 54, 12, 111], 26_477, &itch(1));
+    let length = frame.len() as u32;
+    block(3, &[length.as_bytes(), &frame].concat());
+    for interface in [0_u32, 1, 1] {
+        block(6, &[[interface, 0, 5, length, length].as_bytes(), &frame].concat());
+    }
+    std::fs::write(&path, file).unwrap();
+
+    let survey = Survey::read(&path).unwrap();
+    assert_eq!((survey.packets, survey.others, survey.groups.len()), (4, 2, 1));
+    let told = "2 packets of the file are of link type 127 or another one that is not decoded";
+    assert!(survey.to_string().ends_with(told), "{survey}");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));
+        let output = command.arg("--json").arg("--pcap").arg(&path).args(arguments).output();
+        serde_json::from_slice(&output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(json(&["--groups"])["foreign"], 2);
+    let segments = folder.path().to_str().unwrap();
+    let feed = "itch50-moldudp64@233.54.12.111:26477";
+    let run = json(&["--segment-dir", segments, "--confine", "none", "--feed", feed]);
+    assert_eq!((&run["foreign"], &run["untimed"]), (&2.into(), &1.into()), "{run}");
 }
 
 #[test]

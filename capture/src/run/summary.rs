@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use wiretape_core::segment::{Counter, FeedCounter, FeedState, Ledger, SegmentWriter};
+use wiretape_core::pipeline::Protocol;
+use wiretape_core::segment::{Counter, ErrorGroup, FeedCounter, FeedState, Ledger, SegmentWriter};
 
 use crate::source::pcap::{CutRecord, Foreign, Reader};
 
@@ -49,6 +50,8 @@ pub struct FeedSummary {
     pub packets: u64,
     /// Of those, malformed.
     pub malformed: u64,
+    /// Why they were, with how many; only those that there were.
+    pub malformed_causes: Vec<(&'static str, u64)>,
     /// Messages taken.
     pub messages: u64,
     /// Ranges lost.
@@ -85,10 +88,20 @@ impl Summary {
         let counters = segment.counters();
         let feed = |index| {
             let view = segment.feed(index)?.view();
+            let identity = view.identity();
+            let protocol = Protocol::from_name(identity.protocol.as_str());
             (view.state() != FeedState::Unused).then(|| FeedSummary {
-                name: view.identity().name.as_str().to_owned(),
+                name: identity.name.as_str().to_owned(),
                 packets: view.counter(FeedCounter::Packets),
                 malformed: view.counter(FeedCounter::MalformedPackets),
+                malformed_causes: (0..ErrorGroup::CAUSES)
+                    .map(|cause| (cause, view.errors(ErrorGroup::Packet, cause)))
+                    .filter(|(_, packets)| *packets > 0)
+                    .map(|(cause, packets)| {
+                        let name = protocol.map(|protocol| protocol.packet_error_name(cause));
+                        (name.unwrap_or("other"), packets)
+                    })
+                    .collect(),
                 messages: view.counter(FeedCounter::Messages),
                 gaps: view.counter(FeedCounter::Gaps),
                 lost_messages: view.counter(FeedCounter::LostMessages),
@@ -155,9 +168,16 @@ impl fmt::Display for Summary {
             )?;
         }
         for feed in &self.feeds {
+            let causes: Vec<String> = feed
+                .malformed_causes
+                .iter()
+                .map(|(name, packets)| format!("{packets} {}", name.replace('_', " ")))
+                .collect();
+            let causes =
+                if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
             write!(
                 f,
-                "feed {}: {} ({} malformed), {}, {}, {} ({} lost), {}",
+                "feed {}: {} ({} malformed{causes}), {}, {}, {} ({} lost), {}",
                 feed.name,
                 counted(feed.packets, "packet"),
                 feed.malformed,
@@ -220,9 +240,8 @@ impl fmt::Display for Summary {
                 self.untimed
             )?;
         }
-        if let Some(Foreign { linktype, packets }) = &self.foreign {
-            write!(f, "\n{packets} packets of the file are of link type {linktype}")?;
-            write!(f, " or another one that is not decoded")?;
+        if let Some(foreign) = &self.foreign {
+            write!(f, "\n{foreign}")?;
         }
         if let Some(cut) = &self.cut {
             write!(f, "\n{cut}")?;

@@ -14,6 +14,7 @@ mod error;
 mod pipe;
 mod player;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -75,6 +76,17 @@ pub struct Foreign {
     pub linktype: i32,
     /// How many there are.
     pub packets: u64,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Foreign { linktype, packets } = self;
+        write!(
+            f,
+            "{packets} packets of the file are of link type {linktype} or another one that is not "
+        )?;
+        write!(f, "decoded")
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

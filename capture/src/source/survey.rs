@@ -11,10 +11,13 @@ use wiretape_core::wire::frame::Datagram;
 use wiretape_core::wire::itch50::Message;
 use wiretape_core::wire::{iextp, moldudp64};
 
-use super::pcap::{CutRecord, PcapError, Reader};
+use super::pcap::{CutRecord, Foreign, PcapError, Reader};
 
 /// Destinations that are told apart; a capture of an exchange's network has a few hundred.
 const GROUPS_MAX: usize = 4096;
+
+/// IEX-TP channels of a destination that are told apart.
+pub const CHANNELS_MAX: usize = 16;
 
 /// One destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct GroupSeen {
     pub protocol: Option<Protocol>,
     /// If it is none, and most of them are IEX-TP: which messages of IEX's these are.
     pub iex_messages: Option<u16>,
+    /// IEX-TP channels that its packets are of, up to [`CHANNELS_MAX`]: a feed follows one of them.
+    pub iex_channels: usize,
     /// If it is none: whether most of them are MoldUDP64, which Nasdaq sends other messages by, too.
     pub other_mold: bool,
 }
@@ -44,6 +49,8 @@ pub struct Survey {
     /// Packets that a snap length had shortened, which are among the others if bytes of their
     /// datagram are missing.
     pub snapped: u64,
+    /// Packets of link layers that are not decoded, which are among the others.
+    pub foreign: Option<Foreign>,
     /// The record inside which the file ends.
     pub cut: Option<CutRecord>,
 }
@@ -65,6 +72,7 @@ struct Count {
     /// IEX-TP of the messages that came first.
     iex: u64,
     iex_messages: Option<u16>,
+    iex_channels: Vec<u32>,
     /// Messages in MoldUDP64, and those of them that are of ITCH 5.0.
     mold_messages: u64,
     itch_messages: u64,
@@ -79,6 +87,10 @@ impl Count {
         if let Ok(segment) = iextp::Segment::parse(payload) {
             let messages = *self.iex_messages.get_or_insert(segment.protocol());
             self.iex += u64::from(segment.protocol() == messages);
+            let id = segment.channel_id();
+            if self.iex_channels.len() < CHANNELS_MAX && !self.iex_channels.contains(&id) {
+                self.iex_channels.push(id);
+            }
         }
         if let Ok(packet) = moldudp64::Packet::parse(payload) {
             let known = packet.messages().filter(|message| Message::parse(message).is_ok());
@@ -88,16 +100,17 @@ impl Count {
     }
 
     fn seen(self, group: SocketAddrV4) -> GroupSeen {
-        let Count { packets, by_protocol, iex, iex_messages, mold_messages, itch_messages } = self;
+        let Count { packets, by_protocol, iex, mold_messages, itch_messages, .. } = self;
         let most = Protocol::ALL.into_iter().zip(by_protocol).max_by_key(|(_, spoken)| *spoken);
         let protocol =
             most.filter(|(_, spoken)| spoken * 2 > packets).map(|(protocol, _)| protocol);
-        let iex_messages = iex_messages.filter(|_| protocol.is_none() && iex * 2 > packets);
+        let iex_channels = self.iex_channels.len();
+        let iex_messages = self.iex_messages.filter(|_| protocol.is_none() && iex * 2 > packets);
         // Heartbeats alone tell nothing of the messages.
         let is_itch = mold_messages == 0 || itch_messages * 2 > mold_messages;
         let other_mold = protocol == Some(Protocol::Itch50) && !is_itch;
         let protocol = protocol.filter(|_| !other_mold);
-        GroupSeen { group, packets, protocol, iex_messages, other_mold }
+        GroupSeen { group, packets, protocol, iex_messages, iex_channels, other_mold }
     }
 }
 
@@ -133,8 +146,14 @@ impl Survey {
         let mut groups: Vec<GroupSeen> =
             counts.into_iter().map(|(group, count)| count.seen(group)).collect();
         groups.sort_by_key(|seen| (std::cmp::Reverse(seen.packets), seen.group));
-        let (packets, snapped, cut) = (reader.packets(), reader.snapped(), reader.cut());
-        let found = Survey { groups, packets, others, snapped, cut };
+        let found = Survey {
+            groups,
+            packets: reader.packets(),
+            others,
+            snapped: reader.snapped(),
+            foreign: reader.foreign(),
+            cut: reader.cut(),
+        };
         match ended {
             Ok(()) => Ok(found),
             Err(source) => Err(SurveyError { source, found: Box::new(found) }),
@@ -144,10 +163,12 @@ impl Survey {
 
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Survey { groups, packets, others, snapped, cut } = self;
+        let Survey { groups, packets, others, snapped, foreign, cut } = self;
         let sent = packets - others;
         write!(f, "{packets} packets: {sent} datagrams, {others} others")?;
-        for GroupSeen { group, packets, protocol, iex_messages, other_mold } in groups {
+        for seen in groups {
+            let GroupSeen { group, packets, protocol, iex_messages, iex_channels, other_mold } =
+                seen;
             let group = group.to_string();
             write!(f, "\n{group:<21} {packets:>10}  ")?;
             match (protocol, iex_messages) {
@@ -160,9 +181,15 @@ impl fmt::Display for Survey {
                 }
                 (None, None) => write!(f, "of no protocol that is known here")?,
             }
+            if *iex_channels > 1 {
+                write!(f, " ({iex_channels} channels, of which a feed takes the first)")?;
+            }
         }
         if *snapped > 0 {
             write!(f, "\n{snapped} packets of the file were cut by a snap length")?;
+        }
+        if let Some(foreign) = foreign {
+            write!(f, "\n{foreign}")?;
         }
         match cut {
             Some(cut) => write!(f, "\n{cut}"),
