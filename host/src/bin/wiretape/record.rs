@@ -27,7 +27,7 @@ use wiretape_host::stop_signals::stop_on_signals;
 #[command(after_help = "\
 Examples:
   wiretape record --output /data/pcap
-  wiretape record --output /data/pcap --rotate-every 1h --compress zstd --keep 48 --wait
+  wiretape record -s itch-a --output /data/pcap --rotate-every 1h --compress zstd --keep 48 --wait
   wiretape record --segment itch-a --output . --until-end --json
 
 A file is DIR/WORKER-TIME.pcapng[.zst|.gz], and ends in .part until it is whole. Times are
@@ -67,8 +67,8 @@ pub struct RecordArguments {
     /// meanwhile are missed, and counted.
     #[arg(long)]
     wait_for_room: bool,
-    /// Wait for a capture that does not run yet.
-    #[arg(long)]
+    /// Wait for a capture that does not run yet, which --segment names.
+    #[arg(long, requires = "segment")]
     wait: bool,
     /// Stop when the capture run ends (or its writer has died), instead of following the next.
     #[arg(long)]
@@ -96,10 +96,6 @@ pub enum Compress {
 pub fn run(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
     let segment = match (&arguments.source.segment, arguments.wait) {
         (Some(named), true) => Source::file_of(&arguments.source.directory, named),
-        (None, true) => {
-            let text = "--wait needs to know whom to wait for: name a worker with --segment";
-            return Err(Failure::Usage(text.to_owned()));
-        }
         _ => arguments.source.one()?,
     };
     if arguments.rotate_every == Some(0) {
