@@ -138,7 +138,7 @@ impl Hosted {
         let run = move || {
             let text = match take_dbn_file(&file, &into, &settings, &stop) {
                 Ok(taken) => format!(
-                    "{}: {} records of {} instruments taken in, {} of other types left out",
+                    "{}: records taken in: {}, instruments: {}, left out, of other types: {}",
                     file.display(),
                     taken.records,
                     taken.instruments,
