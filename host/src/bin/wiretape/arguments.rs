@@ -31,30 +31,20 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// What to do.
+/// What to do. What a command is for is told where its arguments are: a word about it here would
+/// take the place of all that is said there.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print events as they are published.
     Tail(tail::TailArguments),
-    /// Hash all events without their receive times, so that two runs can be compared.
     Digest(digest::DigestArguments),
-    /// Show workers, feeds, gaps, and whether the loss ledger closes.
     Status(status::StatusArguments),
-    /// Print the counters for Prometheus, or serve them over HTTP.
     Metrics(status::metrics::MetricsArguments),
-    /// Show best bid and offer and the last trade of instruments, as of now.
     Book(book::BookArguments),
-    /// Ask the host: ranges, as-of joins, bars.
     Query(query::QueryArguments),
-    /// List segments, or remove those that nobody writes any more.
     Segments(segments::SegmentsArguments),
-    /// Print what the workers have to say.
     Logs(logs::LogsArguments),
-    /// Record the packets of a capture as pcapng files.
     Record(record::RecordArguments),
-    /// Look into DBN files and check them against each other.
     Dbn(dbn::DbnArguments),
-    /// Examine this machine: is it fit to capture?
     Doctor(doctor::DoctorArguments),
     /// Print completions for a shell.
     #[command(after_help = "\
@@ -86,6 +76,31 @@ mod tests {
         look(command, name);
         for sub in command.get_subcommands() {
             each(sub, &format!("{name} {}", sub.get_name()), look);
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_command_has_all_that_is_said_of_it() {
+        let told = |name: &str| {
+            let command = Arguments::command();
+            let mut command = command.find_subcommand(name).expect("a command").clone();
+            command.render_long_help().to_string()
+        };
+        for (command, part) in [
+            ("tail", "the exit code is then 3"),
+            ("digest", "exits with 1"),
+            ("status", "Exit code 1 if"),
+            ("metrics", "all counters of all workers"),
+            ("book", "no history"),
+            ("query", "what it covers"),
+            ("segments", "stays after its capture ended"),
+            ("logs", "The last 1,024 messages"),
+            ("record", "must share its frames"),
+            ("dbn", "Files of versions 1 to 3"),
+            ("doctor", "Nothing is changed without --fix"),
+        ] {
+            let help = told(command).split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(part), "{command}: {help}");
         }
     }
 

@@ -15,7 +15,7 @@ use wiretape_core::segment::{DepthEntry, DepthLevel, FeedState, MarketEntry, Seg
 use wiretape_host::reader::{Liveness, Segment};
 use wiretape_host::result::text::{self, TimeStyle};
 
-/// Shows best bid and offer and the last trade of instruments, as of now.
+/// Show best bid and offer and the last trade of instruments, as of now.
 ///
 /// Read from the market table, which capture keeps beside the events: one look, no history.
 #[derive(Debug, Args)]

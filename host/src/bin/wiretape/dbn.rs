@@ -14,7 +14,7 @@ use wiretape_core::event::UNDEF_PRICE;
 use wiretape_host::dbn::{Census, Comparison, DbnFile, compare};
 use wiretape_host::result::text::{self, TimeStyle};
 
-/// Looks into DBN files and checks them against each other.
+/// Look into DBN files and check them against each other.
 ///
 /// Files of versions 1 to 3, plain or zstd-compressed.
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use wiretape_host::digest::Digest;
 use wiretape_host::reader::{Followed, Follower, Start};
 
-/// Hashes all events without their receive times, so that two runs can be compared.
+/// Hash all events without their receive times, so that two runs can be compared.
 ///
 /// Two captures of the same packets (from the wire, from a pcap file, of another build) must give
 /// the same digest. By default it takes what the ring holds now; with --until-end it waits for the

@@ -16,7 +16,7 @@ use wiretape_host::logs::{Level, LogStrings, Sentence, StringsError};
 use wiretape_host::reader::{Liveness, Segment};
 use wiretape_host::result::text::{self, TimeStyle};
 
-/// Prints what the worker has to say: gaps, restarts, malformed packets, and so on.
+/// Print what the worker has to say: gaps, restarts, malformed packets, and so on.
 ///
 /// The worker writes numbers into its segment, and this command finds the sentences in the
 /// program that wrote them: the running one, the wiretape-capture beside this command, or

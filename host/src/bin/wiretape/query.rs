@@ -16,7 +16,7 @@ use wiretape_host::result::{Format, Printer, coverage_of};
 use wiretape_host::serve::{Asked, ask, client_socket_path};
 use wiretape_host::store::{Axis, Coverage, Kind, WorkerState};
 
-/// Asks the host: ranges, as-of joins, bars.
+/// Ask the host: ranges, as-of joins, bars.
 ///
 /// Each answer says what it covers: through which event, and what is missing inside it and why.
 /// Tables show the columns that matter most, and which feed, worker or file a row is of where there

@@ -18,7 +18,7 @@ use wiretape_host::record::{
 };
 use wiretape_host::stop_signals::stop_on_signals;
 
-/// Records the packets that a capture receives, as pcapng files.
+/// Record the packets that a capture receives, as pcapng files.
 ///
 /// The capture must share its frames (`retain_frames` in its source table). It is not slowed down and does
 /// not know of the recorder; a recorder that falls behind by more than the frames kept misses

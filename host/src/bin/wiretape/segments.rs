@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wiretape_host::reader::{DEFAULT_DIRECTORY, Liveness, Segment, segment_files};
 
-/// Lists segments, or removes those that nobody writes any more.
+/// List segments, or remove those that nobody writes any more.
 ///
 /// A segment stays after its capture ended or was killed, so that it can still be read. Capture
 /// replaces it when it starts again under the same worker name.

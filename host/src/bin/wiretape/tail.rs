@@ -22,7 +22,7 @@ use wiretape_host::ingest::{feed_range, symbol_text};
 use wiretape_host::reader::{EpochEnd, Followed, Follower, Segment, Start};
 use wiretape_host::stop_signals::stop_on_signals;
 
-/// Prints events as they are published.
+/// Print events as they are published.
 ///
 /// Follows the segment over restarts of capture. What the ring no longer held, because it was
 /// faster than the output or had gone round before, is said on standard error, with the exact

@@ -36,10 +36,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use worker::Worker;
 
-/// Examines this machine: network card, processors, memory, time, kernel.
+/// Examine this machine: is it fit to capture?
 ///
-/// For each thing: how it is, how it should be, and the command that mends it. Workers are taken
-/// from /etc/wiretape/*.toml, or from --config. Nothing is changed without --fix.
+/// Network card, processors, memory, time, kernel. For each thing: how it is, how it should be, and
+/// the command that mends it. Workers are taken from /etc/wiretape/*.toml, or from --config. Nothing
+/// is changed without --fix.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -21,7 +21,7 @@ use wiretape_host::reader::Segment;
 /// Media type of the answers.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Prints all counters of all workers in Prometheus' text format, or serves them over HTTP.
+/// Print all counters of all workers in Prometheus' text format, or serve them over HTTP.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use wiretape_host::reader::Segment;
 
-/// Shows workers, feeds, gaps, and whether the loss ledger closes.
+/// Show workers, feeds, gaps, and whether the loss ledger closes.
 ///
 /// The ledger sets what the XDP program redirected against what became of it. While packets are
 /// in flight it can be off by those; once the source is still it closes, or something is wrong.
