@@ -40,6 +40,21 @@ pub fn store(words: &[AtomicU64], values: &[u64]) {
     }
 }
 
+/// As [`store`], but two at a time: for values that are at hand in registers, or in memory for long.
+#[inline(always)]
+pub fn store_in_pairs(words: &[AtomicU64], values: &[u64]) {
+    let both = values.len().min(words.len());
+    let (values, words) = (values.get(..both), words.get(..both));
+    let (first, pairs) = values.unwrap_or(&[]).as_rchunks::<2>();
+    let (first_word, word_pairs) = words.unwrap_or(&[]).as_rchunks::<2>();
+    for (values, words) in pairs.iter().zip(word_pairs).rev() {
+        store_pair(words, values);
+    }
+    for (value, word) in first.iter().zip(first_word) {
+        word.store(*value, Ordering::Relaxed);
+    }
+}
+
 /// Copies `values`, which lie in memory, into `words`, as far as both go: the first first, for
 /// batches of many lines.
 ///

@@ -11,6 +11,7 @@ use wiretape_core::ring::broadcast::{Reader, Ring, Slot};
 #[derive(Clone, Debug)]
 enum Step {
     Publish(u8),
+    PublishBatch(u8),
     Commit,
     Read(usize),
     ReadBatch(usize, usize),
@@ -23,6 +24,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (0..40_u8).prop_map(Step::Publish),
+        2 => (0..40_u8).prop_map(Step::PublishBatch),
         2 => Just(Step::Commit),
         6 => (0..3_usize).prop_map(Step::Read),
         6 => (0..3_usize, 0..40_usize).prop_map(|(reader, room)| Step::ReadBatch(reader, room)),
@@ -149,6 +151,13 @@ proptest! {
                         let sequence = writer.publish(&event(model.published));
                         prop_assert_eq!(sequence, model.published);
                     }
+                }
+                Step::PublishBatch(count) => {
+                    let first = model.published + 1;
+                    model.published += u64::from(count);
+                    let sequences = writer.publish_batch((first..=model.published).map(event));
+                    prop_assert_eq!(sequences, first..model.published + 1);
+                    model.committed = model.published;
                 }
                 Step::Commit => {
                     writer.commit();

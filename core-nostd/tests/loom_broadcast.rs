@@ -127,6 +127,21 @@ fn a_reader_of_committed_events_sees_them_whole_or_the_range_it_missed() {
 }
 
 #[test]
+fn events_written_in_batches_are_seen_whole_or_missed() {
+    for read in [read_batches, visit_committed] {
+        explore(2, move || {
+            let ring = ring(2);
+            let mut writer = ring.writer();
+            let writing = thread::spawn(move || {
+                assert_eq!(writer.publish_batch((1..=3).map(event)), 1..4);
+            });
+            assert!(read(ring.reader_from(1), 2) <= 4);
+            writing.join().unwrap();
+        });
+    }
+}
+
+#[test]
 fn two_readers_do_not_disturb_each_other() {
     explore(1, || {
         let ring = ring(2);

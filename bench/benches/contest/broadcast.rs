@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use disruptor::{BusySpin, ProcessorSettings, Producer, build_single_producer};
 use wiretape_core::event::{EVENT_WORDS, Event};
-use wiretape_core::ring::broadcast::{Lapped, Reader, Ring, Slot};
+use wiretape_core::ring::broadcast::{Lapped, Reader, Ring, Slot, Writer};
 use wiretape_core::sync::CachePadded;
 
 use super::contest::{
@@ -145,33 +145,44 @@ fn read_many(done: &AtomicU64, count: u64, mut read_some: impl FnMut() -> Result
     }
 }
 
+/// Publishes the events behind `number` up to `end`, and commits them.
+fn write_singly(writer: &mut Writer<'_>, number: u64, end: u64) {
+    for number in number + 1..=end {
+        writer.publish(&event(number));
+    }
+    writer.commit();
+}
+
+/// As [`write_singly`], in one call.
+fn write_batch(writer: &mut Writer<'_>, number: u64, end: u64) {
+    writer.publish_batch((number + 1..=end).map(event));
+}
+
 fn ours<const READERS: usize>(
     memory: &Memory,
     count: u64,
     batch: u64,
+    write: impl Fn(&mut Writer<'_>, u64, u64) + Sync,
     read: fn(Reader<'_>, &AtomicU64, u64) -> u64,
 ) -> Run {
     let ring = memory.ring();
     let done = &memory.done[..READERS];
-    let write = || {
+    let writing = || {
         let mut writer = ring.writer();
         let mut gate = Gate { done, limit: Gate::AHEAD };
         let mut number = 0;
         while number < count {
             let end = count.min(number + batch);
             gate.wait_for(end);
-            while number < end {
-                number += 1;
-                writer.publish(&event(number));
-            }
-            writer.commit();
+            write(&mut writer, number, end);
+            number = end;
         }
     };
     let readers: [_; READERS] = std::array::from_fn(|reader| {
         let done = &done[reader].0;
         move || read(ring.reader_from(1), done, count)
     });
-    on_cores(write, readers)
+    on_cores(writing, readers)
 }
 
 /// The same lines from core to core with a word of progress each way every [`REPORT`] events, and
@@ -292,11 +303,13 @@ pub fn one_reader(options: &Options) {
     let count = options.scaled(1_000_000);
     let singly = vec![
         Contestant::ours("broadcast, packets committed", || {
-            ours::<1>(&memory, count, PACKET, read_singly)
+            ours::<1>(&memory, count, PACKET, write_singly, read_singly)
         }),
-        Contestant::ours("broadcast, each committed", || ours::<1>(&memory, count, 1, read_singly)),
+        Contestant::ours("broadcast, each committed", || {
+            ours::<1>(&memory, count, 1, write_singly, read_singly)
+        }),
         Contestant::ours("broadcast, each committed, batch reader", || {
-            ours::<1>(&memory, count, 1, read_batches)
+            ours::<1>(&memory, count, 1, write_singly, read_batches)
         }),
         Contestant::peer("disruptor", || apart(|| theirs(count, 1))),
         #[cfg(feature = "iceoryx2")]
@@ -307,10 +320,10 @@ pub fn one_reader(options: &Options) {
     contest_of(4 * options.rounds(), options, title, count, singly);
     let batches = vec![
         Contestant::ours("broadcast, committed", || {
-            ours::<1>(&memory, count, BATCH as u64, visit_committed)
+            ours::<1>(&memory, count, BATCH as u64, write_batch, visit_committed)
         }),
         Contestant::ours("broadcast, published", || {
-            ours::<1>(&memory, count, BATCH as u64, read_batches)
+            ours::<1>(&memory, count, BATCH as u64, write_batch, read_batches)
         }),
         Contestant::peer("disruptor", || apart(|| theirs(count, BATCH as u64))),
         Contestant::machine("bare lines, unchecked", || bare(&memory, count)),
@@ -329,18 +342,20 @@ pub fn two_readers(options: &Options) {
     let count = options.scaled(1_000_000);
     let singly = vec![
         Contestant::ours("broadcast, packets committed", || {
-            ours::<2>(&memory, count, PACKET, read_singly)
+            ours::<2>(&memory, count, PACKET, write_singly, read_singly)
         }),
-        Contestant::ours("broadcast, each committed", || ours::<2>(&memory, count, 1, read_singly)),
+        Contestant::ours("broadcast, each committed", || {
+            ours::<2>(&memory, count, 1, write_singly, read_singly)
+        }),
         Contestant::peer("disruptor", || apart(|| theirs_to_two(count, 1))),
     ];
     contest_of(4 * options.rounds(), options, title, count, singly);
     let batches = vec![
         Contestant::ours("broadcast, committed", || {
-            ours::<2>(&memory, count, BATCH as u64, visit_committed)
+            ours::<2>(&memory, count, BATCH as u64, write_batch, visit_committed)
         }),
         Contestant::ours("broadcast, published", || {
-            ours::<2>(&memory, count, BATCH as u64, read_batches)
+            ours::<2>(&memory, count, BATCH as u64, write_batch, read_batches)
         }),
         Contestant::peer("disruptor", || apart(|| theirs_to_two(count, BATCH as u64))),
     ];
