@@ -237,7 +237,7 @@ fn what_stands_in_the_way_of_a_recording_is_one_sentence() {
     assert!(absent.contains("no segment at") && absent.contains("nobody.seg"), "{absent}");
     assert!(!rig.work.join("pcap").exists(), "a failed start leaves a folder behind");
     let blind = fail(record().arg("--wait"));
-    assert!(blind.contains("name a worker with --segment"), "{blind}");
+    assert!(blind.contains("--segment <FILE|WORKER>"), "{blind}");
     let never = fail(record().args(["--rotate-every", "0s"]));
     assert!(never.contains("takes a time"), "{never}");
     // As bytes it would be 0, a file for each packet.
