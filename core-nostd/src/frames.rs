@@ -17,6 +17,36 @@
 //! each record says which part it is and how many follow. The writer publishes them together, once
 //! the packet is whole. Packets are numbered; a reader that finds number 9 behind number 5 knows
 //! that it missed three, however many frames they had.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use wiretape_core::frames::{Frame, FramesReader, FramesSpec, FramesWriter, Missed};
+//! use wiretape_core::segment::QueueIdentity;
+//!
+//! let spec = FramesSpec { epoch: 7, queues: 1, frames: 64, frame_size: 2048 };
+//! // In earnest a mapped file, whose frames are the UMEM and which readers map read-only.
+//! let words: Vec<_> = (0..spec.total_bytes()? / 8).map(|_| AtomicU64::new(0)).collect();
+//! let mut writer = FramesWriter::create(&words, &spec, 0, &QueueIdentity::default())?;
+//! let mut reader = FramesReader::attach(&words, 0)?;
+//!
+//! // The driver put eight bytes into frame 1.
+//! let first = spec.frames_offset(0)? / 8;
+//! words[first + spec.frame_size / 8].store(u64::from_ne_bytes(*b"ADD AAPL"), Ordering::Relaxed);
+//! let frame = Frame { address: 2048, len: 8, ts_recv: 1_000, ..Frame::default() };
+//! let sequence = writer.publish(frame);
+//! writer.commit();
+//! let mut bytes = [0; 2048];
+//! let packet = reader.read(&mut bytes).expect("not recycled").expect("it is there");
+//! assert_eq!((&bytes[..packet.len], packet.number, packet.ts_recv), (&b"ADD AAPL"[..], 1, 1_000));
+//!
+//! // What the driver gets back before a reader came to it is missed, and told.
+//! writer.publish(frame);
+//! writer.publish(Frame { address: 4096, ..frame });
+//! writer.commit();
+//! writer.recycle_before(sequence + 2);
+//! assert_eq!(reader.read(&mut bytes), Err(Missed::Recycled { first: 2, end: 3 }));
+//! # Ok::<(), wiretape_core::frames::FramesError>(())
+//! ```
 
 mod reader;
 

@@ -49,6 +49,13 @@ pub fn spin_loop() {
 
 /// Keeps its contents on cache lines of their own. 128 bytes, because the adjacent-line
 /// prefetcher of x86-64 moves lines in pairs.
+///
+/// ```
+/// use wiretape_core::sync::CachePadded;
+///
+/// let counters = [CachePadded(0_u64), CachePadded(7)];
+/// assert_eq!((size_of_val(&counters), counters[1].0), (256, 7));
+/// ```
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct CachePadded<T>(pub T);

@@ -244,7 +244,17 @@ impl<T: Copy> StampedSlots for &[StampedSlot<T>] {
     }
 }
 
-/// Slots of `W` words each in memory that processes may share.
+/// Slots of `W` words each in memory that processes may share: what [`spsc::create`] makes a ring of.
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use wiretape_core::ring::slot::{Slots, WordSlots};
+///
+/// let words: [AtomicU64; 9] = Default::default();
+/// assert_eq!(WordSlots::<2>::new(&words).slot_count(), 4);
+/// ```
+///
+/// [`spsc::create`]: super::spsc::create
 #[derive(Clone, Copy)]
 pub struct WordSlots<'m, const W: usize>(&'m [[AtomicU64; W]]);
 

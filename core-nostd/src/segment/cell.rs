@@ -27,6 +27,20 @@ impl Patience {
 /// release. A reader loads the version with acquire, copies the words, and loads the version again behind an
 /// acquire fence: unchanged and even, the copy is whole (Boehm, "Can seqlocks get along with
 /// programming language memory models?", MSPC 2012).
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use wiretape_core::segment::Cell;
+///
+/// // In earnest these words are a mapped file, which readers map read-only.
+/// let words: [AtomicU64; 3] = Default::default();
+/// let bid = Cell::<2>::new(&words).expect("a version and two values");
+/// assert_eq!(bid.read(), Ok(None), "never written");
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| bid.write(&[1_000_500, 300]));
+/// });
+/// assert_eq!(bid.read(), Ok(Some([1_000_500, 300])));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'m, const N: usize> {
     version: &'m AtomicU64,

@@ -108,6 +108,18 @@ cpufeatures::new!(
 cpufeatures::new!(has_ifma, "avx512ifma");
 
 /// The instructions that kernels may use, in ascending order.
+///
+/// ```
+/// use wiretape_core::simd::{Level, level};
+///
+/// let kernels = match level() {
+///     Level::Portable => "portable code",
+///     Level::Avx2 => "AVX2",
+///     Level::Avx512 | Level::Avx512Ifma => "AVX-512",
+/// };
+/// println!("sums run on {kernels}");
+/// assert!(level() >= Level::Portable);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Those of the compilation target.
