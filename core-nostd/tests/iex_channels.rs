@@ -115,3 +115,24 @@ fn channels_that_take_turns_from_the_first_packet_are_told_apart_with_the_third(
         );
     });
 }
+
+#[test]
+fn channels_that_take_turns_are_told_apart_after_one_round() {
+    for channels in 2..=17 {
+        with_worker(&SPEC, |mut worker| {
+            let mut streams: Vec<_> =
+                (1..=channels).map(|id| Stream::new(PROTOCOL, id, 7)).collect();
+            let rounds = 40;
+            for round in 1..=rounds {
+                for stream in &mut streams {
+                    let at = round * SECOND;
+                    worker.pipeline.on_frame(&packet(stream, Some(b"AAPL    "), at), MIDNIGHT + at);
+                }
+            }
+            let others = u64::from(channels) - 1;
+            let [.., malformed, packets] = counts(&worker, COUNTED);
+            assert_eq!(packets, rounds * (others + 1));
+            assert_eq!(malformed, (rounds - 1) * others, "{channels} channels");
+        });
+    }
+}

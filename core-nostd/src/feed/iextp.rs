@@ -83,12 +83,14 @@ pub struct IexFeed<'m, D> {
     stream: OwnStream,
 }
 
-/// Which of the IEX-TP channels that share a group is the feed's: the first, for as long as it is heard.
+/// Which of the IEX-TP channels that share a group is the feed's: the first that is heard a second
+/// time, for as long as it is heard.
 #[derive(Clone, Copy, Debug, Default)]
 struct OwnStream {
     channel_id: u32,
-    /// The one before it.
-    previous_id: u32,
+    /// Those before it, the latest first. Before the market opens there are heartbeats alone, and
+    /// channels take turns: one is not heard again until all others were.
+    earlier_ids: [u32; 16],
     /// When its latest packet was sent; `None` while it has had but one, which may be damaged.
     heard_ns: Option<u64>,
 }
@@ -107,9 +109,18 @@ impl OwnStream {
         if self.heard_ns.is_some_and(|heard| heard.abs_diff(sent_ns) <= Self::SILENCE_NS) {
             return false;
         }
-        self.heard_ns = (id == self.previous_id).then_some(sent_ns);
-        (self.previous_id, self.channel_id) = (self.channel_id, id);
+        self.take_over(id, sent_ns);
         true
+    }
+
+    #[cold]
+    fn take_over(&mut self, id: u32, sent_ns: u64) {
+        self.heard_ns = self.earlier_ids.contains(&id).then_some(sent_ns);
+        let mut before = self.channel_id;
+        for earlier in &mut self.earlier_ids {
+            before = core::mem::replace(earlier, before);
+        }
+        self.channel_id = id;
     }
 }
 
