@@ -20,7 +20,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pcap_parser::nom::Err as Parse;
 use pcap_parser::pcapng::{Block, parse_block_be, parse_block_le};
@@ -178,6 +178,10 @@ impl Reader {
         Arc::clone(&self.enough)
     }
 
+    fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
+    }
+
     /// Reads a capture from anything; `name` stands in messages.
     pub fn from_read(
         name: impl Into<String>,
@@ -227,7 +231,8 @@ impl Reader {
                 Record::Other(len) => self.consume(len),
                 Record::Need(len) => {
                     if !self.refill(len)? {
-                        if !self.unread.is_empty() {
+                        // Where a stop came between, nothing is said of how the rest would have been.
+                        if !self.unread.is_empty() && !self.is_enough() {
                             self.ends_inside(len);
                         }
                         return self.end();
@@ -515,6 +520,8 @@ impl Reader {
                 Ok(0) => self.exhausted = true,
                 Ok(count) => self.unread.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A decompressor takes it for damage that a stop came in the middle of its stream.
+                Err(_) if self.is_enough() => self.exhausted = true,
                 Err(source) => {
                     let position = self.position + self.unread.len() as u64;
                     return Err(PcapError::Read { path: self.path.clone(), position, source });
