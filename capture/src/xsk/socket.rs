@@ -19,9 +19,9 @@ use super::umem::{FRONT_WORDS, HEADROOM, Umem};
 
 /// How long a queue that was closed a moment ago may stay busy: the kernel tears a socket down
 /// after a grace period, and gives the queue back on a thread of its own. Mostly that takes 40 ms;
-/// more than 100 were seen one time in ten while the machine had other work, and a capture that is
-/// restarted must not fail for it.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// more than 100 were seen one time in ten while the machine had other work, more than two seconds
+/// once after a kill, and a capture that is restarted must not fail for it.
+const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// Ethernet header with two VLAN tags.
 const LINK_HEADERS: u32 = 22;
 /// Packets handled per call: their descriptors fill 16 cache lines.
