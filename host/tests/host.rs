@@ -546,6 +546,47 @@ fn a_budget_drops_the_oldest_rows_and_the_answer_says_which() {
     let scope = Scope { window, ..of("ABC") };
     let (_, coverage) = host.ask(&Request::Range { kind: Kind::Trades, scope });
     assert!(coverage.is_complete());
+    // The numbers of rows held are no whole day's.
+    let (_, coverage) = host.ask(&Request::Instruments {});
+    assert!(coverage.workers[0].lost.iter().any(|lost| lost.reason == LossReason::MemoryBudget));
+}
+
+#[test]
+fn a_join_says_what_was_lost_between_its_first_trade_and_an_older_quote() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let segment = TestSegment::create(&path, 1, 64);
+    add_feed(&segment, 0);
+    let mut events = segment.writer().events();
+    events.publish(&symbol(3, "ABC", 900));
+    events.publish(&order(3, 1, 1_000, action::ADD, 50));
+    let time = 2_000;
+    events.publish(&Event::new(&GapMsg {
+        hd: RecordHeader::new::<GapMsg>(2, NO_INSTRUMENT, time),
+        ts_recv: time + 1,
+        first_seq: 2,
+        end_seq: 5,
+        session: *b"TEST000001",
+        feed: 0,
+        reason: gap_reason::SEQUENCE_JUMP,
+        reserved: 0,
+    }));
+    events.publish(&order(3, 2, 3_000, action::TRADE, 60));
+    events.publish(&order(3, 3, 4_000, action::ADD, 70));
+    events.publish(&order(3, 4, 5_000, action::TRADE, 60));
+    events.commit();
+    let host = Running::start(directory.path(), 1 << 30, LIMITS);
+    host.wait_for(Position { epoch: 1, sequence: 6 });
+    let join = |from, tolerance| {
+        let window = Window { from: Some(from), to: None };
+        let scope = Scope { window, ..of("ABC") };
+        let (joined, coverage) = host.ask(&Request::Asof { scope, tolerance });
+        (prices(&joined, "bid_price"), coverage.is_complete())
+    };
+    assert_eq!(join(2_500, None), (vec![Some(50), Some(70)], false), "the quote may be another");
+    assert_eq!(join(2_500, Some(1_500)), (vec![None, Some(70)], false), "there may be one");
+    assert_eq!(join(2_500, Some(400)), (vec![None, None], true), "too old in any case");
+    assert_eq!(join(4_500, None), (vec![Some(70)], true), "a later quote is here");
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub fn execute(
                 _ => {}
             }
             let which = BarTrades { unprintable: *unprintable };
-            let snapshot = take(stores, &[Kind::Trades], scope)?;
+            let snapshot = take(stores, &[Kind::Trades], scope, scope.window)?;
             let mut out = Vec::new();
             for (index, instrument) in snapshot.instruments.iter().enumerate() {
                 let series = Series::select(&instrument.trades, scope.by, scope.window);
@@ -95,7 +95,7 @@ pub fn execute(
         }
         Request::Instruments {} => Ok(instruments(stores)),
         Request::Coverage {} => {
-            let snapshot = take(stores, &Kind::ALL, &Scope::default())?;
+            let snapshot = take(stores, &Kind::ALL, &Scope::default(), Window::default())?;
             Ok(build::losses(&snapshot.coverage))
         }
     }
@@ -107,7 +107,7 @@ fn range(
     scope: &Scope,
     rows_max: usize,
 ) -> Result<Answer, QueryError> {
-    let snapshot = take(stores, &[kind], scope)?;
+    let snapshot = take(stores, &[kind], scope, scope.window)?;
     Ok(match kind {
         Kind::Events => {
             let (selected, coverage) = select(snapshot, scope, rows_max, |i| &i.events)?;
@@ -130,10 +130,10 @@ fn join(
     tolerance: Option<u64>,
     rows_max: usize,
 ) -> Result<Answer, QueryError> {
-    let mut snapshot = take(stores, &[Kind::Trades, Kind::Quotes], scope)?;
     // A quote older than the tolerance before the first trade cannot match.
     let since = scope.window.from.zip(tolerance).map(|(from, age)| from.saturating_sub(age));
     let window = Window { from: since, to: scope.window.to };
+    let mut snapshot = take(stores, &[Kind::Trades, Kind::Quotes], scope, window)?;
     let quotes: Vec<Series<QuoteColumns>> = snapshot
         .instruments
         .iter_mut()
@@ -142,7 +142,7 @@ fn join(
             Series::select(&chunks, scope.by, window)
         })
         .collect();
-    let (trades, coverage) = select(snapshot, scope, rows_max, |i| &i.trades)?;
+    let (trades, mut coverage) = select(snapshot, scope, rows_max, |i| &i.trades)?;
     let mut joined: Vec<std::vec::IntoIter<Option<RowId>>> = trades
         .series
         .iter()
@@ -151,7 +151,40 @@ fn join(
         .collect();
     // The answer's order takes the rows of each series in the series' own order.
     let found = trades.order.iter().map(|&(index, _)| joined[index].next().flatten()).collect();
-    Ok(build::joined(Joined { trades, quotes, found }, &coverage))
+    let joined = Joined { trades, quotes, found };
+    keep_losses_that_touch(&joined, scope, since, &mut coverage);
+    Ok(build::joined(joined, &coverage))
+}
+
+/// Of the losses from `since` on keeps those that may have changed the answer. What was lost before
+/// the first trade asked for does so if it may have had a later quote than the one found for a
+/// trade, or one where none was found.
+fn keep_losses_that_touch(
+    joined: &Joined,
+    scope: &Scope,
+    since: Option<u64>,
+    coverage: &mut Coverage,
+) {
+    let Window { from, to } = scope.window;
+    // Nothing sorts before every time: it is an open beginning.
+    let mut earliest = from;
+    let mut by_symbol: HashMap<&str, Option<u64>> = HashMap::new();
+    for (&(index, _), found) in joined.trades.order.iter().zip(&joined.found) {
+        let begin = found.map_or(since, |id| Some(joined.quotes[index].time(id)));
+        let of_symbol = by_symbol.entry(&joined.trades.owners[index].symbol).or_insert(from);
+        *of_symbol = begin.min(*of_symbol);
+        earliest = begin.min(earliest);
+    }
+    for worker in &mut coverage.workers {
+        worker.lost.retain(|loss| {
+            let begin = match &loss.rows {
+                Some(rows) if rows.kind == Kind::Trades.name() => from,
+                Some(rows) => by_symbol.get(rows.symbol.as_str()).copied().unwrap_or(from),
+                None => earliest,
+            };
+            loss.touches(scope.by, begin, to)
+        });
+    }
 }
 
 fn select<C: Columns>(
@@ -179,7 +212,13 @@ fn check_rows(rows: usize, scope: &Scope, rows_max: usize) -> Result<usize, Quer
     Ok(limit.min(rows))
 }
 
-fn take(stores: &[SharedStore], kinds: &[Kind], scope: &Scope) -> Result<Snapshot, QueryError> {
+/// Copies `kinds` of what `scope` names, with the losses that touch times of `covered`.
+fn take(
+    stores: &[SharedStore],
+    kinds: &[Kind],
+    scope: &Scope,
+    covered: Window,
+) -> Result<Snapshot, QueryError> {
     let window = (scope.window.from, scope.window.to);
     if let (Some(from), Some(to)) = window
         && to <= from
@@ -209,7 +248,7 @@ fn take(stores: &[SharedStore], kinds: &[Kind], scope: &Scope) -> Result<Snapsho
         });
         snapshot.passed.push(latest);
         if !tables.is_empty() || scope.instruments.is_empty() {
-            let coverage = store.coverage(kinds, wanted, scope.by, window);
+            let coverage = store.coverage(kinds, wanted, scope.by, (covered.from, covered.to));
             snapshot.coverage.workers.push(coverage);
         }
         for instrument in tables {
@@ -246,7 +285,12 @@ fn instruments(stores: &[SharedStore]) -> Answer {
             lines.push(InstrumentLine { owner, rows, span: instrument.time_span() });
         }
         let all = |_: &Instrument| true;
-        coverage.workers.push(store.coverage(&[], all, crate::store::Axis::Exchange, (None, None)));
+        coverage.workers.push(store.coverage(
+            &Kind::ALL,
+            all,
+            crate::store::Axis::Exchange,
+            (None, None),
+        ));
     }
     lines.sort_by(|a, b| a.owner.symbol.cmp(&b.owner.symbol));
     build::instruments(&lines, &coverage)
