@@ -216,6 +216,27 @@ proptest! {
     }
 
     #[test]
+    fn sums_of_long_columns_are_exact(
+        len in 0usize..40_000, front in 0usize..32, value in prop_oneof![Just(u32::MAX), any::<u32>()],
+        shift in 0u32..32,
+    ) {
+        let mut values = std::vec![value; len];
+        values.extend((0..front as u32).map(|n| n.wrapping_mul(0x9E37_79B9) >> shift));
+        values.rotate_right(front);
+        let sum: u64 = values.iter().map(|value| u64::from(*value)).sum();
+        let wide: Vec<i64> = values.iter().map(|value| i64::MAX - i64::from(*value)).collect();
+        let wide_sum: i128 = wide.iter().map(|value| i128::from(*value)).sum();
+        let (twin, levels) = levels();
+        for kernels in levels.into_iter().chain([twin]) {
+            for start in [0, front.min(values.len())] {
+                let before: u64 = values[..start].iter().map(|value| u64::from(*value)).sum();
+                prop_assert_eq!((kernels.sum_u32)(&values[start..]), sum - before);
+            }
+            prop_assert_eq!((kernels.sum_i64)(&wide), wide_sum);
+        }
+    }
+
+    #[test]
     fn float_extremes_skip_nan(values in vec(float(), 0..100)) {
         let numbers = || values.iter().copied().filter(|value| !value.is_nan());
         prop_assert_eq!(min_f64(&values), numbers().reduce(f64::min));
