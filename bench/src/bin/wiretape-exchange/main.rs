@@ -86,11 +86,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn print(command: &Command) -> Result<()> {
     let mut out = io::stdout().lock();
     match command {
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "wiretape-exchange", &mut script);
-            out.write_all(&script)?;
-        }
+        Command::Completions { shell } => out.write_all(cli::completions(*shell).as_bytes())?,
         Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut out)?,
     }
     Ok(())
