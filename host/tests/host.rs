@@ -23,7 +23,9 @@ use wiretape_host::reader::testing::TestSegment;
 use wiretape_host::reader::{Followed, Follower, Start};
 use wiretape_host::result::coverage_of;
 use wiretape_host::serve::{Claim, ClientError, Hosted, Limits, Segments, Service, ask};
-use wiretape_host::store::{Axis, Budget, Coverage, Kind, LossReason, Position};
+use wiretape_host::store::{
+    Axis, Budget, Columns, Coverage, EventColumns, Kind, LossReason, Position,
+};
 
 const NANOS_PER_ITCH: i64 = 100_000;
 
@@ -549,6 +551,37 @@ fn a_budget_drops_the_oldest_rows_and_the_answer_says_which() {
     // The numbers of rows held are no whole day's.
     let (_, coverage) = host.ask(&Request::Instruments {});
     assert!(coverage.workers[0].lost.iter().any(|lost| lost.reason == LossReason::MemoryBudget));
+}
+
+#[test]
+fn a_worker_that_is_silent_does_not_keep_a_later_one_out_of_the_budget() {
+    let directory = tempfile::tempdir().unwrap();
+    let (memory, count) = (4 << 20, 100_000u64);
+    let host = Running::start(directory.path(), memory, LIMITS);
+    for (epoch, name) in [(1, "early"), (2, "late")] {
+        let path = directory.path().join(format!("{name}.seg"));
+        let segment = TestSegment::create(&path, epoch, 1 << 17);
+        let mut events = segment.writer().events();
+        events.publish(&symbol(3, name, 900));
+        for n in 1..=count {
+            events.publish(&order(3, n, 1_000 + n, action::TRADE, 50));
+        }
+        events.commit();
+        segment.writer().header().set_state(State::Ended);
+        host.wait_for(Position { epoch, sequence: count + 1 });
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while host.hosted.budget().used() > memory {
+        assert!(Instant::now() < deadline, "the budget is exceeded for good");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let held = ["early", "late"].map(|name| {
+        let (events, coverage) = host.ask(&Request::Range { kind: Kind::Events, scope: of(name) });
+        assert!(!coverage.is_complete());
+        events.num_rows() as u64
+    });
+    let alone = memory as u64 / 2 / EventColumns::ROW_BYTES as u64 / 4;
+    assert!(held.iter().all(|held| *held >= alone), "{held:?} rows of {alone}");
 }
 
 #[test]

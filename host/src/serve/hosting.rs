@@ -1,7 +1,7 @@
 //! The ingest threads of a host, one per segment path, started as segments appear.
 
 use super::tape_names::{named_twice, tape_names};
-use crate::ingest::{Ingest, IngestSettings, SharedStore, take_dbn_file};
+use crate::ingest::{Ingest, IngestSettings, SharedStore, lock, take_dbn_file};
 use crate::reader::{DEFAULT_DIRECTORY, segment_files};
 use crate::store::{Budget, WorkerStore};
 use std::collections::BTreeMap;
@@ -78,8 +78,14 @@ impl Hosted {
         (self.notices)(text);
     }
 
-    /// Starts to follow segments that were not there before; returns their paths.
+    /// Starts to follow segments that were not there before; returns their paths. Stores that take
+    /// nothing in at present give back what they hold beyond their share of the budget.
     pub fn look(&self) -> std::io::Result<Vec<PathBuf>> {
+        for store in self.stores() {
+            if self.budget.is_exceeded() {
+                lock(&store).keep_to_budget();
+            }
+        }
         let paths = match &self.segments {
             Segments::Directory(directory) => segment_files(directory)?,
             Segments::Paths(paths) => paths.clone(),

@@ -34,12 +34,15 @@ pub struct WorkerStore {
     /// Latest exchange and receive time.
     latest: Option<(u64, u64)>,
     budget: Arc<Budget>,
+    /// Bytes of the budget that are this store's.
+    used: usize,
     chunk_rows: usize,
 }
 
 impl WorkerStore {
     /// An empty store of `worker`.
     pub fn new(worker: &str, budget: Arc<Budget>) -> WorkerStore {
+        budget.join();
         WorkerStore {
             worker: worker.to_owned(),
             state: WorkerState::Live,
@@ -53,6 +56,7 @@ impl WorkerStore {
             through: None,
             latest: None,
             budget,
+            used: 0,
             chunk_rows: CHUNK_ROWS,
         }
     }
@@ -231,9 +235,20 @@ impl WorkerStore {
     fn account(&mut self, index: u32, kind: Kind, appended: Appended) {
         self.sealed.extend(std::iter::repeat_n((index, kind), appended.sealed));
         if appended.bytes != 0 {
-            self.budget.add(appended.bytes);
-            while self.budget.is_exceeded() && self.drop_oldest() {}
+            self.charge(appended.bytes);
+            self.keep_to_budget();
         }
+    }
+
+    fn charge(&mut self, bytes: isize) {
+        self.budget.add(bytes);
+        self.used = self.used.saturating_add_signed(bytes);
+    }
+
+    /// Drops the oldest chunks while the stores together hold more than the budget allows, and this
+    /// one more than its share.
+    pub fn keep_to_budget(&mut self) {
+        while self.budget.is_exceeded() && self.used > self.budget.share() && self.drop_oldest() {}
     }
 
     /// Drops the oldest chunk; `false` if there is none. Where no chunk is full, the open one with
@@ -248,12 +263,12 @@ impl WorkerStore {
                 return false;
             };
             let appended = self.instruments[index].seal(kind);
-            self.budget.add(appended.bytes);
+            self.charge(appended.bytes);
             self.sealed.push_back((index as u32, kind));
         }
         let Some((index, kind)) = self.sealed.pop_front() else { return false };
         let freed = self.instruments[index as usize].drop_oldest(kind);
-        self.budget.add(-(freed.unwrap_or(0) as isize));
+        self.charge(-(freed.unwrap_or(0) as isize));
         freed.is_some()
     }
 
@@ -346,5 +361,6 @@ fn merge_oldest(losses: &mut Vec<Loss>) {
 impl Drop for WorkerStore {
     fn drop(&mut self) {
         while self.drop_oldest() {}
+        self.budget.leave();
     }
 }
