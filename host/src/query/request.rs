@@ -67,29 +67,39 @@ pub enum Request {
     Coverage {},
 }
 
-/// The fields of all questions.
-const FIELDS: [&str; 10] = [
-    "query",
-    "instruments",
-    "from",
-    "to",
-    "by",
-    "limit",
-    "kind",
-    "tolerance",
-    "rule",
-    "unprintable",
-];
+/// The fields of questions that have a scope.
+const SCOPE: [&str; 5] = ["instruments", "from", "to", "by", "limit"];
 
 impl Request {
-    /// The question of a line. A field that no question has is an error: left aside, one that was
-    /// misspelt would give the answer to another question.
+    /// The question of a line. A field that the question does not have is an error: left aside, one
+    /// that was misspelt, or is another question's, would give the answer to another question.
     pub fn parse(line: &[u8]) -> Result<Request, serde_json::Error> {
-        let request = serde_json::from_slice(line)?;
+        let request: Request = serde_json::from_slice(line)?;
         let given: BTreeMap<String, IgnoredAny> = serde_json::from_slice(line)?;
-        match given.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-            Some(name) => Err(serde_json::Error::unknown_field(name, &FIELDS)),
+        let own = request.own_fields();
+        let known = |name: &str| {
+            name == "query"
+                || own.contains(&name)
+                || request.scope().is_some() && SCOPE.contains(&name)
+        };
+        match given.keys().find(|name| !known(name)) {
+            Some(name) => {
+                let scope = request.scope().map_or(&[][..], |_| &SCOPE[..]);
+                let fields = [&["query"], own, scope].concat().join(", ");
+                let text = format!("unknown field `{name}`: those of this query are {fields}");
+                Err(serde_json::Error::custom(text))
+            }
             None => Ok(request),
+        }
+    }
+
+    /// The fields beside those of the scope.
+    fn own_fields(&self) -> &'static [&'static str] {
+        match self {
+            Request::Range { .. } => &["kind"],
+            Request::Asof { .. } => &["tolerance"],
+            Request::Bars { .. } => &["rule", "unprintable"],
+            Request::Instruments {} | Request::Coverage {} => &[],
         }
     }
 
@@ -148,11 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_field_is_no_other_question() {
+    fn a_field_that_is_misspelt_or_another_question_s_is_refused() {
         for line in [
             r#"{"query":"range","instrument":["AAPL"]}"#,
             r#"{"query":"asof","tolerence":5}"#,
             r#"{"query":"coverage","From":1}"#,
+            r#"{"query":"range","tolerance":5}"#,
+            r#"{"query":"bars","rule":{"count":1},"kind":"quotes"}"#,
+            r#"{"query":"coverage","instruments":["AAPL"]}"#,
         ] {
             let error = Request::parse(line.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{line}: {error}");
