@@ -585,6 +585,44 @@ fn a_worker_that_is_silent_does_not_keep_a_later_one_out_of_the_budget() {
 }
 
 #[test]
+fn what_was_sent_before_capture_joined_is_missing_from_the_time_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let host = Running::start(directory.path(), 1 << 30, LIMITS);
+    let lost = |from, to| {
+        let window = Window { from: Some(from), to: Some(to) };
+        let scope = Scope { window, ..of("ABC") };
+        let (_, coverage) = host.ask(&Request::Range { kind: Kind::Events, scope });
+        let lost = coverage.workers.iter().flat_map(|worker| &worker.lost);
+        lost.filter(|lost| lost.reason == LossReason::LateJoin).count()
+    };
+    for (epoch, time) in [(100, 5_000), (9_000, 9_500)] {
+        let segment = TestSegment::create(&path, epoch, 64);
+        add_feed(&segment, 0);
+        let mut events = segment.writer().events();
+        events.publish(&symbol(3, "ABC", time));
+        events.publish(&Event::new(&GapMsg {
+            hd: RecordHeader::new::<GapMsg>(2, NO_INSTRUMENT, time),
+            ts_recv: time,
+            first_seq: 1,
+            end_seq: 40,
+            session: *b"TEST000001",
+            feed: 0,
+            reason: gap_reason::LATE_JOIN,
+            reserved: 0,
+        }));
+        events.publish(&order(3, 1, time + 100, action::ADD, 50));
+        events.publish(&order(3, 2, time + 1_000, action::ADD, 51));
+        events.commit();
+        host.wait_for(Position { epoch, sequence: 4 });
+        match epoch {
+            100 => assert_eq!([lost(1_000, 4_000), lost(5_001, 6_000)], [1, 0]),
+            _ => assert_eq!([lost(5_001, 6_000), lost(7_000, 8_000)], [0, 1], "between the runs"),
+        }
+    }
+}
+
+#[test]
 fn a_join_says_what_was_lost_between_its_first_trade_and_an_older_quote() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.seg");

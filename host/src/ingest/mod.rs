@@ -115,8 +115,12 @@ impl Ingest {
             books: Vec::with_capacity(MAX_FEEDS),
             settings: self.settings.clone(),
         };
-        let mut taker = Taker { epoch: *epoch, books, seen_any: false, last: None };
-        lock(&self.store).begin_epoch(*epoch);
+        let mut store = lock(&self.store);
+        let before = store.latest();
+        store.begin_epoch(*epoch);
+        drop(store);
+        let heard = [false; MAX_FEEDS];
+        let mut taker = Taker { epoch: *epoch, books, seen_any: false, last: None, before, heard };
         if *first > 1 {
             let lost = 1..*first;
             taker.lose(&self.store, follower.segment(), LossReason::BeforeAttach, lost);
@@ -199,6 +203,10 @@ struct Taker<'m> {
     seen_any: bool,
     /// Exchange and receive time of the last event.
     last: Option<(u64, u64)>,
+    /// Latest exchange and receive time of the epochs before.
+    before: Option<(u64, u64)>,
+    /// Whether a record of a feed was seen.
+    heard: [bool; MAX_FEEDS],
 }
 
 impl Taker<'_> {
@@ -272,6 +280,9 @@ impl Taker<'_> {
             }
         };
         store.push(index, sequence, record);
+        if let Some(heard) = self.heard.get_mut(usize::from(record.channel_id)) {
+            *heard = true;
+        }
         let Some(book) = self.books.get(segment, usize::from(record.channel_id)) else { return };
         book.apply(record);
         let changes_book = !matches!(record.action, action::TRADE | action::FILL);
@@ -312,6 +323,12 @@ impl Taker<'_> {
             gap_reason::HEARTBEAT => gap.hd.ts_event.max(gap.ts_recv),
             _ => gap.hd.ts_event,
         };
+        // What was sent before capture joined is older than what it has said since.
+        let heard = self.heard.get(usize::from(gap.feed)).is_some_and(|heard| *heard);
+        let after = match gap.reason {
+            gap_reason::LATE_JOIN if !heard => self.before,
+            _ => self.last,
+        };
         store.lose(Loss {
             reason: match gap.reason {
                 gap_reason::LATE_JOIN => LossReason::LateJoin,
@@ -323,8 +340,8 @@ impl Taker<'_> {
             messages: Some((gap.first_seq, gap.end_seq)),
             feed: Some((gap.feed, symbol_text(&gap.session))),
             rows: None,
-            exchange: (self.last.map(|last| last.0), Some(exchange_end)),
-            receive: (self.last.map(|last| last.1), Some(gap.ts_recv)),
+            exchange: (after.map(|after| after.0), Some(exchange_end)),
+            receive: (after.map(|after| after.1), Some(gap.ts_recv)),
             count: 1,
         });
     }
