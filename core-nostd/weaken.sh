@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 copy=$root/target/weakened
 log=$root/target/weakened.log
+whole=$root/target/weakened.rs
 source=core-nostd/src
 
 usage() {
@@ -65,7 +66,7 @@ if [ $# -gt 0 ] && [ ${#chosen[@]} -ne $# ]; then
 fi
 
 rm -rf "$copy"
-trap 'rm -rf "$copy" "$log"' EXIT
+trap 'rm -rf "$copy" "$log" "$whole"' EXIT
 mkdir -p "$copy"
 git ls-files -z | xargs -0 cp --parents -t "$copy"
 cd "$copy"
@@ -84,6 +85,8 @@ caught=0 survived=0
 for subject in "${chosen[@]}"; do
     read -r file test <<<"$subject"
     models "$test" || stop "$test fails as it is"
+    # Not the tree's own, which may be edited meanwhile: its lines would have other numbers.
+    cp "$source/$file" "$whole"
     while read -r line text; do
         if reason=$(spared "$file" "$text"); then
             echo "spared    $file:$line  $text  ($reason)"
@@ -98,7 +101,7 @@ for subject in "${chosen[@]}"; do
             echo "caught    $file:$line  $text"
             caught=$((caught + 1))
         fi
-        cp "$root/$source/$file" "$source/$file"
+        cp "$whole" "$source/$file"
     done < <(orderings "$file")
 done
 echo "$caught caught, $survived survived"
