@@ -91,7 +91,7 @@ struct Cli {
     /// Remove the segment at a clean end.
     #[arg(long)]
     unlink_on_exit: bool,
-    /// Take packets from a capture file (pcap or pcapng, plain, .gz or .zst).
+    /// Take packets from a capture file (pcap or pcapng, plain, .gz or .zst); - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interface", "queue", "mode", "pin_dir"])]
     pcap: Option<PathBuf>,
     /// List the groups that the capture file has packets of, and what they speak; start nothing.

@@ -125,6 +125,9 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     let channels = "deep10-iextp@224.2.3.10:16648 (2 channels, of which a feed takes the first)";
     assert!(said.contains(channels), "{said}");
     assert!(said.contains("MoldUDP64, whose messages are not those of ITCH 5.0"), "{said}");
+    let mut piped = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));
+    piped.args(["--pcap", "-", "--groups"]).stdin(std::fs::File::open(&path).unwrap());
+    assert_eq!(String::from_utf8(piped.output().unwrap().stdout).unwrap(), said);
     let (code, said) = run(&[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("--groups"), "{said}");

@@ -159,9 +159,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a capture file, compressed or not.
+    /// Opens a capture file, compressed or not; `-` is standard input.
     pub fn open(path: impl AsRef<Path>) -> Result<Reader, PcapError> {
-        let path = path.as_ref();
+        let path = match path.as_ref() {
+            path if path == Path::new("-") => Path::new("/dev/stdin"),
+            path => path,
+        };
         let name = path.display().to_string();
         let failed = |source| PcapError::Open { path: path.display().to_string(), source };
         let file = File::open(path).map_err(failed)?;
