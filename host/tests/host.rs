@@ -623,6 +623,72 @@ fn what_was_sent_before_capture_joined_is_missing_from_the_time_before() {
 }
 
 #[test]
+fn what_a_snapshot_stands_for_is_missing_from_the_time_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.seg");
+    let host = Running::start(directory.path(), 1 << 30, LIMITS);
+    let segment = TestSegment::create(&path, 100, 64);
+    add_feed(&segment, 0);
+    let mut events = segment.writer().events();
+    events.publish(&Event::new(&SessionMsg {
+        hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, 5_000),
+        ts_recv: 5_000,
+        next_seq: 40,
+        previous_next_seq: 0,
+        session: *b"TEST000001",
+        feed: 0,
+        change: session_change::START,
+        reserved: 0,
+    }));
+    events.publish(&symbol(3, "ABC", 5_000));
+    let event = order(3, 1, 5_000, action::ADD, 50);
+    let add = event.mbo().unwrap();
+    for order_id in [1, 2] {
+        let flags = add.flags | flags::SNAPSHOT;
+        events.publish(&Event::new(&MboMsg { order_id, flags, ..add }));
+    }
+    events.publish(&order(3, 3, 6_000, action::ADD, 51));
+    events.commit();
+    host.wait_for(Position { epoch: 100, sequence: 5 });
+    let lost = |from, to| {
+        let window = Window { from: Some(from), to: Some(to) };
+        let scope = Scope { window, ..of("ABC") };
+        let (_, coverage) = host.ask(&Request::Range { kind: Kind::Events, scope });
+        let lost = coverage.workers.into_iter().flat_map(|worker| worker.lost);
+        lost.map(|lost| (lost.reason, lost.messages)).collect::<Vec<_>>()
+    };
+    assert_eq!(lost(1_000, 4_000), [(LossReason::LateJoin, Some((1, 40)))]);
+    assert_eq!(lost(5_001, 9_000), []);
+
+    // Another session, and what went before of it.
+    events.publish(&Event::new(&SessionMsg {
+        hd: RecordHeader::new::<SessionMsg>(2, NO_INSTRUMENT, 9_000),
+        ts_recv: 9_000,
+        next_seq: 7,
+        previous_next_seq: 41,
+        session: *b"TEST000002",
+        feed: 0,
+        change: session_change::NEW_SESSION,
+        reserved: 0,
+    }));
+    events.publish(&Event::new(&GapMsg {
+        hd: RecordHeader::new::<GapMsg>(2, NO_INSTRUMENT, 9_000),
+        ts_recv: 9_000,
+        first_seq: 1,
+        end_seq: 7,
+        session: *b"TEST000002",
+        feed: 0,
+        reason: gap_reason::LATE_JOIN,
+        reserved: 0,
+    }));
+    events.publish(&order(3, 7, 9_000, action::ADD, 51));
+    events.commit();
+    host.wait_for(Position { epoch: 100, sequence: 8 });
+    assert_eq!(lost(7_000, 8_000), [(LossReason::LateJoin, Some((1, 7)))]);
+    assert_eq!(lost(5_001, 5_900), []);
+}
+
+#[test]
 fn a_join_says_what_was_lost_between_its_first_trade_and_an_older_quote() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.seg");

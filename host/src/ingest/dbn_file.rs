@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wiretape_core::event::{MboMsg, RecordHeader, UNDEF_PRICE, action, flags};
-use wiretape_core::segment::MAX_FEEDS;
 
 /// Instruments that one file may have.
 const INSTRUMENTS_MAX: u32 = 1 << 16;
@@ -78,8 +77,7 @@ pub fn take_dbn_file(
     let mut memory = [const { None }; FEEDS_MAX];
     let books =
         FeedBooks { memory: memory.iter_mut(), books: Vec::new(), settings: settings.clone() };
-    let heard = [false; MAX_FEEDS];
-    let mut taker = Taker { epoch, books, seen_any: true, last: None, before: None, heard };
+    let mut taker = Taker { seen_any: true, ..Taker::new(epoch, books) };
     lock(store).begin_epoch(epoch);
     let mut instruments: HashMap<(u16, u32), Known> = HashMap::new();
     let mut publishers: Vec<u16> = Vec::new();

@@ -119,8 +119,7 @@ impl Ingest {
         let before = store.latest();
         store.begin_epoch(*epoch);
         drop(store);
-        let heard = [false; MAX_FEEDS];
-        let mut taker = Taker { epoch: *epoch, books, seen_any: false, last: None, before, heard };
+        let mut taker = Taker { before, ..Taker::new(*epoch, books) };
         if *first > 1 {
             let lost = 1..*first;
             taker.lose(&self.store, follower.segment(), LossReason::BeforeAttach, lost);
@@ -196,20 +195,38 @@ impl<'m> FeedBooks<'m> {
     }
 }
 
+/// Exchange and receive time.
+type Times = (u64, u64);
+
 /// Takes the events of an epoch in.
 struct Taker<'m> {
     epoch: u64,
     books: FeedBooks<'m>,
     seen_any: bool,
     /// Exchange and receive time of the last event.
-    last: Option<(u64, u64)>,
+    last: Option<Times>,
     /// Latest exchange and receive time of the epochs before.
-    before: Option<(u64, u64)>,
+    before: Option<Times>,
     /// Whether a record of a feed was seen.
     heard: [bool; MAX_FEEDS],
+    /// Of each feed, a session that began and the latest times before, until there is a record or a
+    /// gap.
+    joined: [Option<(SessionMsg, Option<Times>)>; MAX_FEEDS],
 }
 
-impl Taker<'_> {
+impl<'m> Taker<'m> {
+    fn new(epoch: u64, books: FeedBooks<'m>) -> Taker<'m> {
+        Taker {
+            epoch,
+            books,
+            seen_any: false,
+            last: None,
+            before: None,
+            heard: [false; MAX_FEEDS],
+            joined: [None; MAX_FEEDS],
+        }
+    }
+
     fn take(
         &mut self,
         store: &SharedStore,
@@ -280,8 +297,15 @@ impl Taker<'_> {
             }
         };
         store.push(index, sequence, record);
-        if let Some(heard) = self.heard.get_mut(usize::from(record.channel_id)) {
-            *heard = true;
+        let feed = usize::from(record.channel_id);
+        if record.flags & flags::SNAPSHOT != 0
+            && let Some((session, after)) = self.joined.get_mut(feed).and_then(Option::take)
+            && session.next_seq > 1
+        {
+            self.lose_before_snapshot(store, sequence, &session, after);
+        }
+        if feed < MAX_FEEDS {
+            (self.heard[feed], self.joined[feed]) = (true, None);
         }
         let Some(book) = self.books.get(segment, usize::from(record.channel_id)) else { return };
         book.apply(record);
@@ -308,6 +332,37 @@ impl Taker<'_> {
         );
     }
 
+    /// The latest times before what a feed says now: those of another epoch if it said nothing yet.
+    fn said_before(&self, feed: usize) -> Option<Times> {
+        match self.heard.get(feed) {
+            Some(true) => self.last,
+            _ => self.before,
+        }
+    }
+
+    /// Takes note that a snapshot stands for the messages of `session` before it: the book is
+    /// right, but what traded, and how the book came to be, is not here.
+    fn lose_before_snapshot(
+        &mut self,
+        store: &mut WorkerStore,
+        sequence: u64,
+        session: &SessionMsg,
+        after: Option<Times>,
+    ) {
+        store.lose(Loss {
+            reason: LossReason::LateJoin,
+            epoch: self.epoch,
+            first: sequence,
+            end: sequence,
+            messages: Some((1, session.next_seq)),
+            feed: Some((session.feed, symbol_text(&session.session))),
+            rows: None,
+            exchange: (after.map(|after| after.0), Some(session.hd.ts_event)),
+            receive: (after.map(|after| after.1), Some(session.ts_recv)),
+            count: 1,
+        });
+    }
+
     fn take_gap(
         &mut self,
         store: &mut WorkerStore,
@@ -324,9 +379,10 @@ impl Taker<'_> {
             _ => gap.hd.ts_event,
         };
         // What was sent before capture joined is older than what it has said since.
-        let heard = self.heard.get(usize::from(gap.feed)).is_some_and(|heard| *heard);
+        let feed = usize::from(gap.feed);
+        let joined = self.joined.get_mut(feed).and_then(Option::take);
         let after = match gap.reason {
-            gap_reason::LATE_JOIN if !heard => self.before,
+            gap_reason::LATE_JOIN => joined.map_or_else(|| self.said_before(feed), |(_, at)| at),
             _ => self.last,
         };
         store.lose(Loss {
@@ -361,6 +417,14 @@ impl Taker<'_> {
                 | session_change::REMOVED
         );
         let feed = usize::from(session.feed);
+        let begun = matches!(
+            session.change,
+            session_change::START | session_change::RESTART | session_change::NEW_SESSION
+        );
+        let before = self.said_before(feed);
+        if let Some(joined) = self.joined.get_mut(feed) {
+            *joined = begun.then_some((*session, before));
+        }
         if let Some(book) = self.books.get(segment, feed).filter(|_| emptied) {
             book.clear_all();
             let times = (session.hd.ts_event, session.ts_recv);
