@@ -122,7 +122,7 @@ fn groups_are_counted_and_known_by_what_most_of_their_packets_are() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("--feed itch50-moldudp64@233.54.12.111:26477"), "{said}");
     assert!(said.contains("IEX-TP, message protocol 0x8005, which is not known here"), "{said}");
-    let channels = "deep10-iextp@224.2.3.10:16648 (2 channels, of which a feed takes the first)";
+    let channels = "deep10-iextp@224.2.3.10:16648 (2 channels, of which a feed follows one)";
     assert!(said.contains(channels), "{said}");
     assert!(said.contains("MoldUDP64, whose messages are not those of ITCH 5.0"), "{said}");
     let mut piped = Command::new(env!("CARGO_BIN_EXE_wiretape-capture"));

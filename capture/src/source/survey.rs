@@ -182,7 +182,7 @@ impl fmt::Display for Survey {
                 (None, None) => write!(f, "of no protocol that is known here")?,
             }
             if *iex_channels > 1 {
-                write!(f, " ({iex_channels} channels, of which a feed takes the first)")?;
+                write!(f, " ({iex_channels} channels, of which a feed follows one)")?;
             }
         }
         if *snapped > 0 {
